@@ -1,0 +1,45 @@
+# Each target does its own set-up. PYTHON chooses the interpreter (3.11 or newer, with venv).
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+WORKERS ?= auto
+
+.PHONY: setup demo test e2e check bench format lock clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "aggmw needs Python 3.11 or newer; set PYTHON=…")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]' --group dev
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/aggmw demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --ignore=tests/e2e
+
+e2e: $(STAMP)
+	@$(BIN)/python -m pytest --durations=10 tests/e2e
+
+check: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(STAMP)
+	@{ echo '# Versions that development and CI use (names and versions only). `make lock` renews it.'; $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

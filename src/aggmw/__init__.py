@@ -1,0 +1,1 @@
+"""The Kubernetes aggregation layer as ASGI middleware."""

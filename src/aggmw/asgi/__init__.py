@@ -1,0 +1,1 @@
+"""The only vocabulary for scope, receive and send: types, headers, bodies, responses, exchanges and lifespans."""

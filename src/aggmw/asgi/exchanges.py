@@ -1,0 +1,133 @@
+"""Exchanges in and out of ASGI scopes, and the one coroutine that runs neighbouring stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aggmw.asgi.responses import respond
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.connection import UNKNOWN, Connection
+from aggmw.contracts.exchange import Exchange, Stage
+from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
+from aggmw.errors import StatusError
+from aggmw.objects.status import answer_of
+
+__all__ = ["Credentials", "Stages", "User", "enter", "leave"]
+
+_KEY = "aggmw.exchange"
+
+
+class User:
+    """`scope["user"]` in Starlette's convention: `request.user` and `@requires` work with it."""
+
+    __slots__ = ("_identity",)
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self._identity.user != SYSTEM_ANONYMOUS
+
+    @property
+    def display_name(self) -> str:
+        return self._identity.user
+
+    @property
+    def identity(self) -> str:
+        return self._identity.user
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return self._identity.groups
+
+
+class Credentials:
+    """`scope["auth"]` in Starlette's convention: the scopes are "authenticated" and the groups."""
+
+    __slots__ = ("scopes",)
+
+    def __init__(self, identity: Identity) -> None:
+        signed_in = identity.user != SYSTEM_ANONYMOUS
+        self.scopes = [*(["authenticated"] if signed_in else []), *identity.groups]
+
+
+def enter(scope: Scope) -> Exchange:
+    """The exchange of this request: the one an outer stage left in the scope, or a new one.
+
+    The header list is frozen here. It is read again at each entry, because an application between two stages may have
+    changed it; a server that appends trailers to its own list reaches only the outermost one.
+    """
+    exchange: Exchange | None = scope.get(_KEY)
+    headers = tuple([(bytes(name), bytes(value)) for name, value in scope["headers"]])
+    if exchange is None:
+        connection = (scope.get("state") or {}).get("aggmw.connection", UNKNOWN)
+        if not isinstance(connection, Connection):
+            connection = UNKNOWN
+        exchange = Exchange(scope, headers, connection=connection)
+        if scope["type"] == "websocket":
+            exchange.subprotocols = tuple(scope.get("subprotocols") or ())
+        return exchange
+    exchange.scope = scope
+    exchange.headers = headers
+    return exchange
+
+
+def leave(exchange: Exchange) -> Scope:
+    """A new scope for what is inside: the outer one is never changed."""
+    scope: dict[str, Any] = {**exchange.scope}
+    scope["headers"] = list(exchange.headers)
+    scope[_KEY] = exchange
+    if extensions := scope.get("extensions"):
+        scope["extensions"] = dict(extensions)
+    if exchange.subprotocols or "subprotocols" in scope:
+        scope["subprotocols"] = list(exchange.subprotocols)
+    if exchange.request_info is not None:
+        scope["aggmw.request_info"] = exchange.request_info
+    if exchange.identity is not None:
+        scope["aggmw.identity"] = exchange.identity
+        scope["user"] = User(exchange.identity)
+        scope["auth"] = Credentials(exchange.identity)
+    if exchange.verdict is not None:
+        scope["aggmw.verdict"] = exchange.verdict
+    if exchange.backend is not None:
+        scope["aggmw.backend"] = exchange.backend
+    if exchange.request_id:
+        scope["aggmw.request_id"] = exchange.request_id
+    return scope
+
+
+class Stages:
+    """Neighbouring deciding stages around an application, run in one coroutine; also the shell of a stage alone.
+
+    The first answer ends the request; without one the application gets a new scope with what the stages left.
+    """
+
+    __slots__ = ("_app", "_decisions", "_stages")
+
+    def __init__(self, app: ASGIApp, *stages: Stage) -> None:
+        self._app = app
+        self._stages = stages
+        self._decisions = tuple(stage.decide for stage in stages)
+
+    def __repr__(self) -> str:
+        return f"Stages({', '.join(type(stage).__name__ for stage in self._stages)}) → {self._app!r}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        exchange = enter(scope)
+        try:
+            for decide in self._decisions:
+                answer = await decide(exchange)
+                if answer is not None:
+                    break
+            else:
+                answer = None
+        except StatusError as error:
+            answer = answer_of(error)
+        if answer is not None:
+            await respond(scope, receive, send, answer)
+        else:
+            await self._app(leave(exchange), receive, send)

@@ -1,0 +1,86 @@
+"""Which APIs exist: groups, versions and resources as discovery tells them (`apidiscovery.k8s.io/v2`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["ApiGroup", "ApiResource", "ApiSubresource", "ApiVersion", "Check", "Controller", "GroupVersionKind"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVersionKind:
+    """All three may be "": a kind that is not known is never null on the wire."""
+
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSubresource:
+    """`pods/log`: the part behind the slash, its kind and its verbs."""
+
+    name: str
+    kind: GroupVersionKind = GroupVersionKind()
+    verbs: tuple[str, ...] = ()
+    accepted_types: tuple[GroupVersionKind, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResource:
+    """One resource of one group version."""
+
+    name: str
+    kind: GroupVersionKind = GroupVersionKind()
+    namespaced: bool = True
+    singular: str = ""
+    verbs: tuple[str, ...] = ()
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[ApiSubresource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiVersion:
+    """One version of a group. `stale`: its server could not be asked; what is listed is the last good answer."""
+
+    version: str
+    resources: tuple[ApiResource, ...] = ()
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApiGroup:
+    """One group, its versions in order of preference. The core group's name is ""."""
+
+    name: str
+    versions: tuple[ApiVersion, ...]
+
+
+class Controller(Protocol):
+    """Work that goes on without a request: started by the lifespan, cancelled at its end.
+
+    Attributes:
+        name: for logs and health checks.
+    """
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+
+class Check(Protocol):
+    """One line of `/readyz`.
+
+    Attributes:
+        name: as in `[+]name ok`.
+    """
+
+    name: str
+
+    def check(self) -> str | None:
+        """None when all is well, else why not, for the log."""
+        ...

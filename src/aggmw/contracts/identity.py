@@ -1,0 +1,125 @@
+"""Who is asking: `Identity`, and the Protocol of what finds it out.
+
+Follows `k8s.io/apiserver/pkg/authentication/user` and `…/authenticator`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from aggmw.asgi.types import Headers
+from aggmw.contracts.connection import Connection
+from aggmw.errors import InvalidIdentity
+
+__all__ = [
+    "ANONYMOUS",
+    "SYSTEM_ANONYMOUS",
+    "SYSTEM_AUTHENTICATED",
+    "SYSTEM_MASTERS",
+    "SYSTEM_UNAUTHENTICATED",
+    "Authenticator",
+    "Identity",
+    "Presented",
+]
+
+SYSTEM_ANONYMOUS = "system:anonymous"
+SYSTEM_AUTHENTICATED = "system:authenticated"
+SYSTEM_UNAUTHENTICATED = "system:unauthenticated"
+SYSTEM_MASTERS = "system:masters"
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]|^\s|\s$|[\ud800-\udfff]")
+
+
+def _fit(what: str, value: str) -> str:
+    """The value, if a header can carry it unchanged: receivers trim, and a line break would be a new header."""
+    if _UNFIT.search(value):
+        raise InvalidIdentity(f"{what} {value!r} holds a control character or begins or ends with white space")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller, as Kubernetes' `user.Info`.
+
+    Values that could not travel in `X-Remote-*` headers unchanged are refused here, when the identity is made
+    (wire contract §12.4).
+
+    Args:
+        user: the name; never empty.
+        uid: unique over time; may be empty.
+        groups: in order, without repetition of meaning; `system:authenticated` is added by the authentication stage.
+        extra: further claims, each a list of strings; keys in lower case.
+
+    Raises:
+        InvalidIdentity: an empty name, a control character, or white space at an end of a value.
+    """
+
+    user: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.user:
+            raise InvalidIdentity("the user name is empty")
+        _fit("user", self.user)
+        _fit("uid", self.uid)
+        groups = tuple(self.groups)
+        for group in groups:
+            if not group:
+                raise InvalidIdentity("a group name is empty")
+            _fit("group", group)
+        extra = {key: tuple(values) for key, values in self.extra.items()}
+        for key, values in extra.items():
+            if not key or key != key.lower():
+                raise InvalidIdentity(f"the extra key {key!r} is empty or not in lower case")
+            _fit("extra key", key)
+            for value in values:
+                _fit(f"extra {key}", value)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "extra", MappingProxyType(extra))
+
+    def with_groups(self, groups: Iterable[str]) -> Identity:
+        """The same caller in other groups."""
+        return Identity(self.user, self.uid, tuple(groups), self.extra)
+
+
+ANONYMOUS = Identity(SYSTEM_ANONYMOUS, groups=(SYSTEM_UNAUTHENTICATED,))
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a caller presented: everything an authenticator may look at.
+
+    Args:
+        headers: the request's header fields, frozen, names in lower case.
+        connection: the socket's peer and certificate.
+        path: the decoded path below the mount, for anonymous conditions.
+        subprotocols: the WebSocket subprotocols offered.
+    """
+
+    headers: Headers = ()
+    connection: Connection = field(default_factory=Connection)
+    path: str = "/"
+    subprotocols: tuple[str, ...] = ()
+
+    def header(self, name: bytes) -> list[bytes]:
+        """All values of one field, in order. The name is in lower case."""
+        return [value for key, value in self.headers if key == name]
+
+
+class Authenticator(Protocol):
+    """Finds out who is asking, with three answers."""
+
+    async def authenticate(self, presented: Presented) -> Identity | None:
+        """The caller; None when what was presented is not this authenticator's.
+
+        Raises:
+            InvalidCredentials: it is this authenticator's and it is bad.
+            Exception: anything else means that the authenticator itself is broken; logged, and handled as bad.
+        """
+        ...

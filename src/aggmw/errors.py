@@ -1,0 +1,124 @@
+"""What can go wrong, and what each means over HTTP.
+
+::
+
+    AggmwError
+    ├── ConfigurationError      every mistake of the operator's files at once (start-up; exit 2)
+    ├── MissingInput            a stage was mounted without the stage before it (500, names both)
+    ├── InvalidIdentity         a name, group or extra value that may not travel in a header (401)
+    ├── InvalidCredentials      credentials that are an authenticator's own, and bad (401)
+    ├── StatusError             an error that a client sees: code, reason, message, details
+    └── UpstreamError           a backend failed
+        ├── UpstreamUnreachable   nothing was sent: refused, unresolvable, TLS, queue full (503)
+        ├── UpstreamBroken        the backend answered nonsense or broke off (502)
+        └── UpstreamTimeout       sent, and no answer in time (504)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "AggmwError",
+    "ConfigurationError",
+    "InvalidCredentials",
+    "InvalidIdentity",
+    "MissingInput",
+    "Problem",
+    "StatusError",
+    "UpstreamBroken",
+    "UpstreamError",
+    "UpstreamTimeout",
+    "UpstreamUnreachable",
+]
+
+
+class AggmwError(Exception):
+    """The root of everything that aggmw raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in the operator's input.
+
+    Args:
+        path: where: a file, `file:line`, or `file: spec.service.port`.
+        message: what is wrong and what to do, in one line.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigurationError(AggmwError):
+    """All the mistakes of a configuration, found in one pass.
+
+    `str()` gives one line a mistake, path first.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class MissingInput(AggmwError):
+    """A stage needs what another stage leaves, and that stage is not in front of it."""
+
+    def __init__(self, stage: str, needs: str, left_by: str) -> None:
+        super().__init__(f"{stage} needs {needs}, which {left_by} leaves: put {left_by} in front of {stage}")
+
+
+class InvalidIdentity(AggmwError, ValueError):
+    """A user, uid, group or extra value that a header cannot carry unchanged."""
+
+
+class InvalidCredentials(AggmwError):
+    """The credentials were meant for this authenticator and are bad. The text is for logs, never for the client."""
+
+
+class StatusError(AggmwError):
+    """An error that the client sees as a Kubernetes `Status`.
+
+    Args:
+        code: the HTTP status.
+        reason: `metav1.StatusReason`, such as "NotFound".
+        message: one line, safe to show.
+        details: `metav1.StatusDetails` as a mapping, or None.
+        headers: further response headers.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+        self.headers = tuple(headers)
+
+
+class UpstreamError(AggmwError):
+    """A backend failed. The message is safe to show: it names no address, no credential and no header value."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """Nothing of the request was sent."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The backend's answer broke the protocol or the connection."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The request was sent and no answer came in time."""

@@ -1,0 +1,1 @@
+"""FrontProxy: the stages in their order around an application."""

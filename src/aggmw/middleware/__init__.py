@@ -1,0 +1,10 @@
+"""The stages a request goes through, a folder each, in this order from the outside in.
+
+1. recovery: request id, last-resort error → Status; writes the warnings collected inside into the response head
+2. request_info: the one path parser; refuses what is ambiguous
+3. authentication: identity in; credentials and forged identity headers out; 401
+4. authorization: attributes → verdict; 403 with the reason
+5. discovery: /api, /apis, /openapi, /version and health, from memory
+6. registry: group version of a remote service → Backend
+7. proxy: forwards where a Backend was left; else passes on to the wrapped application
+"""

@@ -1,0 +1,1 @@
+"""Dialling for everybody: addresses, TLS towards backends, limits."""
