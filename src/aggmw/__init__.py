@@ -1,1 +1,40 @@
-"""The Kubernetes aggregation layer as ASGI middleware."""
+"""The Kubernetes aggregation layer as ASGI middleware.
+
+Put `FrontProxy` around any ASGI application, and it becomes a front proxy. A request goes through, from the outside in:
+`recovery` (request id, errors as `Status`), `request_info` (what is asked for), `authentication` (who asks),
+`authorization` (may they), `discovery` (which APIs exist, from memory), `registry` (where a group is served) and
+`proxy` (forwarding, with the caller's identity). What no stage takes reaches the application.
+
+Each stage is a package of `aggmw.middleware` and works alone; what they tell each other is in `aggmw.contracts`;
+test tools are in `aggmw.testing`; `aggmw serve` runs it all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aggmw.contracts.backends import ApiService, Backend
+    from aggmw.contracts.drain import Drain
+    from aggmw.contracts.identity import Identity
+    from aggmw.front_proxy import FrontProxy
+
+__all__ = ["ApiService", "Backend", "Drain", "FrontProxy", "Identity"]
+
+_HOMES = {
+    "ApiService": "aggmw.contracts.backends",
+    "Backend": "aggmw.contracts.backends",
+    "Drain": "aggmw.contracts.drain",
+    "FrontProxy": "aggmw.front_proxy",
+    "Identity": "aggmw.contracts.identity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used: `import aggmw` alone costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aggmw' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

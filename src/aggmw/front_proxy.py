@@ -1,1 +1,195 @@
 """FrontProxy: the stages in their order around an application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import structlog
+
+from aggmw.asgi.folding import fold
+from aggmw.asgi.lifespan import serve_lifespan
+from aggmw.asgi.responses import respond
+from aggmw.asgi.types import ASGIApp, Middleware, Receive, Scope, Send
+from aggmw.contracts.authorization import Authorizer
+from aggmw.contracts.backends import ApiService, RouteSource, UpstreamTransport
+from aggmw.contracts.catalog import Check, Controller
+from aggmw.contracts.drain import Drain
+from aggmw.contracts.exchange import Stage
+from aggmw.contracts.identity import Authenticator
+from aggmw.middleware.authentication import Anonymous, Authentication
+from aggmw.middleware.authorization import Authorization, DenyAll
+from aggmw.middleware.discovery import Discovery, VersionInfo
+from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
+from aggmw.middleware.recovery import RecoveryMiddleware
+from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
+from aggmw.middleware.request_info import RequestInfoResolver
+from aggmw.objects.status import status_answer
+
+__all__ = ["FrontProxy", "not_found"]
+
+_log = structlog.get_logger("aggmw.front_proxy")
+
+_UNOPENED = status_answer(
+    500,
+    "InternalError",
+    "Internal error occurred: the front proxy was not opened, so its background work does not run. Either let the"
+    " server run its lifespan (mounted: lifespan=front_proxy.lifespan(…) on the application outside), or enter it:"
+    " async with front_proxy: …",
+)
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of a front proxy that wraps none: every path is unknown."""
+    if scope["type"] in ("http", "websocket"):
+        answer = status_answer(404, "NotFound", "the server could not find the requested resource", {})
+        await respond(scope, send, answer)
+
+
+class FrontProxy:
+    """Any ASGI application as the core of a Kubernetes front proxy.
+
+    A request is identified, authorised, and then answered from memory (discovery, health), forwarded to the server
+    that registered its API group, or handed to the wrapped application. What is not configured is denied.
+
+    Args:
+        app: gets what no stage took; without one, unknown paths are a 404 `Status`.
+        authentication: the authenticators to ask, in order. None: everybody is refused.
+        anonymous: who may come without credentials; nobody by default.
+        authorization: decides. None: everything is denied.
+        services: the API groups and where they are served, as values or as a source that swaps snapshots.
+        transport: how backends are reached; by default HTTP/1.1 over our own pool, without a client certificate.
+        version: what `/version` says.
+        checks: further lines of `/readyz`.
+        drain: begins when the server is told to stop (`aggmw.server` does that): streams end, readiness fails.
+        after: foreign middlewares by the name of the stage they sit just inside of, such as
+            `{"authentication": [Middleware(Metrics)]}`; names as in `aggmw.middleware`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp | None = None,
+        *,
+        authentication: Sequence[Authenticator] = (),
+        anonymous: Anonymous | None = None,
+        authorization: Authorizer | None = None,
+        services: Iterable[ApiService] | RouteSource = (),
+        transport: UpstreamTransport | None = None,
+        version: VersionInfo | None = None,
+        checks: Sequence[Check] = (),
+        drain: Drain | None = None,
+        after: Mapping[str, Sequence[Middleware]] | None = None,
+    ) -> None:
+        self.drain = drain or Drain()
+        self._core = app or not_found
+        self._transport = transport or Http1Transport()
+        source = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else services
+        discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
+        # THE ORDER, from the outside in.
+        parts: dict[str, Stage | Middleware] = {
+            # Outermost: whatever fails inside becomes a Status, and everything carries one request id.
+            "recovery": RecoveryMiddleware,
+            # One parse for everybody; what is ambiguous goes no further.
+            "request_info": RequestInfoResolver(),
+            # Before anything that answers: credentials and forged identity are gone on every route, also on health.
+            "authentication": Authentication(authentication, anonymous=anonymous),
+            # Before routing: an unknown path and a forbidden one look the same to somebody without rights.
+            "authorization": Authorization(authorization or DenyAll()),
+            # Before registry: discovery of a remote group is answered from memory, never by its server.
+            "discovery": discovery,
+            "registry": Registry(source),
+            # Forwards where the registry left a backend; all else is the wrapped application's.
+            "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
+        }
+        self._order = tuple(parts)
+        self._controllers: tuple[Controller, ...] = (discovery.controller,) if discovery.has_work else ()
+        self._open = 0
+        self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
+
+    def __repr__(self) -> str:
+        return f"FrontProxy({' → '.join(self._order)} → {self._core!r})"
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The stages by name, from the outside in."""
+        return self._order
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self._core, self._running, scope, receive, send)
+        elif self._controllers and not self._open and scope["type"] in ("http", "websocket"):
+            await respond(scope, send, _UNOPENED)
+        else:
+            await self._stack(scope, receive, send)
+
+    async def __aenter__(self) -> FrontProxy:
+        self._entered = AsyncExitStack()
+        await self._entered.enter_async_context(self._running())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._entered.aclose()
+
+    def lifespan(
+        self, inner: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    ) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+        """A lifespan for the application this front proxy is mounted in, around that application's own.
+
+        Args:
+            inner: the application's own lifespan in Starlette's form (application → async context manager).
+        """
+
+        @asynccontextmanager
+        async def lifespan(application: Any) -> AsyncIterator[Any]:
+            async with self._running():
+                if inner is None:
+                    yield None
+                else:
+                    async with inner(application) as state:
+                        yield state
+
+        return lifespan
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        """Run the background work, and close every connection at the end."""
+        # An empty context: nothing that was bound where we are opened leaks into work that outlives it.
+        tasks = [
+            asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
+            for controller in self._controllers
+        ]
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._transport.aclose()
+
+
+async def _keep_running(controller: Controller) -> None:
+    """A controller that fails is started again after a second; the log says so each time."""
+    while True:
+        try:
+            await controller.run()
+        except Exception as error:  # noqa: BLE001  a fault in background work must not end it
+            _log.error("controller failed, starting it again", controller=controller.name, exc_info=error)
+        else:
+            return
+        await asyncio.sleep(1)
+
+
+def _with_foreign(
+    parts: Mapping[str, Stage | Middleware], after: Mapping[str, Sequence[Middleware]]
+) -> Iterable[Stage | Middleware]:
+    if unknown := sorted(set(after) - set(parts)):
+        raise ValueError(f"after: there is no stage {', '.join(unknown)}; the stages are {', '.join(parts)}")
+    for name, part in parts.items():
+        yield part
+        yield from after.get(name, ())

@@ -128,6 +128,6 @@ class Stages:
         except StatusError as error:
             answer = answer_of(error)
         if answer is not None:
-            await respond(scope, receive, send, answer)
+            await respond(scope, send, answer)
         else:
             await self._app(leave(exchange), receive, send)

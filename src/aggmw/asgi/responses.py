@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from aggmw.asgi.types import Receive, Scope, Send
+from aggmw.asgi.types import Scope, Send
 from aggmw.contracts.exchange import Answer
 
 __all__ = ["respond"]
 
 
-async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+async def respond(scope: Scope, send: Send, answer: Answer) -> None:
     """Send `answer`. A HEAD request gets the head, with the length of the body it would have had.
 
     A WebSocket handshake is refused with the answer itself where the server can (`websocket.http.response`), else it
@@ -18,17 +18,14 @@ async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) ->
     if answer.status not in (204, 304):
         headers.append((b"content-length", str(len(answer.body)).encode()))
     if scope["type"] == "websocket":
-        await _refuse(scope, receive, send, answer, headers)
+        await _refuse(scope, send, answer, headers)
         return
     body = b"" if scope["method"] == "HEAD" else answer.body
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _refuse(
-    scope: Scope, receive: Receive, send: Send, answer: Answer, headers: list[tuple[bytes, bytes]]
-) -> None:
-    await receive()  # websocket.connect
+async def _refuse(scope: Scope, send: Send, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1008})
         return

@@ -1,1 +1,22 @@
-"""."""
+"""The operator's configuration: a YAML file in, frozen dataclasses out, every mistake at once."""
+
+from aggmw.config.configuration import (
+    AnonymousConfiguration,
+    AuthenticationConfiguration,
+    AuthorizationConfiguration,
+    Configuration,
+    ServicesConfiguration,
+    TLSConfiguration,
+)
+from aggmw.config.load import load, parse
+
+__all__ = [
+    "AnonymousConfiguration",
+    "AuthenticationConfiguration",
+    "AuthorizationConfiguration",
+    "Configuration",
+    "ServicesConfiguration",
+    "TLSConfiguration",
+    "load",
+    "parse",
+]

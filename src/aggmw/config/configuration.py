@@ -1,0 +1,104 @@
+"""What can be configured, as frozen values. By default: loopback, deny, the directory's certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = [
+    "AnonymousConfiguration",
+    "AuthenticationConfiguration",
+    "AuthorizationConfiguration",
+    "Configuration",
+    "ServicesConfiguration",
+    "TLSConfiguration",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TLSConfiguration:
+    """The server's own certificate.
+
+    Args:
+        certificate, key: PEM files; both or neither. Neither: the directory's own, signed by its serving CA.
+        names: further DNS names and addresses that the directory's own certificate is for.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousConfiguration:
+    """Requests without credentials. `paths`: exactly these may come; empty: none may."""
+
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationConfiguration:
+    """Who is believed, besides client certificates of the directory's own client CA.
+
+    Args:
+        client_ca: PEM bundle of further CAs whose client certificates are believed.
+        token_file: static tokens, CSV: token, user, uid, "group1,group2".
+        anonymous: which paths need no credentials.
+    """
+
+    client_ca: Path | None = None
+    token_file: Path | None = None
+    anonymous: AnonymousConfiguration = field(default_factory=AnonymousConfiguration)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationConfiguration:
+    """Who may do what, besides `system:masters`, who may do everything.
+
+    Args:
+        policy: a casbin policy file (CSV). None: everything is denied.
+        model: a casbin model of your own; None: the model for Kubernetes attributes.
+    """
+
+    policy: Path | None = None
+    model: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServicesConfiguration:
+    """The API services behind the proxy.
+
+    Args:
+        files: YAML files of `APIService` objects.
+        resolve: "namespace/name" or "namespace/name:port" → "host:port"; others are looked up in DNS.
+        client_certificate, client_key: what the proxy shows to backends; both or neither. Neither: the directory's own
+            front-proxy certificate.
+    """
+
+    files: tuple[Path, ...] = ()
+    resolve: Mapping[str, str] = field(default_factory=dict)
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything `aggmw serve` can be told.
+
+    Args:
+        host, port: where to listen; port 0 takes a free one.
+        grace: seconds that running requests get after SIGTERM.
+        log_level: "debug", "info", "warning" or "error".
+        log_format: "console", "json", or "auto": console on a terminal.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 6443
+    grace: float = 10.0
+    log_level: str = "info"
+    log_format: str = "auto"
+    tls: TLSConfiguration = field(default_factory=TLSConfiguration)
+    authentication: AuthenticationConfiguration = field(default_factory=AuthenticationConfiguration)
+    authorization: AuthorizationConfiguration = field(default_factory=AuthorizationConfiguration)
+    services: ServicesConfiguration = field(default_factory=ServicesConfiguration)

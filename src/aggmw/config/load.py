@@ -1,0 +1,110 @@
+"""From a YAML file to a `Configuration`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aggmw.config.configuration import (
+    AnonymousConfiguration,
+    AuthenticationConfiguration,
+    AuthorizationConfiguration,
+    Configuration,
+    ServicesConfiguration,
+    TLSConfiguration,
+)
+from aggmw.config.reader import Section
+from aggmw.errors import ConfigurationError, Problem
+
+__all__ = ["load", "parse"]
+
+_LEVELS = ("debug", "info", "warning", "error")
+_FORMATS = ("auto", "console", "json")
+
+
+def load(path: Path) -> Configuration:
+    """Read a configuration file.
+
+    Raises:
+        ConfigurationError: all its mistakes, each with the file and the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError([Problem(str(path), f"cannot be read: {reason}")]) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError([_yaml_problem(path, error)]) from error
+    return parse(values, file=str(path), base=path.parent)
+
+
+def parse(values: Any, *, file: str, base: Path) -> Configuration:
+    """Check values as they came from YAML; relative paths are relative to `base`.
+
+    Raises:
+        ConfigurationError: all the mistakes.
+    """
+    problems: list[Problem] = []
+    top = Section(values, file=file, path="", base=base, problems=problems)
+    configuration = Configuration(
+        host=top.text("host", Configuration().host),
+        port=top.integer("port", Configuration().port, least=0, most=65535),
+        grace=top.seconds("grace", Configuration().grace),
+        log_level=top.choice("logLevel", _LEVELS, Configuration().log_level),
+        log_format=top.choice("logFormat", _FORMATS, Configuration().log_format),
+        tls=_tls(top.section("tls")),
+        authentication=_authentication(top.section("authentication")),
+        authorization=_authorization(top.section("authorization")),
+        services=_services(top.section("services")),
+    )
+    top.finish()
+    if problems:
+        raise ConfigurationError(problems)
+    return configuration
+
+
+def _tls(section: Section) -> TLSConfiguration:
+    section.together("certificate", "key")
+    tls = TLSConfiguration(section.file("certificate"), section.file("key"), section.texts("names"))
+    section.finish()
+    return tls
+
+
+def _authentication(section: Section) -> AuthenticationConfiguration:
+    anonymous = section.section("anonymous")
+    authentication = AuthenticationConfiguration(
+        client_ca=section.file("clientCA"),
+        token_file=section.file("tokenFile"),
+        anonymous=AnonymousConfiguration(anonymous.texts("paths")),
+    )
+    anonymous.finish()
+    section.finish()
+    return authentication
+
+
+def _authorization(section: Section) -> AuthorizationConfiguration:
+    authorization = AuthorizationConfiguration(section.file("policy"), section.file("model"))
+    section.finish()
+    return authorization
+
+
+def _services(section: Section) -> ServicesConfiguration:
+    section.together("clientCertificate", "clientKey")
+    services = ServicesConfiguration(
+        files=section.files("files"),
+        resolve=section.mapping("resolve"),
+        client_certificate=section.file("clientCertificate"),
+        client_key=section.file("clientKey"),
+    )
+    section.finish()
+    return services
+
+
+def _yaml_problem(path: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+    return Problem(where, f"is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}")

@@ -1,0 +1,156 @@
+"""Reading a mapping of unknown content key by key, and collecting what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aggmw.errors import Problem
+
+__all__ = ["Section"]
+
+_T = TypeVar("_T")
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Section:
+    """One mapping of a file. Each getter takes a key's value or notes a problem and gives the default.
+
+    Args:
+        values: the mapping as it was read.
+        file: the file's name, for problems.
+        path: where in the file this section is; "" at the top.
+        base: what relative paths are relative to.
+        problems: where mistakes are collected.
+    """
+
+    def __init__(self, values: Any, *, file: str, path: str, base: Path, problems: list[Problem]) -> None:
+        self._file = file
+        self._path = path
+        self._base = base
+        self._problems = problems
+        self._asked: set[str] = set()
+        if values is None:
+            values = {}
+        if not isinstance(values, Mapping):
+            self._note("", f"must be a mapping of keys to values, not {_kind(values)}")
+            values = {}
+        self._values: Mapping[Any, Any] = values
+
+    def section(self, key: str) -> Section:
+        """A mapping below this one; empty when it is missing."""
+        return Section(
+            self._take(key), file=self._file, path=self._below(key), base=self._base, problems=self._problems
+        )
+
+    def text(self, key: str, default: _T) -> str | _T:
+        """A non-empty string."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, str) or not value:
+            self._note(key, f"must be a text, not {_kind(value)}")
+            return default
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...], default: str) -> str:
+        """One of a few words."""
+        value = self.text(key, default)
+        if value not in choices:
+            self._note(key, f"must be one of {', '.join(choices)}, not {value!r}")
+            return default
+        return value
+
+    def integer(self, key: str, default: int, *, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            self._note(key, f"must be a whole number from {least} to {most}, not {_kind(value)}")
+            return default
+        return value
+
+    def seconds(self, key: str, default: float) -> float:
+        """A duration: a number of seconds, or a number with ms, s, m or h."""
+        value = self._take(key)
+        if value is None:
+            return default
+        match = None if isinstance(value, bool) else _SECONDS.fullmatch(str(value))
+        if match is None:
+            self._note(key, f"must be a duration such as 10s or 1m, not {_kind(value)}")
+            return default
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+    def file(self, key: str) -> Path | None:
+        """A path, relative to the file that names it."""
+        value = self.text(key, None)
+        return None if value is None else self._base / value
+
+    def files(self, key: str) -> tuple[Path, ...]:
+        """A list of paths."""
+        return tuple(self._base / value for value in self.texts(key))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of non-empty strings."""
+        value = self._take(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            self._note(key, f"must be a list of texts, not {_kind(value)}")
+            return ()
+        return tuple(value)
+
+    def mapping(self, key: str) -> dict[str, str]:
+        """A mapping of strings to strings."""
+        value = self._take(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self._note(key, f"must be a mapping of texts to texts, not {_kind(value)}")
+            return {}
+        for name, item in value.items():
+            if not isinstance(name, str) or not isinstance(item, str):
+                self._note(f"{key}.{name}", f"must be a text, not {_kind(item)}")
+                return {}
+        return dict(value)
+
+    def together(self, *keys: str) -> None:
+        """Note a problem when some but not all of `keys` are given."""
+        given = [key for key in keys if self._values.get(key) is not None]
+        if given and len(given) < len(keys):
+            missing = [key for key in keys if key not in given]
+            self._note(given[0], f"needs {', '.join(missing)} beside it")
+
+    def finish(self) -> None:
+        """Note every key that nobody asked for."""
+        for key in self._values:
+            if key not in self._asked:
+                self._note(str(key), f"is not a known key; known here: {', '.join(sorted(self._asked))}")
+
+    def _take(self, key: str) -> Any:
+        self._asked.add(key)
+        return self._values.get(key)
+
+    def _below(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path and key else self._path or key
+
+    def _note(self, key: str, message: str) -> None:
+        where = self._below(key)
+        self._problems.append(Problem(f"{self._file}: {where}" if where else self._file, message))
+
+
+def _kind(value: Any) -> str:
+    """A value as an error message may show it: small ones themselves, others by their kind."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool | int | float):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 60 else "a long text"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else f"a {type(value).__name__}"

@@ -1,0 +1,89 @@
+"""RecoveryMiddleware: outermost. Gives the request its id and turns what nobody caught into a `Status`."""
+
+from __future__ import annotations
+
+import structlog
+
+from aggmw.asgi.exchanges import enter, leave
+from aggmw.asgi.responses import respond
+from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.errors import MissingInput, StatusError
+from aggmw.middleware.recovery.request_ids import RequestIds
+from aggmw.objects.status import answer_of, status_answer
+
+__all__ = ["RecoveryMiddleware"]
+
+_log = structlog.get_logger("aggmw.recovery")
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+_ENDS = frozenset({"websocket.close", "websocket.http.response.body"})
+
+
+class RecoveryMiddleware:
+    """Every response carries one `Audit-ID` and the warnings collected inside; no exception reaches the server.
+
+    An error before the response began becomes a `Status`: the one that was raised (`StatusError`), 500 with both
+    stages named for a missing stage, else 500 with nothing but the request's id. After that the response is cut
+    without being completed, which the client sees as broken.
+
+    Args:
+        app: what is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._ids = RequestIds()
+
+    def __repr__(self) -> str:
+        return f"RecoveryMiddleware → {self._app!r}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        exchange = enter(scope)
+        exchange.request_id = self._ids.of(exchange.headers)
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if not started:
+                started = message["type"] in _STARTS or message["type"] in _ENDS
+                if message["type"] in _STARTS:
+                    message = {**message, "headers": _head(message, exchange)}
+            await send(message)
+
+        try:
+            await self._app(leave(exchange), receive, send_with_id)
+        except Exception as error:  # noqa: BLE001  the last line of defence: whatever it was, the client gets a Status
+            answer = _answer(error, exchange)
+            if not started:
+                await respond(scope, send_with_id, answer)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1011})
+
+
+def _head(message: Message, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """The response's fields with our audit id in place of any other, and the warnings."""
+    headers = [field for field in message.get("headers") or () if field[0] != b"audit-id"]
+    headers.append((b"audit-id", exchange.request_id.encode()))
+    headers.extend((b"warning", b'299 - "%s"' % _quotable(text)) for text in exchange.warnings)
+    return headers
+
+
+def _quotable(text: str) -> bytes:
+    """A warn-text (RFC 7234 §5.5): printable, quotes and backslashes escaped."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable.replace("\\", "\\\\").replace('"', '\\"').encode()
+
+
+def _answer(error: Exception, exchange: Exchange) -> Answer:
+    if isinstance(error, StatusError):
+        return answer_of(error)
+    if isinstance(error, MissingInput):
+        _log.error("stage missing", error=str(error), request_id=exchange.request_id)
+        return status_answer(500, "InternalError", f"Internal error occurred: {error}")
+    _log.error("request failed", request_id=exchange.request_id, error=type(error).__name__, exc_info=error)
+    return status_answer(
+        500, "InternalError", f"Internal error occurred: the request failed; its id is {exchange.request_id}"
+    )

@@ -1,0 +1,56 @@
+"""Logs to standard error: readable lines on a terminal, one JSON object a line otherwise."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+__all__ = ["configure"]
+
+
+def configure(level: str = "info", style: str = "auto") -> None:
+    """Set up structlog and what the server library logs through the standard library.
+
+    Args:
+        level: "debug", "info", "warning" or "error".
+        style: "console", "json", or "auto": console when standard error is a terminal.
+    """
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    debug = level == "debug"
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+        _without_traceback if not debug else structlog.processors.format_exc_info,
+    ]
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(getattr(logging, level.upper()))
+    # The server library's own start and stop lines repeat ours.
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+def _without_traceback(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The exception's type in place of its traceback: locals and messages may hold what callers sent."""
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        event.setdefault("error", type(error).__name__)
+    elif error:
+        event.setdefault("error", getattr(sys.exc_info()[0], "__name__", "unknown"))
+    return event
