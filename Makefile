@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+KUBECTL := $(BIN)/kubectl
 WORKERS ?= auto
 
 .PHONY: setup demo test e2e check bench format lock clean
@@ -16,13 +17,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]' --group dev
 	@touch $(STAMP)
 
+$(KUBECTL): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group e2e
+	@touch $(KUBECTL)
+
 demo: $(STAMP)
 	@$(BIN)/aggmw demo
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --ignore=tests/e2e
 
-e2e: $(STAMP)
+e2e: $(STAMP) $(KUBECTL)
 	@$(BIN)/python -m pytest --durations=10 tests/e2e
 
 check: $(STAMP)

@@ -1,7 +1,94 @@
-"""The command line: parse and call."""
+"""The command line: parse and call. Mistakes of the operator are a line each on standard error, and status 2."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Annotated, TypeVar
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from aggmw.config import Configuration, load
+from aggmw.errors import ConfigurationError
+
+__all__ = ["app"]
+
+_T = TypeVar("_T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The Kubernetes aggregation layer in Python: a front proxy that authenticates, authorizes, and forwards.",
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", envvar="AGGMW_CONFIG", metavar="FILE", help="Configuration, YAML.")
+]
+HostOption = Annotated[
+    str | None, typer.Option("--host", envvar="AGGMW_HOST", help="Address to listen on.  [default: 127.0.0.1]")
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", envvar="AGGMW_PORT", min=0, max=65535, help="Port; 0 takes a free one.  [default: 6443]"),
+]
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    directory: Annotated[
+        Path, typer.Option("--dir", envvar="AGGMW_DIR", metavar="DIR", help="Certificates, keys and kubeconfig.")
+    ] = Path(".aggmw"),
+    host: HostOption = None,
+    port: PortOption = None,
+) -> None:
+    """Serve the front proxy over TLS.
+
+    On the first start DIR gets a certificate authority, certificates, and DIR/admin.kubeconfig; later starts keep them.
+    """
+    from aggmw.server.run import run
+
+    configuration = _configured(lambda: load(config) if config else Configuration(), host, port)
+    raise typer.Exit(_reported(lambda: run(configuration, directory)))
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Everything the demo makes.")] = Path(".demo"),
+    port: PortOption = None,
+) -> None:
+    """Serve the front proxy and an API server behind it, with three identities to try.
+
+    The API server (wardle.example.com/v1alpha1, flunders) is a process of its own on its own TLS port.
+    """
+    from aggmw.server.demo import run_demo
+
+    raise typer.Exit(_reported(lambda: run_demo(directory, port)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"aggmw {installed('aggmw')}")
+
+
+def _configured(read: Callable[[], Configuration], host: str | None, port: int | None) -> Configuration:
+    """The configuration with what the command line overrides."""
+    configuration = _reported(read)
+    if host is not None:
+        configuration = replace(configuration, host=host)
+    if port is not None:
+        configuration = replace(configuration, port=port)
+    return configuration
+
+
+def _reported(action: Callable[[], _T]) -> _T:
+    """Do it; every configuration mistake is printed, and the command ends with status 2."""
+    try:
+        return action()
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None

@@ -23,7 +23,7 @@ def fold(app: ASGIApp, parts: Sequence[Stage | Middleware]) -> ASGIApp:
         if hasattr(part, "decide"):
             run.insert(0, cast(Stage, part))
         else:
-            app = cast(Middleware, part)(_enclosed(app, run))
+            app = part(_enclosed(app, run))
             run = []
     return _enclosed(app, run)
 

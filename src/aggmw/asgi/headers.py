@@ -88,7 +88,8 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
 def unfit(headers: Headers) -> str | None:
     """Why these fields may not be read or sent on, or None: names are tokens, values hold no control bytes."""
     if headers:
-        if _NOT_A_TOKEN.search(b"\n".join([name for name, _ in headers])):
+        names = b"\n".join([name for name, _ in headers])
+        if _NOT_A_TOKEN.search(names) or names.count(b"\n") != len(headers) - 1:
             return "a header name is not a token"
         if _NOT_A_VALUE.search(b"".join([value for _, value in headers])):
             return "a header value holds a control character"

@@ -1,0 +1,121 @@
+"""From a `Configuration` to a `FrontProxy`: every file it names is read here, and every mistake in them reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from aggmw.config.configuration import Configuration
+from aggmw.contracts.authorization import Authorizer
+from aggmw.contracts.backends import ApiService
+from aggmw.contracts.drain import Drain
+from aggmw.contracts.identity import Authenticator
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.front_proxy import FrontProxy
+from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens
+from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups, Union
+from aggmw.middleware.proxy import Http1Transport
+from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services
+from aggmw.net.tls import ClientCertificatePair
+from aggmw.pki.read import pem_certificates
+
+__all__ = ["Credentials", "compose"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the directory holds that a front proxy needs.
+
+    Args:
+        client_ca: PEM bundle; client certificates signed by it are believed.
+        front_proxy: the certificate and key shown to backends.
+    """
+
+    client_ca: Path
+    front_proxy: ClientCertificatePair
+
+
+def compose(
+    configuration: Configuration, credentials: Credentials, drain: Drain
+) -> tuple[FrontProxy, tuple[bytes, ...]]:
+    """The front proxy, and the CA bundles (PEM) that the TLS door asks client certificates of.
+
+    Raises:
+        ConfigurationError: all the mistakes in all the files.
+    """
+    problems: list[Problem] = []
+
+    def attempt(read: Callable[[], _T], otherwise: _T) -> _T:
+        try:
+            return read()
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+            return otherwise
+
+    bundles: list[bytes] = []
+    for path in (credentials.client_ca, configuration.authentication.client_ca):
+        if path is not None and (bundle := attempt(lambda path=path: _bundle(path), b"")):
+            bundles.append(bundle)
+    authenticators: list[Authenticator] = [ClientCertificates(bundle) for bundle in bundles]
+    if token_file := configuration.authentication.token_file:
+        tokens = attempt(lambda: StaticTokens.load(token_file), None)
+        if tokens is not None:
+            authenticators.append(tokens)
+    authorization = attempt(lambda: _authorizer(configuration), PrivilegedGroups())
+    services = _services(configuration, attempt)
+    if problems:
+        raise ConfigurationError(problems)
+    anonymous = configuration.authentication.anonymous.paths
+    proxy = FrontProxy(
+        authentication=authenticators,
+        anonymous=Anonymous(paths=anonymous) if anonymous else None,
+        authorization=authorization,
+        services=services,
+        transport=Http1Transport(client_certificate=_front_proxy(configuration, credentials), drain=drain),
+        drain=drain,
+    )
+    return proxy, tuple(bundles)
+
+
+def _bundle(path: Path) -> bytes:
+    """A PEM bundle that is one."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
+    try:
+        pem_certificates(data)
+    except ValueError as error:
+        raise ConfigurationError([Problem(str(path), str(error))]) from error
+    return data
+
+
+def _authorizer(configuration: Configuration) -> Authorizer:
+    """`system:masters`, then the policy."""
+    policy, model = configuration.authorization.policy, configuration.authorization.model
+    if policy is None:
+        return PrivilegedGroups()
+    return Union([PrivilegedGroups(), CasbinAuthorizer.from_files(policy, model=model)])
+
+
+def _services(
+    configuration: Configuration,
+    attempt: Callable[[Callable[[], list[ApiService]], list[ApiService]], list[ApiService]],
+) -> list[ApiService]:
+    resolver = StaticResolver(configuration.services.resolve, otherwise=DnsResolver())
+    return [
+        service
+        for path in configuration.services.files
+        for service in attempt(lambda path=path: load_api_services(path, resolver=resolver), [])
+    ]
+
+
+def _front_proxy(configuration: Configuration, credentials: Credentials) -> ClientCertificatePair:
+    certificate, key = configuration.services.client_certificate, configuration.services.client_key
+    if certificate is not None and key is not None:
+        return ClientCertificatePair(certificate, key)
+    return credentials.front_proxy

@@ -1,0 +1,196 @@
+"""What a test must not leave behind: tasks, sockets, unretrieved exceptions; and it must not block the loop.
+
+The fixture `hygiene` of `aggmw.testing.plugin` watches every test with this. Without pytest::
+
+    with Watch() as watch:
+        asyncio.run(main())
+    watch.check()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Literal, TypeAlias, get_args
+
+__all__ = ["BlockingSleep", "Waste", "Watch", "describe_socket", "open_sockets"]
+
+Waste: TypeAlias = Literal["tasks", "sockets", "errors", "blocking"]
+"""What can be allowed: tasks left, sockets left, exceptions nobody retrieved, a blocked loop."""
+
+BLOCKING_LIMIT = 0.5
+"""Seconds that one callback may hold the loop."""
+
+
+class BlockingSleep(AssertionError):
+    """`time.sleep` was called in the thread of a running event loop."""
+
+
+def open_sockets() -> dict[int, int]:
+    """The sockets this process holds open: inode to file descriptor. Empty where there is no /proc."""
+    found: dict[int, int] = {}
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return found
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found[int(target[8:-1])] = int(name)
+    return found
+
+
+def describe_socket(descriptor: int) -> str:
+    """A socket as far as it tells: family, and both addresses."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as twin:
+            words = [f"fd {descriptor}", socket.AddressFamily(twin.family).name, str(twin.getsockname())]
+            try:
+                words.append(f"to {twin.getpeername()}")
+            except OSError:
+                words.append("without a peer")
+            return " ".join(words)
+    except (OSError, ValueError):
+        return f"fd {descriptor}"
+
+
+class Watch:
+    """Watches from `__enter__` to `__exit__`; `check()` raises what was found. One thread, any number of loops.
+
+    Args:
+        allowed: what is not looked at.
+        blocking_limit: seconds of real time that one callback may hold a loop.
+    """
+
+    def __init__(self, allowed: Iterable[Waste] = (), *, blocking_limit: float = BLOCKING_LIMIT) -> None:
+        self._allowed: set[str] = set()
+        self.allow(*allowed)
+        self._blocking_limit = blocking_limit
+        self.problems: list[str] = []
+        self._sockets: dict[int, int] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._undo: list[Callable[[], None]] = []
+
+    def allow(self, *waste: Waste) -> None:
+        """Do not look at these any more.
+
+        Raises:
+            ValueError: for an unknown word.
+        """
+        if unknown := set(waste) - set(get_args(Waste)):
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(get_args(Waste))}")
+        self._allowed.update(waste)
+
+    def __enter__(self) -> Watch:
+        self._sockets = open_sockets()
+        self._patch(asyncio.Handle, "_run", self._timed(asyncio.Handle._run))
+        self._patch(time, "sleep", self._guarded(time.sleep))
+        self._patch(sys, "unraisablehook", self._unraisable)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def begin_loop(self) -> None:
+        """Watch the running loop: its tasks, and what is reported to its exception handler.
+
+        What is open and running now is not counted.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._reported)
+        self._tasks = asyncio.all_tasks()
+        self._sockets = open_sockets()
+
+    async def end_loop(self) -> None:
+        """Look at the running loop, once transports and cancelled tasks had a chance to end."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+        pause = 0.001
+        while pause < 0.1 and (self._left_tasks() or self._left_sockets()):
+            await asyncio.sleep(pause)
+            pause *= 2
+        gc.collect(1)  # an unretrieved exception is reported when its task is collected
+        await asyncio.sleep(0)
+        if "tasks" not in self._allowed:
+            self.problems += [f"a task was left running: {task!r}" for task in self._left_tasks()]
+        self._end_sockets()
+        self._loop = None
+
+    def check(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            AssertionError: a line for each problem.
+        """
+        if self._sockets is not None:
+            self._end_sockets()
+        found, self.problems = self.problems, []
+        if found:
+            raise AssertionError("\n".join(found))
+
+    def _left_tasks(self) -> set[asyncio.Task[Any]]:
+        current = asyncio.current_task()
+        return {task for task in asyncio.all_tasks() if task not in self._tasks and task is not current}
+
+    def _left_sockets(self) -> list[int]:
+        known = self._sockets or {}
+        return [descriptor for inode, descriptor in open_sockets().items() if inode not in known]
+
+    def _end_sockets(self) -> None:
+        left = self._left_sockets()
+        if left and "sockets" not in self._allowed:
+            self.problems += [f"a socket was left open: {describe_socket(descriptor)}" for descriptor in left]
+        self._sockets = None
+
+    def _patch(self, owner: Any, name: str, value: object) -> None:
+        original = getattr(owner, name)
+        setattr(owner, name, value)
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def _timed(self, run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle], None]:
+        clock, limit = time.perf_counter, self._blocking_limit
+
+        def _run(handle: asyncio.Handle) -> None:
+            callback = handle._callback  # type: ignore[attr-defined]  # a cancelled handle forgets it
+            started = clock()
+            try:
+                run(handle)
+            finally:
+                taken = clock() - started
+                if taken > limit and "blocking" not in self._allowed:
+                    owner = getattr(callback, "__self__", None)
+                    name = repr(owner if isinstance(owner, asyncio.Task) else callback)
+                    self.problems.append(f"the loop was blocked for {taken:.2f} seconds by {name}")
+
+        return _run
+
+    def _guarded(self, sleep: Callable[[float], None]) -> Callable[[float], None]:
+        def guarded_sleep(seconds: float, /) -> None:
+            if "blocking" not in self._allowed and asyncio._get_running_loop() is not None:
+                raise BlockingSleep("time.sleep() would block the event loop: await asyncio.sleep()")
+            sleep(seconds)
+
+        return guarded_sleep
+
+    def _reported(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "errors" not in self._allowed:
+            details = [repr(context[key]) for key in ("exception", "task", "future", "handle") if context.get(key)]
+            self.problems.append(f"reported to the event loop: {context.get('message')}: {', '.join(details)}")
+
+    def _unraisable(self, unraisable: Any) -> None:
+        if "errors" not in self._allowed:
+            where = unraisable.err_msg or "an exception was ignored in"
+            self.problems.append(f"{where}: {unraisable.object!r}: {unraisable.exc_value!r}")

@@ -1,0 +1,138 @@
+"""Configuration: every mistake at once, a line each, path first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggmw.config import Configuration, load, parse
+from aggmw.errors import ConfigurationError
+
+EVERYTHING = """
+host: 0.0.0.0
+port: 0
+grace: 1m
+logLevel: debug
+logFormat: json
+tls:
+  certificate: tls/server.crt
+  key: tls/server.key
+  names: [proxy.example.com, 192.0.2.1]
+authentication:
+  clientCA: ca.crt
+  tokenFile: tokens.csv
+  anonymous:
+    paths: [/healthz]
+authorization:
+  policy: policy.csv
+  model: model.conf
+services:
+  files: [apiservices.yaml]
+  resolve: {wardle/api: "127.0.0.1:7443"}
+  clientCertificate: front-proxy.crt
+  clientKey: front-proxy.key
+"""
+
+
+def problems_of(tmp_path: Path, text: str) -> list[str]:
+    """The lines that loading `text` reports, without the directory."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(file)
+    return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+def test_everything(tmp_path: Path) -> None:
+    """Each key arrives; relative paths are relative to the file."""
+    file = tmp_path / "config.yaml"
+    file.write_text(EVERYTHING)
+    configuration = load(file)
+    assert configuration.port == 0
+    assert configuration.grace == 60.0
+    assert configuration.tls.certificate == tmp_path / "tls/server.crt"
+    assert configuration.tls.names == ("proxy.example.com", "192.0.2.1")
+    assert configuration.authentication.anonymous.paths == ("/healthz",)
+    assert configuration.authorization.model == tmp_path / "model.conf"
+    assert configuration.services.files == (tmp_path / "apiservices.yaml",)
+    assert configuration.services.resolve == {"wardle/api": "127.0.0.1:7443"}
+
+
+def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    """Nothing configured: loopback, no anonymous, no policy, no services."""
+    file = tmp_path / "config.yaml"
+    file.write_text("# nothing yet\n")
+    assert load(file) == Configuration()
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    """One pass finds them all; asserted word for word."""
+    text = """
+port: 70000
+grace: soon
+logLevel: loud
+hots: localhost
+tls: {certificate: a.crt}
+authentication: {anonymous: {paths: /healthz}}
+services: {files: apiservices.yaml, resolve: {wardle/api: 7443}}
+authorization: []
+"""
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: port: must be a whole number from 0 to 65535, not 70000",
+        "config.yaml: grace: must be a duration such as 10s or 1m, not 'soon'",
+        "config.yaml: logLevel: must be one of debug, info, warning, error, not 'loud'",
+        "config.yaml: tls.certificate: needs key beside it",
+        "config.yaml: authentication.anonymous.paths: must be a list of texts, not '/healthz'",
+        "config.yaml: authorization: must be a mapping of keys to values, not a list",
+        "config.yaml: services.files: must be a list of texts, not 'apiservices.yaml'",
+        "config.yaml: services.resolve.wardle/api: must be a text, not 7443",
+        "config.yaml: hots: is not a known key; known here: authentication, authorization, grace, host, logFormat,"
+        " logLevel, port, services, tls",
+    ]
+
+
+def test_not_yaml(tmp_path: Path) -> None:
+    """The line of the mistake is named."""
+    assert problems_of(tmp_path, "host: a\nport: [1\n") == [
+        "config.yaml:3: is not YAML: expected ',' or ']', but got '<stream end>'"
+    ]
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    """A missing file, a directory and binary content each get one line."""
+    with pytest.raises(ConfigurationError, match=r"missing.yaml: cannot be read: No such file or directory$"):
+        load(tmp_path / "missing.yaml")
+    with pytest.raises(ConfigurationError, match=r"cannot be read: Is a directory$"):
+        load(tmp_path)
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match=r"binary.yaml: cannot be read: it is not UTF-8 text$"):
+        load(binary)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5", 5.0), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0), ("1.5s", 1.5)])
+def test_durations(text: str, seconds: float) -> None:
+    """Seconds, or a number with a unit."""
+    assert parse({"grace": text}, file="f", base=Path()).grace == seconds
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from(["host", "port", "grace", "tls", "authentication", "authorization", "services", "x"])
+
+
+@given(_VALUES | st.dictionaries(_KEYS, _VALUES))
+def test_any_content_is_read_or_refused(values: object) -> None:
+    """Whatever YAML may hold, it is a Configuration or a ConfigurationError whose lines begin with the path."""
+    try:
+        assert isinstance(parse(values, file="f.yaml", base=Path()), Configuration)
+    except ConfigurationError as error:
+        assert error.problems
+        assert all(problem.path.startswith("f.yaml") for problem in error.problems)
+        assert all("\n" not in problem.message for problem in error.problems)
