@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_serv
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.read import pem_certificates
 
-__all__ = ["Credentials", "compose"]
+__all__ = ["Composed", "Credentials", "compose"]
 
 _T = TypeVar("_T")
 
@@ -39,10 +40,21 @@ class Credentials:
     front_proxy: ClientCertificatePair
 
 
-def compose(
-    configuration: Configuration, credentials: Credentials, drain: Drain
-) -> tuple[FrontProxy, tuple[bytes, ...]]:
-    """The front proxy, and the CA bundles (PEM) that the TLS door asks client certificates of.
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """What a configuration comes to.
+
+    Args:
+        front_proxy: the application to serve.
+        client_ca: files of the authorities whose client certificates the TLS door accepts.
+    """
+
+    front_proxy: FrontProxy
+    client_ca: tuple[Path, ...]
+
+
+def compose(configuration: Configuration, credentials: Credentials, drain: Drain) -> Composed:
+    """The front proxy that a configuration describes.
 
     Raises:
         ConfigurationError: all the mistakes in all the files.
@@ -56,11 +68,10 @@ def compose(
             problems.extend(error.problems)
             return otherwise
 
-    bundles: list[bytes] = []
-    for path in (credentials.client_ca, configuration.authentication.client_ca):
-        if path is not None and (bundle := attempt(lambda path=path: _bundle(path), b"")):
-            bundles.append(bundle)
-    authenticators: list[Authenticator] = [ClientCertificates(bundle) for bundle in bundles]
+    client_ca = [path for path in (credentials.client_ca, configuration.authentication.client_ca) if path is not None]
+    authenticators: list[Authenticator] = [
+        ClientCertificates(bundle) for path in client_ca if (bundle := attempt(partial(_bundle, path), b""))
+    ]
     if token_file := configuration.authentication.token_file:
         tokens = attempt(lambda: StaticTokens.load(token_file), None)
         if tokens is not None:
@@ -78,7 +89,7 @@ def compose(
         transport=Http1Transport(client_certificate=_front_proxy(configuration, credentials), drain=drain),
         drain=drain,
     )
-    return proxy, tuple(bundles)
+    return Composed(proxy, tuple(client_ca))
 
 
 def _bundle(path: Path) -> bytes:
@@ -110,7 +121,7 @@ def _services(
     return [
         service
         for path in configuration.services.files
-        for service in attempt(lambda path=path: load_api_services(path, resolver=resolver), [])
+        for service in attempt(partial(load_api_services, path, resolver=resolver), [])
     ]
 
 

@@ -42,7 +42,12 @@ class AppTask:
             await app
 
         self._task = asyncio.get_running_loop().create_task(run(), name="aggmw.testing: the application")
-        self._task.add_done_callback(lambda _: self.changed.notify())
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # retrieved: when the test itself fails, that is what it reports
+        self.changed.notify()
 
     @property
     def ended(self) -> bool:
@@ -226,14 +231,14 @@ class _Upload:
             limit=None,
             waiting_for="the request body",
         )
-        if not pending.done():
+        if exchange.disconnected or exchange.complete:
             return None
         self._pending = None
         chunk = self._result(pending)
         if chunk is not None:
             return {"type": "http.request", "body": chunk, "more_body": True}
         self._ended = True
-        return None if exchange.disconnected else {"type": "http.request", "body": b"", "more_body": False}
+        return None if self._error is not None else {"type": "http.request", "body": b"", "more_body": False}
 
     async def _pull(self) -> bytes | None:
         assert self._iterator is not None

@@ -77,7 +77,6 @@ class Watch:
         self._blocking_limit = blocking_limit
         self.problems: list[str] = []
         self._sockets: dict[int, int] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._undo: list[Callable[[], None]] = []
 
@@ -96,6 +95,8 @@ class Watch:
         self._patch(asyncio.Handle, "_run", self._timed(asyncio.Handle._run))
         self._patch(time, "sleep", self._guarded(time.sleep))
         self._patch(sys, "unraisablehook", self._unraisable)
+        # On the class, so that loops a test makes itself are watched; a handler that a test sets itself still wins.
+        self._patch(asyncio.BaseEventLoop, "default_exception_handler", lambda loop, context: self._reported(context))
         return self
 
     def __exit__(
@@ -105,12 +106,10 @@ class Watch:
             self._undo.pop()()
 
     def begin_loop(self) -> None:
-        """Watch the running loop: its tasks, and what is reported to its exception handler.
-
-        What is open and running now is not counted.
-        """
-        self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(self._reported)
+        """Watch the tasks of the running loop, until `end_loop`. What is open and running now is not counted."""
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, asyncio.BaseEventLoop):
+            loop.set_exception_handler(lambda _, context: self._reported(context))
         self._tasks = asyncio.all_tasks()
         self._sockets = open_sockets()
 
@@ -127,7 +126,6 @@ class Watch:
         if "tasks" not in self._allowed:
             self.problems += [f"a task was left running: {task!r}" for task in self._left_tasks()]
         self._end_sockets()
-        self._loop = None
 
     def check(self) -> None:
         """Raise what was found.
@@ -185,7 +183,7 @@ class Watch:
 
         return guarded_sleep
 
-    def _reported(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _reported(self, context: dict[str, Any]) -> None:
         if "errors" not in self._allowed:
             details = [repr(context[key]) for key in ("exception", "task", "future", "handle") if context.get(key)]
             self.problems.append(f"reported to the event loop: {context.get('message')}: {', '.join(details)}")

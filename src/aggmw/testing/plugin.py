@@ -66,10 +66,13 @@ async def _loop_hygiene(request: pytest.FixtureRequest) -> AsyncIterator[None]:
 
 
 def _report(watch: Watch) -> None:
+    problem = ""
     try:
         watch.check()
     except AssertionError as error:
-        pytest.fail(str(error), pytrace=False)
+        problem = str(error)
+    if problem:
+        pytest.fail(problem, pytrace=False)
 
 
 _WATCH = pytest.StashKey[Watch]()

@@ -32,7 +32,9 @@ class WebSocketExchange(AppTask):
     def __init__(self, *, limit: float | None) -> None:
         super().__init__(limit=limit)
         self.inbound: deque[Message] = deque([{"type": "websocket.connect"}])
-        self.outbound: deque[str | bytes] = deque()
+        self._outbound: deque[str | bytes] = deque()
+        self._queued = 0
+        self._taken = 0
         self.accept_message: Message | None = None
         self.denial_start: Message | None = None
         self.denial_body = b""
@@ -50,8 +52,20 @@ class WebSocketExchange(AppTask):
     def disconnect(self, code: int, reason: str) -> None:
         if self.disconnected is None:
             self.disconnected = {"type": "websocket.disconnect", "code": code, "reason": reason}
-            self.outbound.clear()
             self.changed.notify()
+
+    async def next_message(self) -> str | bytes | None:
+        """The next message to the client, or None when no more will come."""
+        await self.changed.until(
+            lambda: self._outbound or self.close_frame or self.ended or self.disconnected,
+            limit=self.limit,
+            waiting_for="a message from the application",
+        )
+        if not self._outbound or (self.disconnected and not self.close_frame):
+            return None
+        self._taken += 1
+        self.changed.notify()
+        return self._outbound.popleft()
 
     async def _receive(self) -> Message:
         await self.changed.until(
@@ -89,10 +103,16 @@ class WebSocketExchange(AppTask):
 
     async def _deliver(self, message: Message) -> None:
         payload = message.get("bytes")
-        self.outbound.append(message["text"] if payload is None else payload)
+        self._outbound.append(message["text"] if payload is None else payload)
+        self._queued += 1
+        number = self._queued
         self.changed.notify()
-        await self.changed.until(lambda: not self.outbound, limit=None, waiting_for="the client to read")
-        if self.disconnected is not None:
+        await self.changed.until(
+            lambda: self._taken >= number or self.disconnected is not None,
+            limit=None,
+            waiting_for="the client to read",
+        )
+        if self._taken < number:
             raise ClientDisconnected("the client is gone")
 
 
@@ -153,14 +173,8 @@ class WebSocket:
             AssertionError: nothing came within the client's limit.
         """
         exchange = self._exchange
-        await exchange.changed.until(
-            lambda: exchange.outbound or exchange.close_frame or exchange.ended,
-            limit=exchange.limit,
-            waiting_for="a message from the application",
-        )
-        if exchange.outbound:
-            message = exchange.outbound.popleft()
-            exchange.changed.notify()
+        message = await exchange.next_message()
+        if message is not None:
             return message
         if exchange.close_frame is not None:
             raise WebSocketClosed(*exchange.close_frame)

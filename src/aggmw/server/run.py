@@ -1,0 +1,140 @@
+"""From a configuration and a directory to a server that runs until it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from aggmw.config import Configuration
+from aggmw.config.compose import Composed, Credentials, compose
+from aggmw.contracts.drain import Drain
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.front_proxy import FrontProxy
+from aggmw.net.tls import ClientCertificatePair
+from aggmw.server import logs, serving
+from aggmw.server.directory import Directory
+from aggmw.server.tls import DoorTLS
+
+__all__ = ["Announce", "Running", "open_directory", "run", "serve"]
+
+_log = structlog.get_logger("aggmw.server")
+_ADMINISTRATOR = ("admin", ("system:masters",))
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that listens.
+
+    Args:
+        server: what serves.
+        front_proxy: what is served.
+        url: how clients of this machine reach it.
+        kubeconfig: the administrator's.
+    """
+
+    server: serving.Server
+    front_proxy: FrontProxy
+    url: str
+    kubeconfig: Path
+
+
+Announce = Callable[[Running], Coroutine[Any, Any, None]]
+
+
+def run(configuration: Configuration, path: Path) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        configuration: what to serve.
+        path: the directory of certificates and kubeconfigs, made on the first start.
+
+    Returns:
+        The exit status: 0 after a clean stop.
+
+    Raises:
+        ConfigurationError: all mistakes, before anything is served.
+    """
+    logs.configure(configuration.log_level, configuration.log_format)
+    return serve(configuration, open_directory(configuration, path), _announce)
+
+
+def open_directory(configuration: Configuration, path: Path) -> Directory:
+    """The directory, its server certificate good for every name that clients may use."""
+    return Directory.open(path, names=[configuration.host, *configuration.tls.names])
+
+
+def serve(configuration: Configuration, directory: Directory, announce: Announce) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        configuration: what to serve.
+        directory: certificates and kubeconfigs.
+        announce: runs beside the server, once it listens.
+
+    Returns:
+        The exit status: 0 after a clean stop.
+
+    Raises:
+        ConfigurationError: all mistakes, before anything is served.
+    """
+    running = _prepare(configuration, directory)
+    return serving.run(running.server, beside=lambda: _beside(running, announce))
+
+
+def _prepare(configuration: Configuration, directory: Directory) -> Running:
+    """Read everything and listen. What is wrong with files, certificates and the port is all found in one pass."""
+    problems: list[Problem] = []
+    drain = Drain()
+    composed: Composed | None = None
+    tls: DoorTLS | None = None
+    try:
+        composed = compose(configuration, _credentials(directory), drain)
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+    try:
+        tls = DoorTLS(
+            certificate=configuration.tls.certificate or directory.server_certificate,
+            key=configuration.tls.key or directory.server_key,
+            client_ca=composed.client_ca if composed else (),
+        )
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+    try:
+        listener = serving.bind(configuration.host, configuration.port)
+    except ConfigurationError as error:
+        raise ConfigurationError([*problems, *error.problems]) from error
+    if composed is None or tls is None:
+        listener.close()
+        raise ConfigurationError(problems)
+    server = serving.make_server(
+        composed.front_proxy, sockets=[listener], tls=tls, drain=drain, grace=configuration.grace
+    )
+    url = f"https://{server.address}"
+    user, groups = _ADMINISTRATOR
+    kubeconfig = directory.kubeconfig(user, server=_reachable(url), user=user, groups=groups)
+    return Running(server, composed.front_proxy, _reachable(url), kubeconfig)
+
+
+def _credentials(directory: Directory) -> Credentials:
+    return Credentials(
+        client_ca=directory.client_ca,
+        front_proxy=ClientCertificatePair(directory.front_proxy_certificate, directory.front_proxy_key),
+    )
+
+
+def _reachable(url: str) -> str:
+    """A URL that clients of this machine can use: an unspecified address is replaced by localhost."""
+    return url.replace("//0.0.0.0:", "//localhost:").replace("//[::]:", "//localhost:")
+
+
+async def _beside(running: Running, announce: Announce) -> None:
+    serving.settle_memory()
+    await announce(running)
+
+
+async def _announce(running: Running) -> None:
+    _log.info("serving", url=running.url, kubeconfig=str(running.kubeconfig))
