@@ -29,7 +29,9 @@ def test_impersonation_in_every_spelling(name: bytes) -> None:
     assert is_identity(name)
 
 
-@pytest.mark.parametrize("name", [b"client-cert", b"X_Forwarded_Client_Cert", b"client.cert.chain", b"x-aggmw-identity"])
+@pytest.mark.parametrize(
+    "name", [b"client-cert", b"X_Forwarded_Client_Cert", b"client.cert.chain", b"x-aggmw-identity"]
+)
 def test_certificates_of_other_hops(name: bytes) -> None:
     """§12.5: certificate headers of terminators are identity too."""
     assert is_identity(name)
@@ -54,7 +56,11 @@ def test_connection_names_more_fields_to_drop() -> None:
     assert end_to_end(headers) == [(b"accept", b"*/*")]
 
 
-@given(st.lists(st.tuples(st.sampled_from([b"connection", b"x-a", b"x-b", b"te"]), st.sampled_from([b"x-a", b"close", b"X-B"]))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"connection", b"x-a", b"x-b", b"te"]), st.sampled_from([b"x-a", b"close", b"X-B"]))
+    )
+)
 def test_end_to_end_keeps_order_and_drops_what_is_named(headers: list[tuple[bytes, bytes]]) -> None:
     """The rest keeps its order, duplicates included."""
     named = {token for name, value in headers if name == b"connection" for token in [value.lower()]}

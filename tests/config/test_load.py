@@ -113,7 +113,9 @@ def test_unreadable(tmp_path: Path) -> None:
         load(binary)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("5", 5.0), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0), ("1.5s", 1.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5", 5.0), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0), ("1.5s", 1.5)]
+)
 def test_durations(text: str, seconds: float) -> None:
     """Seconds, or a number with a unit."""
     assert parse({"grace": text}, file="f", base=Path()).grace == seconds

@@ -16,7 +16,7 @@ from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens
-from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups, Union
+from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services
 from aggmw.net.tls import ClientCertificatePair
@@ -76,7 +76,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         tokens = attempt(lambda: StaticTokens.load(token_file), None)
         if tokens is not None:
             authenticators.append(tokens)
-    authorization = attempt(lambda: _authorizer(configuration), PrivilegedGroups())
+    authorization: Authorizer | None = attempt(lambda: _authorizer(configuration), None)
     services = _services(configuration, attempt)
     if problems:
         raise ConfigurationError(problems)
@@ -110,7 +110,7 @@ def _authorizer(configuration: Configuration) -> Authorizer:
     policy, model = configuration.authorization.policy, configuration.authorization.model
     if policy is None:
         return PrivilegedGroups()
-    return Union([PrivilegedGroups(), CasbinAuthorizer.from_files(policy, model=model)])
+    return CasbinAuthorizer.from_files(policy, model=model)
 
 
 def _services(

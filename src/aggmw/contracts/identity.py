@@ -100,12 +100,14 @@ class Presented:
         connection: the socket's peer and certificate.
         path: the decoded path below the mount, for anonymous conditions.
         subprotocols: the WebSocket subprotocols offered.
+        warnings: an authenticator may add texts for `Warning` response headers.
     """
 
     headers: Headers = ()
     connection: Connection = field(default_factory=Connection)
     path: str = "/"
     subprotocols: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list, compare=False)
 
     def header(self, name: bytes) -> list[bytes]:
         """All values of one field, in order. The name is in lower case."""
@@ -113,7 +115,11 @@ class Presented:
 
 
 class Authenticator(Protocol):
-    """Finds out who is asking, with three answers."""
+    """Finds out who is asking, with three answers.
+
+    An attribute `credentials: frozenset[bytes]` may name the header fields, in lower case, that carry what this
+    authenticator looks at: they are removed once it has consumed them. Without it that is `Authorization`.
+    """
 
     async def authenticate(self, presented: Presented) -> Identity | None:
         """The caller; None when what was presented is not this authenticator's.

@@ -26,7 +26,8 @@ class RequestInfo(NamedTuple):
         parts: resource, name, subresource and what follows, decoded.
         field_selector, label_selector: raw, for list, watch and deletecollection.
         long_running: no deadline applies: watch, proxy, and attach, exec, proxy, log, portforward.
-        timeout: seconds the caller allows (query `timeout=`); None when it says nothing.
+        timeout: the deadline in seconds, complete: what the query allows (`timeout=`), at most the maximum of the
+            request_info stage, 5 for `/apis/G/V`; None for what is long-running.
     """
 
     is_resource: bool

@@ -41,7 +41,7 @@ def status_answer(
         "reason": reason,
     }
     head = [JSON, _UNCACHED, _NOSNIFF]
-    if details:
+    if details is not None:
         body["details"] = dict(details)
         if seconds := details.get("retryAfterSeconds"):
             head.append((b"retry-after", str(seconds).encode()))

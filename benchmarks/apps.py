@@ -1,0 +1,136 @@
+"""One aggmw server as a process of its own, on our door under uvicorn: `python -m benchmarks.apps CASE …`.
+
+Prints its port when it listens. The cases are `answer` (no forwarding: what server and door cost), `bare`
+(`ProxyMiddleware` alone) and `stack` (the whole `FrontProxy`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.backends import ApiService
+from aggmw.contracts.drain import Drain
+from aggmw.contracts.identity import Identity
+from aggmw.server.serving import make_server, run, settle_memory
+from aggmw.server.tls import DoorTLS
+from benchmarks.workspace import ANSWER, GROUP, SERVER_NAME, STREAMS, TOKEN, Workspace, rules
+
+__all__ = ["APPS", "Options"]
+
+CALLER = Identity("alice", "1042", ("developers", "team-a", "on-call"), {"example.com/tenant": ["blue"]})
+
+
+class Options(NamedTuple):
+    """What a case is built from."""
+
+    workspace: Workspace
+    backend: int
+    streams: int
+    tls: bool
+    rules: int
+    drain: Drain
+
+
+def answer(options: Options) -> ASGIApp:
+    """An application that only answers, with as many bytes as the backend."""
+    body = ANSWER.encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    for word in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{word}.complete"})
+
+
+def bare(options: Options) -> ASGIApp:
+    """`ProxyMiddleware` alone: no identity, no policy."""
+    from aggmw.middleware.proxy import ProxyMiddleware
+
+    raise NotImplementedError(ProxyMiddleware)
+
+
+def stack(options: Options) -> ASGIApp:
+    """`FrontProxy` with client certificates, static tokens, a casbin policy, discovery and identity headers."""
+    from aggmw import FrontProxy
+    from aggmw.middleware.authentication import ClientCertificates, StaticTokens
+    from aggmw.middleware.authorization import CasbinAuthorizer
+    from aggmw.middleware.proxy import Http1Transport
+    from aggmw.net.tls import ClientCertificatePair
+
+    workspace = options.workspace
+    pair = ClientCertificatePair(workspace.certificate("front-proxy"), workspace.key("front-proxy"))
+    return FrontProxy(
+        authentication=[
+            ClientCertificates(workspace.certificate("front-ca").read_bytes()),
+            StaticTokens({TOKEN: CALLER}),
+        ],
+        authorization=CasbinAuthorizer.from_text(rules(options.rules)),
+        services=_services(options),
+        transport=Http1Transport(client_certificate=pair if options.tls else None, drain=options.drain),
+        drain=options.drain,
+    )
+
+
+def _services(options: Options) -> list[ApiService]:
+    from aggmw.middleware.registry import remote_service
+
+    scheme, ca = ("https", options.workspace.certificate("back-ca").read_bytes()) if options.tls else ("http", b"")
+    return [
+        remote_service(group, "v1", f"{scheme}://127.0.0.1:{port}", ca=ca, server_name=SERVER_NAME)
+        for group, port in ((GROUP, options.backend), (STREAMS, options.streams))
+    ]
+
+
+APPS: dict[str, Callable[[Options], ASGIApp]] = {"answer": answer, "bare": bare, "stack": stack}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.apps", description=__doc__)
+    parser.add_argument("case", choices=APPS)
+    parser.add_argument("workspace", type=Path, help="directory of certificates")
+    parser.add_argument("--backend", type=int, required=True, metavar="PORT", help="on 127.0.0.1, for small answers")
+    parser.add_argument("--streams", type=int, required=True, metavar="PORT", help="on 127.0.0.1, for the rest")
+    parser.add_argument("--tls", action="store_true", help="on both sides")
+    parser.add_argument("--rules", type=int, default=10, help="rows of the policy (default: %(default)s)")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write what cProfile saw to FILE at the end")
+    options = parser.parse_args()
+    workspace, drain = Workspace(options.workspace), Drain()
+    app = APPS[options.case](Options(workspace, options.backend, options.streams, options.tls, options.rules, drain))
+    tls = None
+    if options.tls:
+        tls = DoorTLS(
+            certificate=workspace.certificate("front"),
+            key=workspace.key("front"),
+            client_ca=[workspace.certificate("front-ca")],
+        )
+    server = make_server(app, port=0, tls=tls, drain=drain, grace=1.0)
+
+    async def announce() -> None:
+        settle_memory()
+        print(server.port, flush=True)
+
+    if options.profile is None:
+        sys.exit(run(server, beside=announce))
+    profile = cProfile.Profile()
+    profile.runcall(run, server, beside=announce)
+    profile.dump_stats(options.profile)
+
+
+if __name__ == "__main__":
+    main()

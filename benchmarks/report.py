@@ -1,0 +1,101 @@
+"""Tables for people and the same rows as JSON for machines; progress goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+__all__ = ["Report", "Row", "progress", "ratio"]
+
+Row: TypeAlias = Mapping[str, str | float | None]
+"""Column → figure. None is not measured, or not to be had."""
+
+
+def progress(text: str) -> None:
+    """A line for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def ratio(ours: float | None, theirs: float | None) -> float | None:
+    """How many times `theirs` ours is."""
+    return ours / theirs if ours and theirs else None
+
+
+class Report:
+    """Collects the tables of a run.
+
+    Attributes:
+        tables: title → rows, in order.
+        notes: what could not be measured, and why.
+    """
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[Row]] = {}
+        self.notes: list[str] = []
+        self._load = [os.getloadavg()[0]]
+
+    def table(self, title: str, rows: Sequence[Row], *, under: str = "") -> None:
+        """Print a table at once: a long run that is broken off has shown something."""
+        self.tables[title] = list(rows)
+        print(f"\n{title}")
+        if rows:
+            for line in _lines(rows):
+                print(f"  {line}")
+        if under:
+            print(f"  {under}")
+        sys.stdout.flush()
+
+    def note(self, what: str, why: object) -> None:
+        """Something that is not in the tables."""
+        note = f"{what}: {why}"
+        if note not in self.notes:
+            self.notes.append(note)
+            progress(f"  {note}")
+
+    def finish(self, file: Path | None) -> None:
+        """Print what was left out; write everything to `file`."""
+        self._load.append(os.getloadavg()[0])
+        if self.notes:
+            print("\nNot measured, or with errors")
+            for note in self.notes:
+                print(f"  {note}")
+        print(f"\nLoad average {self._load[0]:.2f} before and {self._load[1]:.2f} after: trust ratios, not absolutes.")
+        if file is not None:
+            machine = {
+                "python": platform.python_version(),
+                "system": platform.platform(),
+                "cores": len(os.sched_getaffinity(0)) if self._load else 0,
+                "load_average": self._load,
+            }
+            file.write_text(json.dumps({"machine": machine, "tables": self.tables, "notes": self.notes}, indent=1) + "\n")
+            progress(f"wrote {file}")
+
+
+def _lines(rows: Sequence[Row]) -> list[str]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    return [
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _cell(value: str | float | None) -> str:
+    match value:
+        case None:
+            return "–"
+        case str():
+            return value
+        case int():
+            return f"{value:,}"
+        case _:
+            return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 20 else f"{value:.2f}"

@@ -1,0 +1,152 @@
+"""AuthenticationMiddleware: who is asking, or 401."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.identity import Authenticator, Presented
+from aggmw.middleware.authentication.anonymous import Anonymous
+from aggmw.middleware.authentication.bearer import without_token
+from aggmw.middleware.authentication.hygiene import Sieve
+from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
+from aggmw.objects.status import status_answer
+
+__all__ = ["Authentication", "AuthenticationMiddleware", "path_of"]
+
+_log = structlog.get_logger("aggmw.authentication")
+
+_UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
+_NO_IMPERSONATION = status_answer(
+    403, "Forbidden", "forbidden: nobody can be impersonated here; send the request without Impersonate- headers"
+)
+_ALWAYS_TAKEN = frozenset({b"authorization"})
+
+
+def path_of(exchange: Exchange) -> str:
+    """The decoded path below the mount: the request_info stage's where it ran, else what the server says.
+
+    Without that stage a `root_path` that is not a prefix is left alone, as in Starlette.
+    """
+    if exchange.request_info is not None:
+        return exchange.request_info.path
+    path: str = exchange.scope["path"]
+    root = (exchange.scope.get("root_path") or "").rstrip("/")
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :] or "/"
+    return path
+
+
+class Authentication:
+    """The stage: leaves `exchange.identity`, and headers and subprotocols that may go on.
+
+    Args:
+        authenticators: asked in this order until one knows the caller.
+        anonymous: where callers who present nothing are let in; nowhere when left out.
+        strip_credentials: take `Authorization` and every authenticator's credentials out of each request. When false,
+            only those of the authenticator that knew the caller.
+        impersonation: leave `Impersonate-*` headers to a stage behind this one; otherwise they are 403.
+        path: where the path for `anonymous` comes from.
+    """
+
+    def __init__(
+        self,
+        authenticators: Sequence[Authenticator],
+        *,
+        anonymous: Anonymous | None = None,
+        strip_credentials: bool = True,
+        impersonation: bool = False,
+        path: Callable[[Exchange], str] = path_of,
+    ) -> None:
+        self._union = AuthenticatorUnion(authenticators)
+        self._anonymous = anonymous
+        self._impersonation = impersonation
+        self._path = path
+        everything = self._union.credentials | _ALWAYS_TAKEN
+        self._sieves = {
+            consumed: Sieve(everything if strip_credentials else consumed, keep_impersonation=impersonation)
+            for consumed in (frozenset[bytes](), *map(credentials_of, authenticators))
+        }
+
+    async def decide(self, exchange: Exchange) -> Answer | None:
+        """Find the caller, refuse what may not be asked for, and clean the headers, in this order.
+
+        A bad credential is 401 before impersonation is 403, so that nobody learns anything without being known.
+        Identity headers go on every path, also where anonymous callers are let in.
+        """
+        path = self._path(exchange)
+        presented = Presented(exchange.headers, exchange.connection, path, exchange.subprotocols, exchange.warnings)
+        identity, consumed, failures = await self._union.find(presented)
+        if failures:
+            _report(failures, exchange, known=identity is not None)
+        if identity is None and not failures and self._anonymous is not None:
+            identity = self._anonymous.identity(path)
+        if identity is None:
+            return _UNAUTHORIZED
+        sieve = self._sieves[consumed]
+        headers, impersonates = sieve.sift(exchange.headers)
+        if impersonates and not self._impersonation:
+            return _NO_IMPERSONATION
+        exchange.headers = headers
+        if exchange.subprotocols and sieve.takes_tokens:
+            exchange.subprotocols = without_token(exchange.subprotocols)
+        exchange.identity = identity
+        return None
+
+
+def _report(failures: Sequence[Failure], exchange: Exchange, *, known: bool) -> None:
+    """Broken authenticators always; bad credentials only where they decided. What was presented is never logged."""
+    for name, error, broken in failures:
+        if broken:
+            _log.error(
+                "authenticator broken", authenticator=name, error=type(error).__name__, request_id=exchange.request_id
+            )
+        elif not known:
+            _log.info("credentials refused", authenticator=name, reason=str(error), request_id=exchange.request_id)
+
+
+class AuthenticationMiddleware:
+    """Finds out who is asking and leaves an `Identity` in `scope["aggmw.identity"]`, and Starlette's `user` and `auth`.
+
+    Who presents nothing, or something bad, gets a 401 `Status`. Headers that tell a backend who is asking
+    (`X-Remote-*`, `X-Aggmw-*`, `Client-Cert`, …) are removed from every request in every spelling; `Impersonate-*` is
+    403.
+
+    No header but `Authorization` is believed, and that only alone: where a server mixes trailers into the headers, a
+    trailer could add a token that its sender knows anyway, never replace the one in front of it (several are 401).
+
+    Args:
+        app: what is inside.
+        authenticators: asked in this order until one knows the caller.
+        anonymous: where callers who present nothing are let in; nowhere when left out.
+        strip_credentials: also take credentials out of requests that no authenticator knew them of, as `FrontProxy`
+            does. By default an application behind keeps an `Authorization` that was not consumed here.
+        impersonation: leave `Impersonate-*` headers to a stage behind this one.
+        path: where the path for `anonymous` comes from; replaces what the request_info stage leaves.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authenticators: Sequence[Authenticator],
+        anonymous: Anonymous | None = None,
+        strip_credentials: bool = False,
+        impersonation: bool = False,
+        path: Callable[[Exchange], str] = path_of,
+    ) -> None:
+        stage = Authentication(
+            authenticators,
+            anonymous=anonymous,
+            strip_credentials=strip_credentials,
+            impersonation=impersonation,
+            path=path,
+        )
+        self._stages = Stages(app, stage)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stages(scope, receive, send)

@@ -1,0 +1,106 @@
+"""Several authenticators as one: any success wins, and one failure is enough to rule out an anonymous caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aggmw.contracts.identity import (
+    SYSTEM_ANONYMOUS,
+    SYSTEM_AUTHENTICATED,
+    SYSTEM_UNAUTHENTICATED,
+    Authenticator,
+    Identity,
+    Presented,
+)
+from aggmw.errors import InvalidCredentials, InvalidIdentity
+
+__all__ = ["AuthenticatorUnion", "Failure", "Finding", "authenticated", "credentials_of"]
+
+_AUTHORIZATION = frozenset({b"authorization"})
+
+
+class Failure(NamedTuple):
+    """An authenticator that did not say None and found nobody.
+
+    Attributes:
+        authenticator: the name of its class.
+        error: what it raised.
+        broken: whether it failed itself, instead of finding the credentials bad.
+    """
+
+    authenticator: str
+    error: Exception
+    broken: bool
+
+
+class Finding(NamedTuple):
+    """What a union found out.
+
+    Attributes:
+        identity: the caller, or None.
+        consumed: the header fields that carried what was believed.
+        failures: of the authenticators that were asked.
+    """
+
+    identity: Identity | None
+    consumed: frozenset[bytes]
+    failures: Sequence[Failure]
+
+
+class AuthenticatorUnion:
+    """Asks each authenticator in turn until one knows the caller (wire contract §6.1, §12.9).
+
+    A failure does not stop the next one: where client and front-proxy certificates have different authorities, one of
+    the two finds every certificate bad. Is itself an authenticator, so unions nest.
+
+    Args:
+        authenticators: in the order in which they are asked.
+    """
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self._authenticators = [(each, each.authenticate, credentials_of(each)) for each in authenticators]
+        self.credentials: frozenset[bytes] = frozenset().union(*(names for _, _, names in self._authenticators))
+
+    def __repr__(self) -> str:
+        return f"AuthenticatorUnion({', '.join(type(each).__name__ for each, _, _ in self._authenticators)})"
+
+    async def find(self, presented: Presented) -> Finding:
+        """Ask everybody until one succeeds. Failures are collected, none is raised."""
+        failures: list[Failure] = []
+        for authenticator, authenticate, credentials in self._authenticators:
+            try:
+                identity = await authenticate(presented)
+                if identity is None:
+                    continue
+                if isinstance(identity, Identity):
+                    return Finding(authenticated(identity), credentials, failures)
+                raise TypeError("an authenticator returned neither an Identity nor None")
+            except (InvalidCredentials, InvalidIdentity) as error:
+                failures.append(Failure(type(authenticator).__name__, error, broken=False))
+            except Exception as error:  # noqa: BLE001  whatever broke in one must not let anybody in, nor stop the next
+                failures.append(Failure(type(authenticator).__name__, error, broken=True))
+        return Finding(None, frozenset(), failures)
+
+    async def authenticate(self, presented: Presented) -> Identity | None:
+        """As any authenticator: the first failure is raised when nobody knows the caller."""
+        finding = await self.find(presented)
+        if finding.identity is None and finding.failures:
+            raise finding.failures[0].error
+        return finding.identity
+
+
+def authenticated(identity: Identity) -> Identity:
+    """The identity in `system:authenticated` too; itself when it says already which of the two groups it belongs to.
+
+    Authenticators whose identities live longer than a request apply it once, when they are made.
+    """
+    groups = identity.groups
+    if SYSTEM_AUTHENTICATED in groups or SYSTEM_UNAUTHENTICATED in groups or identity.user == SYSTEM_ANONYMOUS:
+        return identity
+    return identity.with_groups((*groups, SYSTEM_AUTHENTICATED))
+
+
+def credentials_of(authenticator: object) -> frozenset[bytes]:
+    """The header fields that carry an authenticator's credentials: `Authorization` unless it says otherwise."""
+    return frozenset(getattr(authenticator, "credentials", _AUTHORIZATION))

@@ -1,0 +1,33 @@
+"""Authorization: may this caller do this? The stage, and the authorizers it can ask.
+
+`CasbinAuthorizer` is imported when it is first used, so that the others do not cost casbin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aggmw.middleware.authorization.fixed import AllowAll, DenyAll, PrivilegedGroups
+from aggmw.middleware.authorization.middleware import Authorization, AuthorizationMiddleware
+from aggmw.middleware.authorization.union import Union
+
+if TYPE_CHECKING:
+    from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+
+__all__ = [
+    "AllowAll",
+    "Authorization",
+    "AuthorizationMiddleware",
+    "CasbinAuthorizer",
+    "DenyAll",
+    "PrivilegedGroups",
+    "Union",
+]
+
+
+def __getattr__(name: str) -> type[CasbinAuthorizer]:
+    if name != "CasbinAuthorizer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+
+    return CasbinAuthorizer

@@ -1,0 +1,103 @@
+"""What a model can ask about a request: the fields that a request definition may name, and their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from aggmw.contracts.authorization import Attributes
+
+__all__ = ["FIELDS", "SETS", "Names", "key_of", "request_path", "unfit", "values_of"]
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_COLLECTION_VERBS = frozenset({"list", "watch", "deletecollection"})
+
+
+class Names:
+    """A set of names as matchers see it: `x in r.groups`. Opaque otherwise, so casbin does not walk through it."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+
+def request_path(attributes: Attributes) -> str:
+    """The path of a request; for a resource, the one path that its attributes stand for.
+
+    So a rule about paths sees one spelling: no trailing slash, no `watch/` prefix, nothing after the subresource. The
+    name in a field selector of a list, watch or deletecollection is no part of it.
+    """
+    if not attributes.is_resource:
+        return attributes.path
+    group, version = attributes.api_group, attributes.api_version
+    parts = ["", "apis", group, version] if group else ["", "api", version]
+    name = "" if attributes.verb in _COLLECTION_VERBS else attributes.name
+    itself = attributes.resource == "namespaces" and attributes.namespace == name
+    if attributes.namespace and not itself:
+        parts += ["namespaces", attributes.namespace]
+    parts.append(attributes.resource)
+    if name:
+        parts.append(name)
+        if attributes.subresource:
+            parts.append(attributes.subresource)
+    return "/".join(parts)
+
+
+_Reader = Callable[[Attributes], object]
+
+FIELDS: Mapping[str, _Reader] = MappingProxyType(
+    {
+        "user": lambda a: a.identity.user,
+        "groups": lambda a: Names(a.identity.groups),
+        "verb": lambda a: a.verb,
+        "apiGroup": lambda a: a.api_group,
+        "apiVersion": lambda a: a.api_version,
+        "resource": lambda a: a.resource,
+        "subresource": lambda a: a.subresource,
+        "namespace": lambda a: a.namespace,
+        "name": lambda a: a.name,
+        "path": request_path,
+        # The names that casbin's own examples use.
+        "sub": lambda a: a.identity.user,
+        "obj": request_path,
+        "act": lambda a: a.verb,
+        "dom": lambda a: a.namespace,
+        # user:NAME, group:NAME and every role of these: needs the roles, so the authorizer makes it.
+        "subjects": lambda a: Names(()),
+    }
+)
+SETS = frozenset({"groups", "subjects"})
+"""The fields that are sets: a matcher may only look into them."""
+
+
+def values_of(fields: Iterable[str], attributes: Attributes, subjects: Iterable[str]) -> list[object]:
+    """The values of a request definition's fields, in its order."""
+    return [Names(subjects) if field == "subjects" else FIELDS[field](attributes) for field in fields]
+
+
+def key_of(attributes: Attributes) -> Hashable:
+    """Everything that a field can be made of: equal keys have equal verdicts under one policy."""
+    identity = attributes.identity
+    return (identity.user, identity.groups, *attributes[1:10])
+
+
+def unfit(attributes: Attributes) -> bool:
+    """Whether a value holds what no rule is written for: control bytes, or a `/` where a path has one segment.
+
+    Patterns could be fooled by them (a line break ends a line for some, a slash begins a new segment).
+    """
+    identity = attributes.identity
+    segments = "".join(attributes[3:9])
+    return (
+        "/" in segments
+        or _UNFIT.search(f"{identity.user}{attributes.verb}{segments}{attributes.path}") is not None
+        or _UNFIT.search("".join(identity.groups)) is not None
+    )

@@ -1,0 +1,273 @@
+"""All the mistakes of a model and its policy, found in one pass before anything is decided by them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aggmw.errors import Problem
+from aggmw.middleware.authorization.casbin import standard
+from aggmw.middleware.authorization.casbin.functions import KEY_PATTERNS, PURE, key_pattern_fault
+from aggmw.middleware.authorization.casbin.inputs import FIELDS
+from aggmw.middleware.authorization.casbin.matcher import Matcher, Vocabulary, read_matcher
+from aggmw.middleware.authorization.casbin.model import Definition, Model
+from aggmw.middleware.authorization.casbin.policy import Row
+from aggmw.middleware.authorization.casbin.roles import too_deep, way_back
+
+__all__ = ["Report", "inspect"]
+
+_ALLOWED = "some(where (p.eft == allow))"
+_NONE_DENIED = "!some(where (p.eft == deny))"
+_EFFECTS = (
+    _ALLOWED,
+    f"{_ALLOWED} && {_NONE_DENIED}",
+    "priority(p.eft) || deny",
+    "subjectPriority(p.eft) || deny",
+    _NONE_DENIED,
+)
+_ENDED = re.compile(r".*(?<!\\)(\$|\.\*|\\Z)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        problems: mistakes; with one of them nothing may be decided.
+        warnings: what is probably meant otherwise.
+        rows: the policy without repeated rows, a missing effect filled in.
+        pure: whether a verdict depends on the request and the policy alone.
+        subject_columns: per suffix, the column whose value must be one of the request's subjects.
+        without_match: whether a request that matches no rule is allowed (deny-override).
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    pure: bool = True
+    subject_columns: dict[str, int] = field(default_factory=dict)
+    without_match: bool = False
+
+    def problem(self, where: str, text: str) -> None:
+        self.problems.append(Problem(where, text))
+
+    def warning(self, where: str, text: str) -> None:
+        self.warnings.append(Problem(where, text))
+
+
+def inspect(
+    model: Model,
+    rows: Sequence[Row],
+    *,
+    shipped: bool,
+    functions: Collection[str],
+    allow_eval: bool = False,
+) -> Report:
+    """Look through a model and the rows of a policy.
+
+    Args:
+        shipped: whether this is the model that ships, whose rows have a meaning that can be checked.
+        functions: the names that matchers may call.
+        allow_eval: whether they may call `eval()`.
+    """
+    report = Report()
+    matchers = {
+        suffix: matcher
+        for suffix in model.suffixes
+        if (matcher := _inspect_definitions(model, suffix, functions, allow_eval, report)) is not None
+    }
+    _inspect_rows(model, rows, shipped, report)
+    _inspect_roles(report)
+    for suffix, matcher in matchers.items():
+        _inspect_patterns(matcher, model, suffix, report)
+    if shipped:
+        report.warnings.extend(Problem(row.where, text) for row, text in standard.unused_roles(report.rows))
+    return report
+
+
+def _inspect_definitions(
+    model: Model, suffix: str, functions: Collection[str], allow_eval: bool, report: Report
+) -> Matcher | None:
+    request, policy = model.get(f"r{suffix}"), model.get(f"p{suffix}")
+    effect, matcher = model.get(f"e{suffix}"), model.get(f"m{suffix}")
+    if request is None or policy is None or effect is None or matcher is None:
+        return None
+    report.problems.extend(_name_faults(request, policy))
+    if not suffix:
+        _inspect_roles_defined(model, report)
+    _inspect_effect(model, effect, policy, suffix, report)
+    roles = {key: model.definitions[key].value.count("_") for key in model.role_keys}
+    vocabulary = Vocabulary(suffix, request.columns, policy.columns, roles, functions, allow_eval)
+    try:
+        tree = read_matcher(matcher.value, suffix)
+    except ValueError as error:
+        report.problem(matcher.where, f"[matchers] {matcher.key} {error}")
+        return None
+    report.problems.extend(Problem(matcher.where, f"[matchers] {text}") for text in tree.faults(vocabulary))
+    report.warnings.extend(Problem(matcher.where, f"[matchers] {text}") for text in tree.warnings())
+    report.pure = report.pure and all(name in PURE or name in roles for name, _ in tree.calls())
+    if tree.subject_column in policy.columns:
+        report.subject_columns[suffix] = policy.columns.index(tree.subject_column)
+    return tree
+
+
+def _name_faults(request: Definition, policy: Definition) -> Iterator[Problem]:
+    for name in request.columns:
+        if name not in FIELDS:
+            known = ", ".join(sorted(FIELDS))
+            yield Problem(
+                request.where, f"[{request.section}] names field '{name}', which no request has; known: {known}"
+            )
+    for definition in (request, policy):
+        for name in sorted({name for name in definition.columns if definition.columns.count(name) > 1}):
+            yield Problem(definition.where, f"[{definition.section}] names field '{name}' twice")
+    for name in policy.columns:
+        if not name.isidentifier():
+            yield Problem(
+                policy.where, f"[{policy.section}] names field '{name}': a name has letters, digits and _ only"
+            )
+
+
+def _inspect_roles_defined(model: Model, report: Report) -> None:
+    for key in model.role_keys:
+        definition = model.definitions[key]
+        if definition.columns not in (("_", "_"), ("_", "_", "_")):
+            report.problem(definition.where, f"[role_definition] {key} is neither '_, _' nor '_, _, _' (with a domain)")
+
+
+def _inspect_effect(model: Model, effect: Definition, policy: Definition, suffix: str, report: Report) -> None:
+    first = model.get("e") or effect
+    text = effect.value.partition("#")[0].strip().replace(f"p{suffix}.", "p.")
+    if text not in _EFFECTS:
+        report.problem(
+            effect.where, f"[policy_effect] {effect.key} is none of casbin's effects: {' · '.join(_EFFECTS)}"
+        )
+    elif suffix and text != first.value.partition("#")[0].strip():
+        report.problem(effect.where, f"[policy_effect] {effect.key} differs from e; casbin asks e only")
+    elif "deny))" in text and "eft" not in policy.columns:
+        report.problem(effect.where, f"[policy_effect] asks for denying rules, and {policy.key} has no column eft")
+    elif text == _NONE_DENIED:
+        report.without_match = True
+        report.warning(
+            effect.where, "[policy_effect] allows every request that no rule denies: a forgotten rule is a hole"
+        )
+    elif text == _EFFECTS[3] and ("g" not in model.definitions or suffix):
+        report.problem(effect.where, "[policy_effect] subjectPriority needs roles (g), and works for p only")
+
+
+def _inspect_rows(model: Model, rows: Sequence[Row], shipped: bool, report: Report) -> None:
+    columns = _columns(model)
+    if "p" not in columns:
+        return
+    seen: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        if row.ptype not in columns:
+            known = ", ".join(sorted(columns))
+            report.problem(row.where, f"is of type '{row.ptype}', which the model does not define; known: {known}")
+            continue
+        wanted = columns[row.ptype]
+        if shipped and row.ptype != "g" and len(row) == len(wanted) - 1:
+            row = Row((*row, "allow"), row.ptype, row.where)
+        if len(row) != len(wanted):
+            report.problem(row.where, _count_fault(row, wanted, shipped))
+            continue
+        faults = list(_row_faults(row, wanted, shipped))
+        report.problems.extend(Problem(row.where, fault) for fault in faults)
+        if faults:
+            continue
+        first = seen.setdefault((row.ptype, *row), row)
+        if first is not row:
+            report.warning(row.where, f"repeats {first.where}")
+            continue
+        report.rows.append(row)
+        if shipped:
+            report.warnings.extend(Problem(row.where, text) for text in standard.row_warnings(row))
+
+
+def _columns(model: Model) -> Mapping[str, tuple[str, ...]]:
+    """The types of rows that a model has, and their columns."""
+    columns = {key: model.definitions[key].columns for key in ("p", "p2") if key in model.definitions}
+    for key in model.role_keys:
+        domain = ("domain",) if model.definitions[key].value.count("_") > 2 else ()
+        columns[key] = ("member", "role", *domain)
+    return columns
+
+
+def _count_fault(row: Row, wanted: Sequence[str], shipped: bool) -> str:
+    count = f"{len(wanted) - 1} or {len(wanted)}" if shipped and row.ptype != "g" else str(len(wanted))
+    columns = "column" if len(row) == 1 else "columns"
+    return f"has {len(row)} {columns} after {row.ptype}, and the model wants {count}: {', '.join(wanted)}"
+
+
+def _row_faults(row: Row, columns: Sequence[str], shipped: bool) -> Iterator[str]:
+    for name, value in zip(columns, row, strict=True):
+        if name == "eft" and value not in ("allow", "deny"):
+            yield f"has effect '{value}': write allow or deny"
+        elif name == "priority" and not (value.isascii() and value.isdigit()):
+            yield f"has priority '{value}': write a number, like 10"
+    if row.ptype[0] == "g" and "" in row:
+        yield "has an empty column"
+    elif shipped:
+        yield from standard.row_faults(row)
+
+
+def _inspect_roles(report: Report) -> None:
+    graphs: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    wheres: dict[str, str] = {}
+    for row in report.rows:
+        if row.ptype[0] != "g":
+            continue
+        graph = graphs.setdefault((row.ptype, *row[2:]), {})
+        circle = way_back(row[1], row[0], graph)
+        if circle is not None:
+            report.problem(row.where, f"makes a circle of roles: {' → '.join([row[0], *circle])}")
+            continue
+        graph.setdefault(row[0], []).append(row[1])
+        wheres.setdefault(row[0], row.where)
+    for graph in graphs.values():
+        for name, role, depth in too_deep(graph):
+            report.problem(wheres[name], f"{name} has {role} only over {depth} memberships in a row; casbin follows 9")
+
+
+def _inspect_patterns(matcher: Matcher, model: Model, suffix: str, report: Report) -> None:
+    """The columns that a matcher uses as patterns, row by row."""
+    policy = model.definitions[f"p{suffix}"]
+    where = model.definitions[f"m{suffix}"].where
+    for function, arguments in matcher.calls():
+        if function not in KEY_PATTERNS and function not in ("regexMatch", "globMatch"):
+            continue
+        if len(arguments) != 2 or (arguments[1] or "").startswith("r"):
+            report.problem(where, f"[matchers] {function}() takes a value, then a pattern of the policy's")
+            continue
+        column = (arguments[1] or "").partition(".")[2]
+        if column not in policy.columns:
+            continue
+        index = policy.columns.index(column)
+        inverted = matcher.negates(function)
+        effect = policy.columns.index("eft") if "eft" in policy.columns else None
+        for row in report.rows:
+            if row.ptype == policy.key:
+                denies = inverted or (effect is not None and row[effect] == "deny")
+                _inspect_pattern(function, row, row[index], denies, report)
+
+
+def _inspect_pattern(function: str, row: Row, pattern: str, denies: bool, report: Report) -> None:
+    if function in KEY_PATTERNS:
+        fault = key_pattern_fault(function, pattern)
+        if fault:
+            report.problem(row.where, fault)
+    elif function == "regexMatch":
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            report.problem(row.where, f"the pattern '{pattern}' is no regular expression: {error}")
+        else:
+            if not _ENDED.fullmatch(pattern):
+                # Matching less than casbin would is safe where it allows, and a hole where it denies.
+                tell = report.problem if denies else report.warning
+                tell(
+                    row.where,
+                    f"the pattern '{pattern}' is matched against whole values here, against their beginning by casbin:"
+                    " end it with $, or with .* where anything may follow",
+                )

@@ -1,0 +1,88 @@
+"""Who has which role, in place of casbin's role manager, which keeps every name it was ever asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+__all__ = ["MAX_DEPTH", "RoleGraph", "too_deep", "way_back"]
+
+MAX_DEPTH = 9
+"""How many memberships in a row casbin follows."""
+
+_NONE: frozenset[str] = frozenset()
+
+
+class RoleGraph:
+    """Memberships, closed over inheritance when it is made: asking never stores anything.
+
+    Stands where casbin expects a role manager.
+
+    Args:
+        links: name, role, and the domain they hold in, if the model has domains.
+    """
+
+    def __init__(self, links: Iterable[Sequence[str]] = ()) -> None:
+        edges: dict[str, dict[str, set[str]]] = {}
+        for name, role, *domain in links:
+            edges.setdefault(domain[0] if domain else "", {}).setdefault(name, set()).add(role)
+        self._roles = {
+            domain: {name: frozenset(_reached(name, graph)) for name in graph} for domain, graph in edges.items()
+        }
+
+    def roles_of(self, name: str, domain: str = "") -> frozenset[str]:
+        """Every role that the name has, directly or through other roles."""
+        return self._roles.get(domain, _EMPTY).get(name, _NONE)
+
+    def has_link(self, names: object, role: str, domain: str = "") -> bool:
+        """Whether a name, or one of several (`r.groups`), is or has the role: casbin's `g`."""
+        if isinstance(names, str):
+            return names == role or role in self.roles_of(names, domain)
+        if isinstance(names, Iterable):
+            return any(self.has_link(name, role, domain) for name in names)
+        return False
+
+
+_EMPTY: Mapping[str, frozenset[str]] = MappingProxyType({})
+
+
+def _reached(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """All that a name reaches, each with the number of memberships on the shortest way."""
+    reached: dict[str, int] = {}
+    level, depth = [name], 0
+    while level:
+        depth += 1
+        following: list[str] = []
+        for node in level:
+            for role in graph.get(node, ()):
+                if role not in reached:
+                    reached[role] = depth
+                    following.append(role)
+        level = following
+    return reached
+
+
+def too_deep(graph: Mapping[str, Iterable[str]]) -> Iterable[tuple[str, str, int]]:
+    """Names with a role that casbin would not find: name, role, memberships on the way; the nearest such role each."""
+    for name in graph:
+        beyond = [(depth, role) for role, depth in _reached(name, graph).items() if depth > MAX_DEPTH]
+        if beyond:
+            depth, role = min(beyond)
+            yield name, role, depth
+
+
+def way_back(start: str, goal: str, graph: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """A way from `start` to `goal` along memberships, both included; None when there is none."""
+    before: dict[str, str | None] = {start: None}
+    queue = [start]
+    for node in queue:
+        if node == goal:
+            way = [node]
+            while (previous := before[way[-1]]) is not None:
+                way.append(previous)
+            return way[::-1]
+        for role in graph.get(node, ()):
+            if role not in before:
+                before[role] = node
+                queue.append(role)
+    return None

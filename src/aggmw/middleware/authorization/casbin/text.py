@@ -1,0 +1,54 @@
+"""The text of a model or policy file, with its lines numbered."""
+
+from __future__ import annotations
+
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from pathlib import Path
+
+from aggmw.errors import Problem
+
+__all__ = ["BadText", "numbered", "read"]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+
+
+class BadText(Exception):
+    """A file that cannot be read as text."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def read(path: Path) -> str:
+    """The file's text, without a byte order mark.
+
+    Raises:
+        BadText: it cannot be opened, or is not UTF-8.
+    """
+    try:
+        data = path.read_bytes().removeprefix(BOM_UTF8)
+    except OSError as error:
+        raise BadText(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadText(Problem(f"{path}:{line}", "is not UTF-8 text")) from error
+
+
+def numbered(text: str, source: str) -> Iterator[tuple[str, str, Problem | None]]:
+    """The lines that say something: without white space at the ends, empty lines and comments.
+
+    Yields:
+        Where (`source:number`), the line, and a Problem in place of a line that no editor would show as it is.
+    """
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        stripped = line.removesuffix("\r").strip(" \t")
+        if not stripped or stripped.startswith("#"):
+            continue
+        where = f"{source}:{number}"
+        problem = Problem(where, "holds a control character") if _CONTROL.search(stripped) else None
+        yield where, stripped, problem

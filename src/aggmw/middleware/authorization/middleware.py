@@ -1,0 +1,112 @@
+"""The authorization stage and its ASGI shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
+from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.identity import Identity
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.errors import MissingInput
+from aggmw.middleware.authorization.attributes import attributes_of, handshake_attributes
+from aggmw.middleware.authorization.refusal import forbidden
+from aggmw.objects.status import status_answer
+
+__all__ = ["Authorization", "AuthorizationMiddleware"]
+
+_log = structlog.get_logger("aggmw.authorization")
+_DENIED = Verdict()
+_BROKEN = status_answer(
+    500,
+    "InternalError",
+    "Internal error occurred: the authorizer failed",
+    {"causes": [{"message": "the authorizer failed"}]},
+)
+
+
+class Authorization:
+    """Lets a request pass when the authorizer allows it; else answers 403, and leaves the verdict on the exchange.
+
+    Only `ALLOW` passes: no opinion denies, and an authorizer that fails is a 500. A request without a user or a verb
+    is denied before any authorizer sees it. A WebSocket handshake for exec, attach or portforward needs the right to
+    create besides its own verb.
+
+    Args:
+        authorizer: decides.
+        identity: who asks, in place of what the authentication stage left.
+        request_info: what is asked for, in place of what the request_info stage left.
+    """
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        *,
+        identity: Callable[[Exchange], Identity | None] | None = None,
+        request_info: Callable[[Exchange], RequestInfo | None] | None = None,
+    ) -> None:
+        self._authorizer = authorizer
+        self._identity = identity
+        self._request_info = request_info
+
+    def __repr__(self) -> str:
+        return f"Authorization({self._authorizer!r})"
+
+    async def decide(self, exchange: Exchange) -> Answer | None:
+        """403 or 500, or None to go on.
+
+        Raises:
+            MissingInput: nobody said who asks, or what for.
+        """
+        info = exchange.request_info if self._request_info is None else self._request_info(exchange)
+        if info is None:
+            raise MissingInput("authorization", "the request info", "request_info")
+        identity = exchange.identity if self._identity is None else self._identity(exchange)
+        if identity is None:
+            raise MissingInput("authorization", "an identity", "authentication")
+        attributes = attributes_of(identity, info)
+        answer = await self._check(exchange, attributes)
+        if answer is None and exchange.scope["type"] == "websocket":
+            besides = handshake_attributes(attributes)
+            if besides is not None:
+                answer = await self._check(exchange, besides)
+        return answer
+
+    async def _check(self, exchange: Exchange, attributes: Attributes) -> Answer | None:
+        exchange.verdict = _DENIED
+        if not attributes.identity.user or not attributes.verb:
+            return forbidden(attributes)
+        try:
+            verdict = await self._authorizer.authorize(attributes)
+            allowed = verdict.outcome is Outcome.ALLOW
+        except Exception as error:  # noqa: BLE001  whatever it was, it is not an allow
+            _log.error("authorizer failed", error=type(error).__name__, request_id=exchange.request_id)
+            return _BROKEN
+        exchange.verdict = verdict
+        return None if allowed else forbidden(attributes, verdict.reason)
+
+
+class AuthorizationMiddleware:
+    """The authorization stage alone, in any ASGI application.
+
+    Args:
+        app: what is inside; it sees allowed requests only.
+        authorizer, identity, request_info: as for `Authorization`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authorizer: Authorizer,
+        identity: Callable[[Exchange], Identity | None] | None = None,
+        request_info: Callable[[Exchange], RequestInfo | None] | None = None,
+    ) -> None:
+        self._stages = Stages(app, Authorization(authorizer, identity=identity, request_info=request_info))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stages(scope, receive, send)

@@ -1,0 +1,143 @@
+"""The aggregated document, `apidiscovery.k8s.io/v2 APIGroupDiscoveryList`: built and read (wire contract §3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from aggmw.contracts.catalog import ApiResource, ApiSubresource, ApiVersion, GroupVersionKind
+from aggmw.middleware.discovery.encoding import encode
+from aggmw.middleware.discovery.names import BadDocument, group_version_kind, is_resource, is_subresource, words
+
+__all__ = ["group_discovery", "group_discovery_list", "parse_group_discovery_list", "version_discovery"]
+
+_HEAD = b'{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":['
+_SCOPES = {"Namespaced": True, "Cluster": False}
+
+
+def group_discovery_list(groups: Iterable[bytes]) -> bytes:
+    """The whole document from encoded groups: a join, so that one change does not encode all others again."""
+    return _HEAD + b",".join(groups) + b"]}"
+
+
+def group_discovery(name: str, versions: Iterable[bytes]) -> bytes:
+    """One group from encoded versions. The core group is an item without a name."""
+    metadata = {"name": name} if name else {}
+    return b'{"metadata":%b,"versions":[%b]}' % (encode(metadata), b",".join(versions))
+
+
+def version_discovery(version: ApiVersion) -> bytes:
+    """One encoded version."""
+    freshness = "Stale" if version.stale else "Current"
+    document: dict[str, Any] = {"version": version.version, "freshness": freshness}
+    document["resources"] = [_resource(each) for each in version.resources]
+    return encode(document)
+
+
+def _resource(resource: ApiResource) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "resource": resource.name,
+        "responseKind": _kind(resource.kind),
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": resource.singular,
+        "verbs": list(resource.verbs),
+    }
+    if resource.short_names:
+        document["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        document["categories"] = list(resource.categories)
+    if resource.subresources:
+        document["subresources"] = [_subresource(each) for each in resource.subresources]
+    return document
+
+
+def _subresource(subresource: ApiSubresource) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "subresource": subresource.name,
+        "responseKind": _kind(subresource.kind),
+        "verbs": list(subresource.verbs),
+    }
+    if subresource.accepted_types:
+        document["acceptedTypes"] = [_kind(each) for each in subresource.accepted_types]
+    return document
+
+
+def _kind(kind: GroupVersionKind) -> dict[str, str]:
+    """Never null: old clients crash on that."""
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def parse_group_discovery_list(
+    document: object, owned: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], ApiVersion]:
+    """The group versions in a backend's aggregated document that are registered for it.
+
+    Others are left out, whatever the backend says of them, and so is everything without a legal name.
+
+    Args:
+        document: decoded JSON.
+        owned: group and version of the APIServices that name this backend.
+
+    Raises:
+        BadDocument: not an APIGroupDiscoveryList of version 2.
+    """
+    if (
+        not isinstance(document, dict)
+        or document.get("kind") != "APIGroupDiscoveryList"
+        or document.get("apiVersion") != "apidiscovery.k8s.io/v2"
+    ):
+        raise BadDocument("not an APIGroupDiscoveryList of apidiscovery.k8s.io/v2")
+    found: dict[tuple[str, str], ApiVersion] = {}
+    for item in _objects(document.get("items")):
+        metadata = item.get("metadata")
+        group = metadata.get("name", "") if isinstance(metadata, dict) else ""
+        for entry in _objects(item.get("versions")):
+            version = entry.get("version")
+            if isinstance(group, str) and isinstance(version, str) and (group, version) in owned:
+                found.setdefault((group, version), _parse_version(version, entry))
+    return found
+
+
+def _objects(value: object) -> Sequence[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _parse_version(version: str, entry: dict[str, Any]) -> ApiVersion:
+    resources: dict[str, ApiResource] = {}
+    for each in _objects(entry.get("resources")):
+        name, scope = each.get("resource"), each.get("scope")
+        if isinstance(name, str) and is_resource(name) and isinstance(scope, str) and scope in _SCOPES:
+            resources.setdefault(name, _parse_resource(name, each))
+    return ApiVersion(version, tuple(resources.values()), entry.get("freshness") == "Stale")
+
+
+def _parse_resource(name: str, entry: dict[str, Any]) -> ApiResource:
+    singular = entry.get("singularResource")
+    subresources: dict[str, ApiSubresource] = {}
+    for each in _objects(entry.get("subresources")):
+        subname = each.get("subresource")
+        if isinstance(subname, str) and is_subresource(subname):
+            subresources.setdefault(subname, _parse_subresource(subname, each))
+    return ApiResource(
+        name,
+        _parse_kind(entry.get("responseKind")),
+        _SCOPES[entry["scope"]],
+        singular if isinstance(singular, str) and is_resource(singular) else "",
+        words(entry.get("verbs")),
+        words(entry.get("shortNames")),
+        words(entry.get("categories")),
+        tuple(subresources.values()),
+    )
+
+
+def _parse_subresource(name: str, entry: dict[str, Any]) -> ApiSubresource:
+    accepted = tuple(
+        kind for each in _objects(entry.get("acceptedTypes")) if (kind := _parse_kind(each)) != GroupVersionKind()
+    )
+    return ApiSubresource(name, _parse_kind(entry.get("responseKind")), words(entry.get("verbs")), accepted)
+
+
+def _parse_kind(value: object) -> GroupVersionKind:
+    if not isinstance(value, dict):
+        return GroupVersionKind()
+    return group_version_kind(value.get("group", ""), value.get("version"), value.get("kind"))

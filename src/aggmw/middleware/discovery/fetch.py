@@ -1,0 +1,205 @@
+"""Asking one backend for its discovery and its OpenAPI index, as the aggregator itself (wire contract §3.4, §4.3).
+
+A backend is another party: what it sends is limited in size and time and read defensively.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aggmw.contracts.backends import ApiService, Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.contracts.catalog import ApiVersion
+from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
+from aggmw.middleware.discovery.documents import parse_resource_list
+from aggmw.middleware.discovery.encoding import decode
+from aggmw.middleware.discovery.names import BadDocument
+from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE, is_aggregated, parse_media_type
+from aggmw.middleware.discovery.openapi_v3 import parse_index
+
+__all__ = ["MAX_BYTES", "GroupVersion", "IndexReader", "Origin", "ResourcesReader", "get"]
+
+GroupVersion = tuple[str, str]
+
+MAX_BYTES = 4 * 1024 * 1024
+"""The largest document read: the whole discovery of a large cluster is under 1 MiB, and decoding holds the loop."""
+
+_AGGREGATOR = ((b"x-remote-user", b"system:kube-aggregator"),)
+_MASTER = (*_AGGREGATOR, (b"x-remote-group", b"system:masters"))
+_OPENAPI = ((b"x-remote-user", b"system:aggregator"),)
+_JSON = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One server, and the APIServices that it serves below one prefix: they share one document.
+
+    Args:
+        endpoint: where, without a name.
+        core: whether this is about `/api` instead of `/apis`.
+        services: in a stable order.
+    """
+
+    endpoint: Backend
+    core: bool
+    services: tuple[ApiService, ...]
+
+    @property
+    def backend(self) -> Backend:
+        """The backend to name in errors that concern all of them."""
+        return self.services[0].backend or self.endpoint
+
+    @property
+    def owned(self) -> tuple[GroupVersion, ...]:
+        return tuple((service.group, service.version) for service in self.services)
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    content_type: str
+    etag: bytes
+    body: bytes
+
+
+async def get(
+    transport: UpstreamTransport,
+    backend: Backend,
+    target: str,
+    headers: tuple[tuple[bytes, bytes], ...],
+    *,
+    timeout: float,
+) -> Reply:
+    """One GET; the whole of it takes at most `timeout` seconds.
+
+    Raises:
+        UpstreamError: no whole answer came, or it was larger than `MAX_BYTES`, or encoded without being asked for.
+    """
+    request = UpstreamRequest(b"GET", target.encode("ascii"), headers, timeout=timeout)
+    try:
+        async with asyncio.timeout(timeout):
+            response = await transport.send(backend, request)
+            try:
+                return await _read(response)
+            finally:
+                await response.aclose()
+    except TimeoutError:
+        raise UpstreamTimeout(f"no answer within {timeout:g} seconds") from None
+
+
+async def _read(response: UpstreamResponse) -> Reply:
+    fields = dict(response.headers)
+    if fields.get(b"content-encoding", b"identity") != b"identity":
+        raise UpstreamBroken("its answer is encoded, which nobody asked for")
+    body = bytearray()
+    while chunk := await response.read():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise UpstreamBroken(f"its answer is larger than {MAX_BYTES} bytes")
+    etag = fields.get(b"etag", b"")
+    content_type = fields.get(b"content-type", b"").decode("latin-1")
+    return Reply(response.status, content_type, etag if len(etag) <= 1024 else b"", bytes(body))
+
+
+class ResourcesReader:
+    """The resources of one origin's group versions: aggregated where the server can, else list by list."""
+
+    def __init__(self, transport: UpstreamTransport, origin: Origin, *, timeout: float) -> None:
+        self._transport = transport
+        self._origin = origin
+        self._timeout = timeout
+        self._tag = b""
+        self._held: Mapping[GroupVersion, ApiVersion] = {}
+
+    async def read(self) -> dict[GroupVersion, ApiVersion | str]:
+        """Each group version as the server lists it, or, as a text that is safe to show, why it is not known."""
+        try:
+            found = await self._aggregated()
+        except UpstreamError as error:
+            return dict.fromkeys(self._origin.owned, str(error))
+        if found is not None:
+            return {key: found.get(key) or ApiVersion(key[1]) for key in self._origin.owned}
+        self._tag, self._held = b"", {}
+        return {(each.group, each.version): await self._legacy(each) for each in self._origin.services}
+
+    async def _aggregated(self) -> Mapping[GroupVersion, ApiVersion] | None:
+        """The group versions in the aggregated document; None when the server has none that can be used."""
+        conditional = ((b"if-none-match", self._tag),) if self._tag else ()
+        reply = await get(
+            self._transport,
+            self._origin.backend,
+            "/api" if self._origin.core else "/apis",
+            (*_MASTER, (b"accept", AGGREGATED_TYPE), *conditional),
+            timeout=self._timeout,
+        )
+        if reply.status == 304 and self._tag:
+            return self._held
+        if reply.status == 503:
+            raise UpstreamBroken("its discovery was answered with status 503")
+        if reply.status != 200 or not is_aggregated(parse_media_type(reply.content_type)):
+            return None
+        try:
+            self._held = parse_group_discovery_list(decode(reply.body), frozenset(self._origin.owned))
+        except BadDocument:
+            return None
+        self._tag = reply.etag
+        return self._held
+
+    async def _legacy(self, service: ApiService) -> ApiVersion | str:
+        group, version = service.group, service.version
+        target = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        try:
+            reply = await get(
+                self._transport,
+                service.backend or self._origin.backend,
+                target,
+                (*_AGGREGATOR, (b"accept", _JSON)),
+                timeout=self._timeout,
+            )
+            if reply.status != 200:
+                return f"its discovery was answered with status {reply.status}"
+            return ApiVersion(version, parse_resource_list(decode(reply.body), group, version))
+        except UpstreamError as error:
+            return str(error)
+        except BadDocument as error:
+            return f"its discovery answer is {error}"
+
+
+class IndexReader:
+    """The OpenAPI v3 index of one origin."""
+
+    def __init__(self, transport: UpstreamTransport, origin: Origin, *, timeout: float) -> None:
+        self._transport = transport
+        self._origin = origin
+        self._timeout = timeout
+        self._tag = b""
+        self._held: Mapping[GroupVersion, str] = {}
+
+    async def read(self) -> Mapping[GroupVersion, str] | None:
+        """The hashes of the documents that the server has for its group versions; None when it could not be asked.
+
+        A server without OpenAPI v3, or one that does not let us read it, has none.
+        """
+        conditional = ((b"if-none-match", self._tag),) if self._tag else ()
+        try:
+            reply = await get(
+                self._transport,
+                self._origin.backend,
+                "/openapi/v3",
+                (*_OPENAPI, (b"accept", _JSON), *conditional),
+                timeout=self._timeout,
+            )
+            if reply.status == 304 and self._tag:
+                return self._held
+            if reply.status == 200:
+                self._held = parse_index(decode(reply.body), self._origin.owned)
+                self._tag = reply.etag
+                return self._held
+        except (UpstreamError, BadDocument):
+            return None
+        self._tag, self._held = b"", {}
+        return self._held if 300 <= reply.status < 500 else None

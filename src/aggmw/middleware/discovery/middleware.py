@@ -1,0 +1,183 @@
+"""The discovery stage: which APIs exist, health and version, answered from memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.headers import first, values
+from aggmw.asgi.lifespan import serve_lifespan
+from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
+from aggmw.contracts.backends import RouteSource, UpstreamTransport
+from aggmw.contracts.catalog import Check, Controller
+from aggmw.contracts.drain import Drain
+from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.errors import MissingInput
+from aggmw.middleware.discovery.controller import DiscoveryController, Synced, Timing
+from aggmw.middleware.discovery.etags import make_document
+from aggmw.middleware.discovery.health import Health, Ping, Shutdown
+from aggmw.middleware.discovery.pages import Asked, Forward, HealthPage, Page, Plain
+from aggmw.middleware.discovery.snapshot import SnapshotBuilder
+from aggmw.middleware.discovery.version import VersionInfo
+from aggmw.objects.status import status_answer
+
+__all__ = ["Discovery", "DiscoveryMiddleware"]
+
+_METHOD_NOT_ALLOWED = status_answer(
+    405,
+    "MethodNotAllowed",
+    "the server does not allow this method on the requested resource",
+    headers=((b"allow", b"GET, HEAD"),),
+)
+
+
+class Discovery:
+    """Answers `/api`, `/apis`, `/apis/G`, `/apis/G/V` of remote groups, `/openapi/v3`, `/version` and health.
+
+    No request asks a backend: its controller does, in the background, and keeps the last good answer of a backend that
+    cannot be asked, marked stale. A local group version is listed, and its `/apis/G/V` is the wrapped application's;
+    since only that application knows the resources, the aggregated form is not offered beside one. An OpenAPI document
+    that a backend has is forwarded as the caller; for a backend that has none a minimal one is made.
+
+    Args:
+        source: the current routes.
+        transport: how backends are reached.
+        version: what `/version` says.
+        checks: further lines of `/readyz`.
+        drain: once it has begun, `/readyz` fails.
+        timing: how often and how long backends are asked.
+        server_address: host and port that `/api` tells clients; "" for none.
+        request_info: replaces what the request_info stage leaves.
+    """
+
+    def __init__(
+        self,
+        source: RouteSource,
+        transport: UpstreamTransport,
+        *,
+        version: VersionInfo | None = None,
+        checks: Sequence[Check] = (),
+        drain: Drain | None = None,
+        timing: Timing | None = None,
+        server_address: str = "",
+        request_info: Callable[[Exchange], RequestInfo] | None = None,
+    ) -> None:
+        self._source = source
+        self._request_info = request_info
+        self._controller = DiscoveryController(source, transport, self._publish, timing or Timing())
+        ready: list[Check] = [Ping(), Synced(self._controller), *checks]
+        if drain is not None:
+            ready.append(Shutdown(drain))
+        # A process that drains is alive: only readiness knows of the rest.
+        self._readyz = Health("readyz", ready)
+        fixed = _health(Health("healthz", [Ping()]), Health("livez", [Ping()]), self._readyz)
+        fixed |= _version(version or VersionInfo())
+        self._builder = SnapshotBuilder(server_address, fixed)
+        self._publish()
+
+    @property
+    def controller(self) -> Controller:
+        """The background work; without it no backend is ever asked."""
+        return self._controller
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any service of the current routes is remote."""
+        return any(service.backend is not None for service in self._source.routes.services)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `/readyz` would say so."""
+        return self._readyz.passing
+
+    def refresh(self) -> None:
+        """The routes were swapped: begin to ask the new backends now instead of within a second."""
+        self._controller.refresh()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The background work, for as long as the context is open."""
+        task = asyncio.create_task(self._controller.run(), name=self._controller.name)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def decide(self, exchange: Exchange) -> Answer | None:
+        info = exchange.request_info
+        if info is None:
+            if self._request_info is None:
+                raise MissingInput("discovery", "the request info", "request_info")
+            info = self._request_info(exchange)
+        if info.is_resource:
+            return None
+        if self._source.routes is not self._snapshot.routes:
+            self._publish()
+        page = self._snapshot.pages.get(info.path)
+        return None if page is None else _answer(page, info, exchange)
+
+    def _publish(self) -> None:
+        self._snapshot = self._builder.build(self._source.routes, self._controller.learned)
+
+
+def _answer(page: Page, info: RequestInfo, exchange: Exchange) -> Answer | None:
+    if info.method not in ("GET", "HEAD"):
+        return _METHOD_NOT_ALLOWED
+    headers = exchange.headers
+    asked = Asked(
+        b",".join(values(headers, b"accept")) or None,
+        first(headers, b"if-none-match"),
+        info.target.partition(b"?")[2],
+        exchange.scope.get("root_path") or "",
+    )
+    reply = page.reply(asked)
+    if page.warning:
+        exchange.warnings.append(page.warning)
+    if isinstance(reply, Forward):
+        exchange.target = reply.target
+        return None
+    return reply
+
+
+def _health(*endpoints: Health) -> dict[str, Page]:
+    """Each endpoint with and without a slash, and each of its checks."""
+    pages: dict[str, Page] = {}
+    for health in endpoints:
+        path = f"/{health.endpoint}"
+        pages[path] = pages[f"{path}/"] = HealthPage(health)
+        for name in health.names:
+            pages[f"{path}/{name}"] = HealthPage(health, name)
+    return pages
+
+
+def _version(version: VersionInfo) -> dict[str, Page]:
+    uncached: Headers = ((b"cache-control", b"no-cache, private"),)
+    page = Plain(make_document(version.document(), b"application/json", uncached))
+    return {"/version": page, "/version/": page}
+
+
+class DiscoveryMiddleware:
+    """Discovery alone, in any ASGI application. Its background work runs for as long as the application's lifespan.
+
+    Args:
+        app: what is inside; it gets every path that discovery does not know.
+        discovery: the stage.
+    """
+
+    def __init__(self, app: ASGIApp, *, discovery: Discovery) -> None:
+        self._app = app
+        self._discovery = discovery
+        self._stages = Stages(app, discovery)
+
+    def __repr__(self) -> str:
+        return f"DiscoveryMiddleware({self._stages!r})"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and self._discovery.has_work:
+            await serve_lifespan(self._app, self._discovery.running, scope, receive, send)
+        else:
+            await self._stages(scope, receive, send)

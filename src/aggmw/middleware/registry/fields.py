@@ -1,0 +1,96 @@
+"""Reading an object field by field: each value with its type, each mistake with its path, all of them in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from aggmw.middleware.registry.yaml_files import Value, shown
+
+__all__ = ["Fields"]
+
+_T = TypeVar("_T", str, bool, int)
+_WORDS = {str: "a text", bool: "true or false", int: "a whole number", dict: "an object", list: "a list"}
+
+
+class Fields:
+    """One object of the input.
+
+    Args:
+        value: the object.
+        report: called with path and message of each mistake.
+        path: where the object is, such as "spec"; "" for the whole.
+    """
+
+    __slots__ = ("_path", "_report", "_value")
+
+    def __init__(self, value: dict[str, Value], report: Callable[[str, str], None], path: str = "") -> None:
+        self._value = value
+        self._report = report
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return self._value.get(name) is not None
+
+    def where(self, name: str) -> str:
+        """The path of a field."""
+        if not name.isprintable():
+            name = shown(name)
+        return f"{self._path}.{name}" if self._path else name
+
+    def problem(self, name: str, message: str) -> None:
+        """Report a mistake in a field."""
+        self._report(self.where(name), message)
+
+    def required(self, name: str) -> None:
+        self.problem(name, "Required value")
+
+    def invalid(self, name: str, message: str) -> None:
+        """Report a value that has the right type and is wrong all the same, in Kubernetes' form."""
+        self.problem(name, f"Invalid value: {shown(self._value.get(name))}: {message}")
+
+    def only(self, known: Iterable[str]) -> None:
+        """Report every field that is not known: a misspelt one would be ignored silently."""
+        for name in sorted(set(self._value) - set(known)):
+            self.problem(name, "unknown field")
+
+    def text(self, name: str) -> str:
+        """A text; "" when it is absent or no text."""
+        return self._typed(name, str, "")
+
+    def flag(self, name: str) -> bool:
+        """True or false; False when it is absent or neither."""
+        return self._typed(name, bool, False)
+
+    def number(self, name: str, least: int, most: int, *, default: int | None = None) -> int:
+        """A whole number within limits, required unless there is a default."""
+        if name not in self and default is None:
+            self.required(name)
+            return least
+        value = self._typed(name, int, least if default is None else default)
+        if not least <= value <= most:
+            self.invalid(name, f"must be between {least} and {most}")
+        return value
+
+    def inner(self, name: str) -> Fields | None:
+        """The object in a field; None when it is absent or no object."""
+        value = self._value.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self._mistyped(name, dict)
+            return None
+        return Fields(value, self._report, self.where(name))
+
+    def _typed(self, name: str, kind: type[_T], default: _T) -> _T:
+        value = self._value.get(name)
+        if value is None:
+            return default
+        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+            return value
+        self._mistyped(name, kind)
+        return default
+
+    def _mistyped(self, name: str, kind: type) -> None:
+        found = type(self._value[name])
+        self.problem(name, f"must be {_WORDS[kind]}, not {_WORDS.get(found, 'a number')}")

@@ -1,0 +1,87 @@
+"""The registry stage: the group version of a remote service → `exchange.backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.backends import Backend, Routes, RouteSource
+from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.errors import MissingInput
+
+__all__ = ["Registry", "RegistryMiddleware"]
+
+
+class Registry:
+    """Leaves the backend of a remote group version; what is local or unknown passes.
+
+    Routed are `/apis/G/V`, everything below it, and `/openapi/v3/apis/G/V`; for the core group `/api`, everything below
+    it, and `/openapi/v3/api/V` (wire contract §2.1). Only the parsed request decides: never a header.
+
+    Args:
+        source: the current routes, read once per request.
+        request_info: replaces what the request_info stage leaves.
+    """
+
+    def __init__(self, source: RouteSource, *, request_info: Callable[[Exchange], RequestInfo] | None = None) -> None:
+        self._source = source
+        self._request_info = request_info
+
+    async def decide(self, exchange: Exchange) -> Answer | None:
+        info = exchange.request_info
+        if info is None:
+            if self._request_info is None:
+                raise MissingInput("registry", "the request info", "request_info")
+            info = self._request_info(exchange)
+        routes = self._source.routes
+        if info.is_resource:
+            service = routes.by_group_version.get((info.api_group, info.api_version))
+            if service is not None and service.backend is not None:
+                exchange.backend = service.backend
+        elif (backend := _of_document(routes, info.path)) is not None:
+            exchange.backend = backend
+        return None
+
+
+def _of_document(routes: Routes, path: str) -> Backend | None:
+    """The backend of a path that names a group version but no resource."""
+    match path.split("/"):
+        case ["", "apis", group, version, *rest] if rest in ([], [""]):
+            key = (group, version)
+        case ["", "openapi", "v3", "apis", group, version]:
+            key = (group, version)
+        case ["", "api", version] | ["", "api", version, ""] | ["", "openapi", "v3", "api", version]:
+            key = ("", version or "v1")
+        case ["", "api"]:
+            key = ("", "v1")
+        case _:
+            return None
+    service = routes.by_group_version.get(key)
+    return service.backend if service is not None else None
+
+
+class RegistryMiddleware:
+    """The registry stage alone, in any ASGI application: `scope["aggmw.backend"]` for what is inside.
+
+    Args:
+        app: what is inside.
+        source: the current routes.
+        request_info: replaces what the request_info stage leaves.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        source: RouteSource,
+        request_info: Callable[[Exchange], RequestInfo] | None = None,
+    ) -> None:
+        self._stages = Stages(app, Registry(source, request_info=request_info))
+
+    def __repr__(self) -> str:
+        return f"RegistryMiddleware({self._stages!r})"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stages(scope, receive, send)

@@ -1,0 +1,459 @@
+"""uvicorn, started, told to stop, and stopped: signals, the drain, and an end within the grace time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from aggmw.asgi.types import ASGIApp
+from aggmw.contracts.drain import Drain
+from aggmw.errors import AggmwError, ConfigurationError
+from aggmw.server.door import Door
+from aggmw.server.limits import DoorLimits
+from aggmw.server.sockets import bind, bind_path
+from aggmw.server.tls import DoorTLS
+
+__all__ = ["Server", "StartFailed", "bind", "make_server", "run", "settle_memory"]
+
+_log = structlog.get_logger("aggmw.server")
+
+_STOP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+_RELOAD = getattr(signal, "SIGHUP", None)
+_POLL = 0.005  # seconds between looks at what is still running, while stopping
+_HANDSHAKE_SECONDS = 10.0
+_TLS_GOODBYE_SECONDS = 2.0
+_KEEP_ALIVE_SECONDS = 90  # as kube-apiserver
+_LEAST = 0.5  # seconds for what comes after the connections, however short the grace
+
+
+class StartFailed(AggmwError):
+    """The application's lifespan did not start; why is in the log."""
+
+
+class _State(ServerState):
+    """What connections share: the doors ask `drain` whether they are to close."""
+
+    def __init__(self, drain: Drain) -> None:
+        super().__init__()
+        self.drain = drain
+
+
+class Server(uvicorn.Server):
+    """One server process.
+
+    The first SIGINT or SIGTERM begins the drain: readiness fails, streams end, connections close with their response.
+    When `grace` is nearly over, what is left is cancelled; a further signal does so at once. Then the application's
+    lifespan ends. SIGHUP reads the TLS files again.
+
+    Signals are not raised again afterwards, so a process may exit with 0 after a clean stop.
+
+    Args:
+        config: uvicorn's.
+        drain: begun when the server is told to stop.
+        grace: seconds from there to the end.
+        tls: reloaded on SIGHUP.
+        sockets: listening already; closed when the server ends.
+        signals: whether to listen for signals; only possible in the main thread.
+
+    Attributes:
+        up: set when the application is started and connections are accepted.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        drain: Drain,
+        grace: float = 10.0,
+        tls: DoorTLS | None = None,
+        sockets: Sequence[socket.socket] = (),
+        signals: bool = True,
+    ) -> None:
+        self.up = asyncio.Event()
+        self._exit = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(config)
+        self.server_state = _State(drain)
+        self.drain = drain
+        self.grace = grace
+        self.tls = tls
+        self.sockets = tuple(sockets)
+        self._signals = signals
+        self._stopped_at = 0.0
+
+    # Where it listens
+
+    @property
+    def address(self) -> str:
+        """`host:port` with the port that was really taken, or the path of a Unix socket."""
+        name = self.sockets[0].getsockname() if self.sockets else ""
+        if isinstance(name, tuple):
+            host, port = name[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return str(name)
+
+    @property
+    def port(self) -> int:
+        """The port that was really taken; 0 for a Unix socket."""
+        name = self.sockets[0].getsockname() if self.sockets else ""
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    # Being told to stop
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server was told to stop. Setting it stops the server, from any thread."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = value
+        if value and self._loop is None:
+            self._exit.set()
+        elif value:
+            self._on_loop(self._exit.set)
+
+    def stop(self) -> None:
+        """Begin to stop, or, when that has begun, stop waiting. From any thread, and from a signal handler."""
+        if self._loop is None:
+            self.should_exit = True
+        else:
+            self._on_loop(self._stop)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGINT or SIGTERM came."""
+        self.stop()
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            self._begin_drain()
+            self.should_exit = True
+
+    def _begin_drain(self) -> None:
+        if self._stopped_at == 0.0:
+            self._stopped_at = asyncio.get_running_loop().time()
+        self.drain.begin()
+
+    def reload(self) -> None:
+        """Read the TLS files again; what cannot be used leaves everything as it was."""
+        if self.tls is None:
+            return
+        try:
+            self.tls.reload()
+        except ConfigurationError as error:
+            for problem in error.problems:
+                _log.error("certificates not reloaded", path=problem.path, problem=problem.message)
+        else:
+            _log.info("certificates reloaded")
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+        with suppress(RuntimeError):  # the loop is closed: it is over
+            loop.call_soon_threadsafe(call)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Our handlers for the time of serving, then the former ones."""
+        if not self._signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _STOP}
+        if _RELOAD is not None:
+            before[_RELOAD] = signal.signal(_RELOAD, lambda *_: self._on_loop(self.reload))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # Serving
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            StartFailed: the application's lifespan did not start.
+        """
+        self._loop = asyncio.get_running_loop()
+        self.sockets = tuple(sockets or self.sockets)
+        with self.capture_signals():
+            try:
+                await self._serve(list(self.sockets))
+            finally:
+                self._loop = None
+                for listener in self.sockets:
+                    listener.close()
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if not self.config.loaded:
+            self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        if hasattr(self.lifespan, "logger"):
+            self.lifespan.logger = _lifespan_log  # uvicorn's would print a trace
+        if not await self._started(sockets):
+            return
+        try:
+            await self.on_tick(0)
+            await self._exit.wait()
+        finally:
+            await self.shutdown(sockets)
+
+    async def _started(self, sockets: list[socket.socket] | None) -> bool:
+        """Start; False when told to stop before that was done."""
+        starting = asyncio.ensure_future(self.startup(sockets))
+        told = asyncio.ensure_future(self._exit.wait())
+        try:
+            await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            if not starting.done():
+                starting.cancel()
+        if not starting.done():
+            return False
+        starting.result()
+        return True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then accept connections."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise StartFailed("the application did not start")
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            options = {
+                "ssl": self.config.ssl,
+                "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": _TLS_GOODBYE_SECONDS,
+            }
+        self.servers = [await loop.create_server(self._door, sock=sock, **options) for sock in sockets or self.sockets]
+        self.started = True
+        self.up.set()
+
+    def _door(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        door: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return door
+
+    # Stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End everything, in the order that loses least: listening, idle connections, streams, the rest, the lifespan."""
+        self._begin_drain()
+        for server in self.servers:
+            server.close()
+        for connection in self._doors():
+            connection.shutdown()
+        waits = max(0.0, self.grace - max(_LEAST, self.grace / 10))
+        # A WebSocket that its application does not end by itself is ended half-way, with 1012.
+        if not await self._over(waits / 2):
+            for other in list(self.server_state.connections):
+                other.shutdown()
+            if not await self._over(waits):
+                await self._cancel()
+        rest = self.grace - (asyncio.get_running_loop().time() - self._stopped_at)
+        try:
+            await asyncio.wait_for(self.lifespan.shutdown(), max(_LEAST, rest))
+        except TimeoutError:
+            _log.warning("the application did not shut down in time")
+
+    def _doors(self) -> list[Door]:
+        return [connection for connection in self.server_state.connections if isinstance(connection, Door)]
+
+    async def _over(self, seconds: float) -> bool:
+        """Whether all connections and requests ended, `seconds` after the stop began."""
+        loop = asyncio.get_running_loop()
+        state = self.server_state
+        while state.connections or state.tasks:
+            if self.force_exit or loop.time() - self._stopped_at >= seconds:
+                return False
+            await asyncio.sleep(_POLL)
+        return True
+
+    async def _cancel(self) -> None:
+        tasks = list(self.server_state.tasks)
+        _log.warning("grace time is over", requests=len(tasks), connections=len(self.server_state.connections))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LEAST / 2)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+class _LifespanLog:
+    """What uvicorn's lifespan says, as lines without traces."""
+
+    def info(self, message: str) -> None:
+        """Progress: of no interest."""
+
+    def error(self, message: str, *, exc_info: BaseException | None = None) -> None:
+        """A failure, or the application's own words for one."""
+        if exc_info is None:
+            _log.error("lifespan failed", message=message)
+            return
+        if logging.getLogger("uvicorn.error").isEnabledFor(logging.DEBUG):
+            _log.debug("lifespan failed", exc_info=exc_info)
+        words = {"message": str(exc_info)} if isinstance(exc_info, AggmwError) else {}
+        _log.error("lifespan failed", error=type(exc_info).__name__, **words)
+
+
+_lifespan_log = _LifespanLog()
+
+
+def make_server(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 6443,
+    tls: DoorTLS | None = None,
+    drain: Drain | None = None,
+    grace: float = 10.0,
+    uds: str | None = None,
+    sockets: Iterable[socket.socket] = (),
+    limits: DoorLimits | None = None,
+    log_level: str = "warning",
+    loop: str | None = None,
+    signals: bool = True,
+) -> Server:
+    """A server that listens already and waits to be run.
+
+    Args:
+        app: what it serves; its lifespan must start.
+        host: an address or name of this machine.
+        port: 0 for a free one: `server.port` tells which.
+        tls: None serves plain HTTP.
+        drain: what streams and readiness listen to.
+        grace: seconds between the signal to stop and the end of the process.
+        uds: path of a Unix socket, instead of host and port.
+        sockets: listening already, instead of the others.
+        limits: what one client may cost.
+        log_level: of uvicorn's own loggers; tracebacks of the application are logged only at "debug".
+        loop: "uvloop" or "asyncio"; uvloop where it is installed.
+        signals: whether SIGINT, SIGTERM and SIGHUP are listened for.
+
+    Raises:
+        ConfigurationError: cannot listen there, in one line.
+    """
+    listening = tuple(sockets) or (bind_path(uds) if uds is not None else bind(host, port),)
+    config = Config(
+        app,
+        host=host,
+        port=port,
+        http=Door if limits is None else Door.limited(limits),
+        ws="websockets-sansio" if _installed("websockets") else "none",
+        loop=loop or ("uvloop" if _installed("uvloop") else "asyncio"),
+        lifespan="on",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        log_level=log_level,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(grace)),
+        ssl_context_factory=None if tls is None else lambda config, default: tls.context,
+    )
+    return Server(config, drain=drain or Drain(), grace=grace, tls=tls, sockets=listening, signals=signals)
+
+
+def _installed(module: str) -> bool:
+    try:
+        __import__(module)
+    except ImportError:
+        return False
+    return True
+
+
+def run(server: Server, *, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> int:
+    """Run a server on an event loop of its own until it is told to stop.
+
+    Args:
+        server: from `make_server`.
+        beside: runs while the server does, from when the application is started; cancelled when the server stops. When
+            it fails, the server stops.
+
+    Returns:
+        The exit status: 0 after a stop, 1 when the application did not start.
+
+    Raises:
+        Exception: what `beside` raised.
+    """
+    factory = server.config.get_loop_factory()
+    loop = asyncio.new_event_loop() if factory is None else factory()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_serve(server, beside))
+    except StartFailed:
+        return 1
+    finally:
+        _finish(loop)
+    return 0
+
+
+async def _serve(server: Server, beside: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+    if beside is None:
+        await server.serve()
+        return
+    serving = asyncio.ensure_future(server.serve())
+    companion = asyncio.ensure_future(_when_up(server, beside))
+    await asyncio.wait({serving, companion}, return_when=asyncio.FIRST_COMPLETED)
+    if companion.done() and companion.exception() is not None:
+        server.stop()
+    try:
+        await serving
+    finally:
+        companion.cancel()
+        await asyncio.wait({companion})
+    if not companion.cancelled():
+        companion.result()
+
+
+async def _when_up(server: Server, beside: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await server.up.wait()
+    await beside()
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    """As `asyncio.run` ends, but a task that refuses to be cancelled does not keep the process."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_LEAST))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def settle_memory() -> None:
+    """Take what start-up left out of the garbage collector's sight, and let it run less often.
+
+    Full collections over policies and routes take tens of milliseconds and find nothing. Call it when the server is up.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

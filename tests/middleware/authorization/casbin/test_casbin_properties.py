@@ -1,0 +1,213 @@
+"""The shipped model against an independent reading of the same rules, and what must hold for all policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aggmw.contracts.authorization import Attributes, Outcome, Verdict
+from aggmw.contracts.identity import Identity
+from aggmw.middleware.authorization import CasbinAuthorizer
+from aggmw.middleware.authorization.casbin.enforcer import Enforcer
+from aggmw.middleware.authorization.casbin.roles import RoleGraph
+
+MODEST = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule in parts; None is a star."""
+
+    subject: str
+    verbs: frozenset[str] | None
+    groups: frozenset[str] | None = None
+    resources: frozenset[str] | None = None
+    namespaces: frozenset[str] | None = None
+    names: frozenset[str] | None = None
+    path: str | None = None
+    denies: bool = False
+
+    def line(self) -> str:
+        effect = "deny" if self.denies else "allow"
+        if self.path is not None:
+            return f"p2, {self.subject}, {written(self.verbs)}, {self.path}, {effect}"
+        groups = None if self.groups is None else frozenset(group or "core" for group in self.groups)
+        columns = (self.verbs, groups, self.resources, self.namespaces, self.names)
+        return f"p, {self.subject}, {', '.join(map(written, columns))}, {effect}"
+
+    def matches(self, asked: Attributes) -> bool:
+        """RBAC's semantics, from the text of wire contract §7.2."""
+        if self.verbs is not None and asked.verb not in self.verbs:
+            return False
+        if self.path is not None:
+            if asked.is_resource:
+                return False
+            if self.path[-1] == "*":
+                return asked.path[: len(self.path) - 1] == self.path[:-1]
+            return asked.path == self.path
+        if not asked.is_resource:
+            return False
+        if self.groups is not None and asked.api_group not in self.groups:
+            return False
+        if self.resources is not None:
+            spellings = {asked.resource}
+            if asked.subresource:
+                spellings = {f"{asked.resource}/{asked.subresource}", f"*/{asked.subresource}"}
+            if not spellings & self.resources:
+                return False
+        if self.namespaces is not None and asked.namespace not in self.namespaces:
+            return False
+        return self.names is None or asked.name in self.names
+
+
+def written(alternatives: frozenset[str] | None) -> str:
+    return "*" if alternatives is None else "|".join(sorted(alternatives))
+
+
+def expected(rules: list[Rule], grants: list[tuple[str, str]], asked: Attributes) -> Outcome:
+    subjects = {f"user:{asked.identity.user}"} | {f"group:{group}" for group in asked.identity.groups}
+    while True:
+        more = {role for member, role in grants if member in subjects} - subjects
+        if not more:
+            break
+        subjects |= more
+    matching = [rule for rule in rules if rule.subject in subjects and rule.matches(asked)]
+    if any(rule.denies for rule in matching):
+        return Outcome.DENY
+    return Outcome.ALLOW if matching else Outcome.NO_OPINION
+
+
+def some(*values: str) -> st.SearchStrategy[frozenset[str] | None]:
+    return st.none() | st.frozensets(st.sampled_from(values), min_size=1, max_size=3)
+
+
+USERS, GROUPS, ROLE_NAMES = ("a", "b", "x"), ("a", "x", "dev"), ("role:a", "role:x", "role:y")
+VERBS = ("get", "list", "create")
+SUBJECTS = st.sampled_from([*(f"user:{u}" for u in USERS), *(f"group:{g}" for g in GROUPS), *ROLE_NAMES])
+RULES = st.builds(
+    Rule,
+    subject=SUBJECTS,
+    verbs=some(*VERBS),
+    groups=some("", "apps", "a.b"),
+    resources=some("pods", "pods/log", "*/log", "log"),
+    namespaces=some("n", "m"),
+    names=some("p", "q"),
+    path=st.none() | st.sampled_from(["/", "/a", "/a*", "/a/*", "*", "/a/b"]),
+    denies=st.sampled_from([False, False, False, True]),
+)
+GRANTS = st.lists(
+    st.tuples(
+        st.sampled_from([*(f"user:{u}" for u in USERS), *(f"group:{g}" for g in GROUPS)]), st.sampled_from(ROLE_NAMES)
+    )
+    | st.sampled_from([("role:a", "role:x"), ("role:x", "role:y"), ("role:a", "role:y")]),
+    max_size=5,
+)
+IDENTITIES = st.builds(
+    Identity, st.sampled_from([*USERS, "role:a"]), groups=st.lists(st.sampled_from(GROUPS), max_size=2).map(tuple)
+)
+REQUESTS = st.one_of(
+    st.builds(
+        Attributes,
+        IDENTITIES,
+        st.sampled_from(VERBS),
+        st.just(True),
+        st.sampled_from(["", "apps", "a.b", "aXb", "core"]),
+        st.just("v1"),
+        st.sampled_from(["pods", "log"]),
+        st.sampled_from(["", "log"]),
+        st.sampled_from(["", "n", "m", "nm"]),
+        st.sampled_from(["", "p", "q", "pq"]),
+        *(st.just(""),) * 3,
+    ),
+    st.builds(
+        lambda identity, verb, path: Attributes(identity, verb, False, path=path),
+        IDENTITIES,
+        st.sampled_from(VERBS),
+        st.sampled_from(["/", "/a", "/ab", "/a/", "/a/b", "/b"]),
+    ),
+)
+
+
+def authorizer(rules: list[Rule], grants: list[tuple[str, str]]) -> CasbinAuthorizer:
+    lines = [*(rule.line() for rule in rules), *(f"g, {member}, {role}" for member, role in grants)]
+    return CasbinAuthorizer.from_text("\n".join(lines))
+
+
+@MODEST
+@given(st.lists(RULES, min_size=1, max_size=8), GRANTS, st.lists(REQUESTS, min_size=1, max_size=6))
+def test_same_as_the_reference(
+    decide: Callable[..., Verdict], rules: list[Rule], grants: list[tuple[str, str]], requests: list[Attributes]
+) -> None:
+    """casbin with the shipped model decides as a plain reading of the rules does, also when asked again."""
+    policy = authorizer(rules, grants)
+    for asked in [*requests, *requests]:
+        assert decide(policy, asked).outcome is expected(rules, grants, asked), asked
+
+
+@MODEST
+@given(st.lists(RULES, min_size=1, max_size=6), GRANTS, REQUESTS)
+def test_left_out_rules_change_nothing(rules: list[Rule], grants: list[tuple[str, str]], asked: Attributes) -> None:
+    """Going through the rules of the request's subjects alone finds what going through all of them finds."""
+    snapshot = authorizer(rules, grants)._snapshot
+    enforcer: Enforcer = snapshot._enforcer
+    few = snapshot._decided(asked)
+    snapshot._by_subject = {}
+    suffix = "" if asked.is_resource else "2"
+    if enforcer.rules(suffix):
+        assert snapshot._decided(asked) == few
+
+
+@MODEST
+@given(st.lists(RULES, min_size=1, max_size=6), RULES, REQUESTS)
+def test_rule_for_somebody_else_changes_nothing(
+    decide: Callable[..., Verdict], rules: list[Rule], added: Rule, asked: Attributes
+) -> None:
+    """A rule for a subject that the caller is not never changes a verdict."""
+    before = decide(authorizer(rules, []), asked).outcome
+    stranger = replace(added, subject="user:stranger")
+    assert decide(authorizer([stranger, *rules], []), asked).outcome is before
+
+
+@MODEST
+@given(st.lists(RULES, min_size=1, max_size=6), REQUESTS, st.sampled_from(["user", "verb", "both"]))
+def test_empty_subject_or_verb_is_always_denied(
+    decide: Callable[..., Verdict], rules: list[Rule], asked: Attributes, empty: str
+) -> None:
+    """C4: whatever the rules say, nobody may do anything without a name, and nothing may be done by no verb."""
+    identity = Identity("a", groups=asked.identity.groups)
+    if empty != "verb":
+        object.__setattr__(identity, "user", "")
+    asked = asked._replace(identity=identity, verb=asked.verb if empty == "user" else "")
+    assert decide(authorizer(rules, []), asked).outcome is Outcome.DENY
+
+
+NAMES = st.sampled_from("abcdefgh")
+
+
+@MODEST
+@given(st.lists(st.tuples(NAMES, NAMES), max_size=12), NAMES, NAMES)
+def test_roles_as_casbin_finds_them(links: list[tuple[str, str]], name: str, role: str) -> None:
+    """Our role graph answers as casbin's role manager, which it replaces."""
+    from casbin.rbac.default_role_manager import RoleManager
+
+    theirs = RoleManager(10)
+    for link in links:
+        theirs.add_link(*link)
+    assert RoleGraph(links).has_link(name, role) is theirs.has_link(name, role)
+
+
+@MODEST
+@given(st.lists(st.tuples(NAMES, NAMES, st.sampled_from("xy")), max_size=12), NAMES, NAMES, st.sampled_from("xyz"))
+def test_roles_in_domains_as_casbin_finds_them(
+    links: list[tuple[str, str, str]], name: str, role: str, domain: str
+) -> None:
+    """The same with domains: a role in one domain is none in another."""
+    from casbin.rbac.default_role_manager import DomainManager
+
+    theirs = DomainManager(10)
+    for link in links:
+        theirs.add_link(*link)
+    assert RoleGraph(links).has_link(name, role, domain) is theirs.has_link(name, role, domain)

@@ -1,0 +1,101 @@
+"""Health: lines as Kubernetes writes them, reasons in the log only."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from aggmw.contracts.drain import Drain
+from aggmw.middleware.discovery.health import Health, Ping, Shutdown
+
+
+class Database:
+    """A check that can be broken."""
+
+    name = "etcd"
+    reason: str | None = None
+    error: Exception | None = None
+
+    def check(self) -> str | None:
+        if self.error:
+            raise self.error
+        return self.reason
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def health(database: Database) -> Health:
+    return Health("readyz", [Ping(), database])
+
+
+def test_ok(health: Health) -> None:
+    """All well is "ok", as text, and nobody caches it."""
+    status, headers, body = health.answer(b"")
+    assert (status, body) == (200, b"ok")
+    assert dict(headers) == {
+        b"content-type": b"text/plain; charset=utf-8",
+        b"cache-control": b"no-cache, private",
+        b"x-content-type-options": b"nosniff",
+    }
+
+
+@pytest.mark.parametrize("query", [b"verbose", b"verbose=1", b"timeout=3s&verbose="])
+def test_verbose(health: Health, query: bytes) -> None:
+    """A line for each check on demand."""
+    assert health.answer(query).body == b"[+]ping ok\n[+]etcd ok\nreadyz check passed\n"
+
+
+def test_failure_is_verbose_and_withholds_the_reason(health: Health, database: Database) -> None:
+    """Anybody may read health: why a check fails is in the log only, once per change."""
+    database.reason = "password wrong for 10.0.0.1"
+    with capture_logs() as logs:
+        answers = [health.answer(b""), health.answer(b"")]
+    assert answers[0] == answers[1]
+    assert answers[0].status == 500
+    assert answers[0].body == b"[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\n"
+    assert [log["reasons"] for log in logs] == [{"etcd": "password wrong for 10.0.0.1"}]
+
+
+def test_broken_check_fails(health: Health, database: Database) -> None:
+    """A check that raises is a check that fails, not an error of the request."""
+    database.error = RuntimeError("bug")
+    assert health.answer(b"").status == 500
+
+
+def test_exclude(health: Health, database: Database) -> None:
+    """`exclude` may be repeated; names that are no checks are warned of, on one line."""
+    database.reason = "down"
+    answer = health.answer(b"verbose&exclude=etcd&exclude=no%0Asuch")
+    assert answer.status == 200
+    assert answer.body.decode().splitlines() == [
+        "[+]ping ok",
+        "[+]etcd excluded: ok",
+        'warn: some health checks cannot be excluded: no matches for "no?such"',
+        "readyz check passed",
+    ]
+    assert health.answer(b"exclude=etcd").body == b"ok"
+
+
+def test_single(health: Health, database: Database) -> None:
+    """One check by its name."""
+    answer = health.single("etcd")
+    assert answer is not None
+    assert answer.body == b"ok"
+    database.reason = "down"
+    answer = health.single("etcd")
+    assert answer is not None
+    assert (answer.status, answer.body) == (500, b"internal server error: reason withheld\n")
+    assert health.single("nosuch") is None
+
+
+def test_shutdown() -> None:
+    """Once draining has begun, no new work is asked for."""
+    drain = Drain()
+    health = Health("readyz", [Shutdown(drain)])
+    assert health.answer(b"").status == 200
+    drain.begin()
+    assert health.answer(b"").body == b"[-]shutdown failed: reason withheld\nreadyz check failed\n"
