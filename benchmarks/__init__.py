@@ -1,1 +1,1 @@
-"""How fast aggmw is, beside what else forwards requests. `python -m benchmarks --help`; read docs/reference/performance.md."""
+"""How fast aggmw is, beside what else forwards requests. How to read it: docs/reference/performance.md."""

@@ -43,7 +43,9 @@ def measure(site: Site, report: Report, size: int) -> None:
         for upload in (False, True):
             transfers: dict[str, list[_Transfer]] = defaultdict(list)
             for number in range(_ROUNDS):
-                progress(f"  {'upload' if upload else 'response'}, {'TLS' if tls else 'plain'}: {number + 1} of {_ROUNDS}")
+                progress(
+                    f"  {'upload' if upload else 'response'}, {'TLS' if tls else 'plain'}: {number + 1} of {_ROUNDS}"
+                )
                 for server in servers:
                     try:
                         transfers[server.name].append(_transfer(server, size, upload=upload))

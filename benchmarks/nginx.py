@@ -79,7 +79,9 @@ def backend_configuration(workspace: Workspace, port: int, tls_port: int, large:
         f"        ssl_client_certificate {workspace.certificate('front-proxy-ca')};\n"
     )
     plain = _server(_LISTEN.format(port=port), default + locations)
-    return _write(workspace, "backend", plain + _server(_tls(workspace, tls_port, "back") + verify, default + locations))
+    return _write(
+        workspace, "backend", plain + _server(_tls(workspace, tls_port, "back") + verify, default + locations)
+    )
 
 
 def peer_configuration(workspace: Workspace, name: str, port: int, backend: int, streams: int, *, tls: bool) -> Path:

@@ -72,7 +72,9 @@ class Report:
                 "cores": len(os.sched_getaffinity(0)) if self._load else 0,
                 "load_average": self._load,
             }
-            file.write_text(json.dumps({"machine": machine, "tables": self.tables, "notes": self.notes}, indent=1) + "\n")
+            file.write_text(
+                json.dumps({"machine": machine, "tables": self.tables, "notes": self.notes}, indent=1) + "\n"
+            )
             progress(f"wrote {file}")
 
 

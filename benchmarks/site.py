@@ -106,7 +106,9 @@ class Site:
             configuration = nginx.backend_configuration(self.workspace, ports[False], ports[True], self._large)
             process = self._run("backend", [_need("nginx"), "-c", configuration], self.cores.rest)
             self._backend = ports, process.pid
-            process = self._run("streams", [sys.executable, "-m", "benchmarks.upstream", self.workspace.path], self.cores.rest)
+            process = self._run(
+                "streams", [sys.executable, "-m", "benchmarks.upstream", self.workspace.path], self.cores.rest
+            )
             plain, tls = (int(port) for port in _line(process, "streams", self.workspace).split())
             self._streams = {False: plain, True: tls}, process.pid
         return self._backend, self._streams

@@ -71,7 +71,8 @@ def measure(site: Site, report: Report, contenders: Sequence[Contender], rounds:
                 report.note(contender.title, missing)
     samples = _rounds(wrk, running, rounds, seconds)
     for tls in (False, True):
-        title = f"Throughput, {'TLS on both sides' if tls else 'plain HTTP'}: {CONNECTIONS} connections, {rounds} × {seconds} s"
+        kind = "TLS on both sides" if tls else "plain HTTP"
+        title = f"Throughput, {kind}: {CONNECTIONS} connections, {rounds} × {seconds} s"
         of_kind = [(contender, server) for contender, server in running if server.tls is tls]
         go = next((samples[pair] for pair in of_kind if pair[0].server == "go"), None)
         report.table(title, [_row(pair, samples[pair], go) for pair in of_kind])

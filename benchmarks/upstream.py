@@ -6,15 +6,18 @@ import argparse
 import asyncio
 import signal
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from benchmarks.workspace import STREAMS, Workspace, resource_list
 
 __all__ = ["serve"]
 
 _WATCH = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
-_LINE = b'{"type":"MODIFIED","object":{"kind":"Blob","apiVersion":"stream.example.com/v1","metadata":{"name":"large"}}}\n'
+_LINE = (
+    b'{"type":"MODIFIED","object":{"kind":"Blob","apiVersion":"stream.example.com/v1","metadata":{"name":"large"}}}\n'
+)
 _EVENT = b"%x\r\n%b\r\n" % (len(_LINE), _LINE)
 
 
@@ -29,8 +32,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.watches.discard(self)
@@ -88,10 +90,7 @@ async def serve(workspace: Workspace) -> None:
     context.load_cert_chain(workspace.certificate("back"), workspace.key("back"))
     context.load_verify_locations(workspace.certificate("front-proxy-ca"))
     context.verify_mode = ssl.CERT_OPTIONAL
-    servers = [
-        await loop.create_server(_Connection, "127.0.0.1", 0, ssl=tls, backlog=4096)
-        for tls in (None, context)
-    ]
+    servers = [await loop.create_server(_Connection, "127.0.0.1", 0, ssl=tls, backlog=4096) for tls in (None, context)]
     loop.add_signal_handler(signal.SIGUSR1, _Connection.event)
     print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await asyncio.gather(*(server.serve_forever() for server in servers))
@@ -101,11 +100,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workspace", type=Path)
     workspace = Workspace(parser.parse_args().workspace)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(workspace))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
-        from uvloop import run
+        import uvloop
     except ImportError:
-        from asyncio import run
-    run(serve(workspace))
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

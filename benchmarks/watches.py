@@ -9,7 +9,7 @@ import signal
 import ssl
 import time
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from benchmarks.client import head
 from benchmarks.machine import resident, usage
@@ -75,9 +75,8 @@ class _Watch(asyncio.Protocol):
         self._events = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._request)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if not self._opened:

@@ -53,20 +53,21 @@ def resource_list(group: str, resource: str, kind: str) -> str:
 def rules(number: int) -> str:
     """A policy of so many rows: roles, their members, rules for groups and users; the last few concern the caller."""
     rows = []
-    for index in range(max(0, number - 7)):
+    for index in range(max(0, number - 8)):
         match index % 4:
             case 0:
-                rows.append(f"p, role:team-{index // 4}, get|list|watch, {GROUP}, things, ns-{index // 4}, *")
-            case 1:
-                rows.append(f"g, user:user-{index // 4}, role:team-{index // 4}")
-            case 2:
                 rows.append(f"p, group:group-{index // 4}, *, {GROUP}, things, ns-{index // 4}, *")
-            case _:
+            case 1:
                 rows.append(f"p, user:user-{index // 4}, update|patch, {GROUP}, things/status, ns-{index // 4}, own")
+            case 2:
+                rows.append(f"p, role:team-{index // 4}, get|list|watch, {GROUP}, things, ns-{index // 4}, *")
+            case _:
+                rows.append(f"g, user:user-{index // 4}, role:team-{index // 4}")
     rows += [
         "g, group:developers, role:developer",
         f"p, role:developer, get|list|watch, {GROUP}, things, dev, *",
         f"p, role:developer, *, {STREAMS}, *, dev, *",
+        f"p, group:on-call, delete, {GROUP}, things, dev, *",
         f"p, group:team-a, update|patch, {GROUP}, things|things/status, dev, *",
         f"p, user:alice, delete, {GROUP}, things, dev, own",
         "p2, group:system:authenticated, get, /api|/apis|/apis/*|/readyz",

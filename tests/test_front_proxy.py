@@ -57,7 +57,7 @@ async def test_without_authorizer_all_is_forbidden() -> None:
     """Rule 7: being known is not being allowed."""
     response = await Client(FrontProxy(hello, authentication=[Tokens()])).request("GET", "/x", headers=TOKEN)
     assert response.status == 403
-    assert response.json()["message"] == 'forbidden: User "alice" cannot get path "/x"'
+    assert response.json()["message"] == 'forbidden: User "alice" cannot get path "/x": everything is forbidden'
 
 
 async def test_what_no_stage_takes_is_the_applications() -> None:

@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -87,8 +87,9 @@ class FrontProxy:
         self.drain = drain or Drain()
         self._core = app or not_found
         self._transport = transport or Http1Transport()
-        source = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else services
-        discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
+        given = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else None
+        source: RouteSource = given or cast(RouteSource, services)
+        self._discovery = discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
         # THE ORDER, from the outside in.
         parts: dict[str, Stage | Middleware] = {
             # Outermost: whatever fails inside becomes a Status, and everything carries one request id.
@@ -106,7 +107,10 @@ class FrontProxy:
             "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
         }
         self._order = tuple(parts)
-        self._controllers: tuple[Controller, ...] = (discovery.controller,) if discovery.has_work else ()
+        # Routes that never change and lead nowhere need no background work, so no lifespan either.
+        self._controllers: tuple[Controller, ...] = (
+            (discovery.controller,) if discovery.has_work or given is None else ()
+        )
         self._open = 0
         self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
 
@@ -117,6 +121,11 @@ class FrontProxy:
     def order(self) -> tuple[str, ...]:
         """The stages by name, from the outside in."""
         return self._order
+
+    @property
+    def ready(self) -> bool:
+        """Whether `/readyz` would say ok: every backend was asked once, and no drain has begun."""
+        return self._discovery.ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -65,7 +65,7 @@ def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
     """Nothing configured: loopback, no anonymous, no policy, no services."""
     file = tmp_path / "config.yaml"
     file.write_text("# nothing yet\n")
-    assert load(file) == Configuration()
+    assert load(file) == Configuration(source=str(file))
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:

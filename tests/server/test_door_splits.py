@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -126,7 +127,7 @@ def test_splits(
     request = b"\r\n".join([head, b"Host: x", *fields, b"", b""]) + body
     whole = read([request])
     edges = sorted({0, *[cut for cut in cuts if cut < len(request)], len(request)})
-    few = read([request[start:end] for start, end in zip(edges, edges[1:], strict=False)])
+    few = read([request[start:end] for start, end in pairwise(edges)])
     single = read([request[position : position + 1] for position in range(len(request))])
     assert whole == few == single
     for _, _, _, headers in whole[0]:

@@ -61,6 +61,15 @@ def test_frames_behind_the_handshake(serve: Callable[..., Any], log: Any, loop: 
     assert wire.until(b"ping") == b"\x81\x04ping"
 
 
+def test_long_packet(serve: Callable[..., Any], log: Any) -> None:
+    """Frames that come with the handshake in a packet longer than any head may be are not lost either."""
+    limits = DoorLimits(head_bytes=len(HANDSHAKE) + 10)
+    wire = serve(application(log), limits=limits).connect()
+    wire.send(HANDSHAKE + b"\r\n" + PING + PING)
+    wire.until(b"\r\n\r\n")
+    assert wire.until(b"ping") == wire.until(b"ping") == b"\x81\x04ping"
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

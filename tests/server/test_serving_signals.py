@@ -100,13 +100,13 @@ def test_polite(start: Callable[..., Process], loop: str, number: int) -> None:
 @pytest.mark.parametrize("path", ["/stubborn", "/immortal"])
 def test_stubborn(start: Callable[..., Process], loop: str, path: str) -> None:
     """http-facts §3: the process ends within the grace time also when an application ignores the drain, or worse."""
-    process = start(loop, 1)
+    process = start(loop, 0.6)
     watch = process.watch(path)
     begun = time.monotonic()
     process.signal(signal.SIGTERM)
     assert not rest(watch).endswith(b"0\r\n\r\n")
     code, out, err = process.end()
-    assert time.monotonic() - begun < (1.5 if path == "/stubborn" else 2.5)
+    assert time.monotonic() - begun < (1.2 if path == "/stubborn" else 2.5)
     assert code == 0
     assert "lifespan ended" in out
     assert "grace time is over" in out + err

@@ -107,7 +107,7 @@ def test_two_authorities(
     tmp_path: Path,
     version: ssl.TLSVersion,
 ) -> None:
-    """http-facts §6: on one listener the chain's last certificate says which of two authorities signed, not the name."""
+    """http-facts §6: on one listener the chain's last certificate, not the name, says which authority signed."""
     tls = DoorTLS(certificate=certificate[0], key=certificate[1], client_ca=[users.certificate, fronts.certificate])
     served = serve(telling(log), loop=loop, tls=tls)
     for signer in (users, fronts):

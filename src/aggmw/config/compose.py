@@ -77,7 +77,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         if tokens is not None:
             authenticators.append(tokens)
     authorization: Authorizer | None = attempt(lambda: _authorizer(configuration), None)
-    services = _services(configuration, attempt)
+    services: list[ApiService] = attempt(lambda: _services(configuration), [])
     if problems:
         raise ConfigurationError(problems)
     anonymous = configuration.authentication.anonymous.paths
@@ -113,16 +113,14 @@ def _authorizer(configuration: Configuration) -> Authorizer:
     return CasbinAuthorizer.from_files(policy, model=model)
 
 
-def _services(
-    configuration: Configuration,
-    attempt: Callable[[Callable[[], list[ApiService]], list[ApiService]], list[ApiService]],
-) -> list[ApiService]:
-    resolver = StaticResolver(configuration.services.resolve, otherwise=DnsResolver())
-    return [
-        service
-        for path in configuration.services.files
-        for service in attempt(partial(load_api_services, path, resolver=resolver), [])
-    ]
+def _services(configuration: Configuration) -> list[ApiService]:
+    """All files in one pass, so that a service registered in two of them is named with both places."""
+    try:
+        resolver = StaticResolver(configuration.services.resolve, otherwise=DnsResolver())
+    except ConfigurationError as error:
+        where = f"{configuration.source}: services.resolve"
+        raise ConfigurationError([Problem(f"{where}: {each.path}", each.message) for each in error.problems]) from error
+    return load_api_services(*configuration.services.files, resolver=resolver)
 
 
 def _front_proxy(configuration: Configuration, credentials: Credentials) -> ClientCertificatePair:

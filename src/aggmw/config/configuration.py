@@ -91,6 +91,7 @@ class Configuration:
         grace: seconds that running requests get after SIGTERM.
         log_level: "debug", "info", "warning" or "error".
         log_format: "console", "json", or "auto": console on a terminal.
+        source: the file all this came from, for error messages.
     """
 
     host: str = "127.0.0.1"
@@ -98,6 +99,7 @@ class Configuration:
     grace: float = 10.0
     log_level: str = "info"
     log_format: str = "auto"
+    source: str = ""
     tls: TLSConfiguration = field(default_factory=TLSConfiguration)
     authentication: AuthenticationConfiguration = field(default_factory=AuthenticationConfiguration)
     authorization: AuthorizationConfiguration = field(default_factory=AuthorizationConfiguration)

@@ -107,8 +107,9 @@ class UpstreamRequest:
         method: as sent by the client.
         target: the exact request target: path and query.
         headers: end-to-end fields in order, identity included, without Host and without framing.
-        body: chunks of the body; None when the request has none.
-        content_length: the body's length when known; None with a body means chunked.
+        content: the whole body, when it is at hand.
+        body: chunks of the body, when it is not; None otherwise.
+        content_length: the body's length when known; None with a `body` means chunked.
         long_running: no deadline for the first byte of the answer or between bytes.
         timeout: seconds until the head of the answer must have come.
     """
@@ -116,6 +117,7 @@ class UpstreamRequest:
     method: bytes
     target: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    content: bytes = b""
     body: AsyncIterator[bytes] | None = None
     content_length: int | None = None
     long_running: bool = False
@@ -140,6 +142,10 @@ class UpstreamResponse(Protocol):
             UpstreamBroken: the body ended before its end.
             UpstreamTimeout: the deadline passed.
         """
+        ...
+
+    def end(self) -> None:
+        """From now on `read` gives b"": a stream without an end of its own ends properly here."""
         ...
 
     async def aclose(self) -> None:

@@ -85,6 +85,7 @@ class Door(HttpToolsProtocol):
         self._porter = Porter.of(server_state, self.loop, self.limits.tick)
         self._phase = _IDLE
         self._most_fields = self.limits.head_fields
+        self._most_bytes = self.limits.head_bytes
         self._current: Cycle | None = None
         self._closing = False  # the server stops
         self._drain: Drain | None = getattr(server_state, "drain", None)  # only our own server has one
@@ -184,14 +185,41 @@ class Door(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser as long as the bytes belong to one request at a time."""
         phase = self._phase
+        size = len(data)
         if phase >= _ANSWERING:
-            if phase == _DEAF or data.strip(b"\r\n"):
-                self._throw_away(len(data))
-            return
+            self._behind(data)
+        elif phase == _BODY:
+            self._fed = size  # counts for a next head that begins in the same packet
+            self._feed(data)
+        elif self._fed + size > self._most_bytes:
+            self._fill(data)
+        else:
+            self._fed += size
+            self._feed(data)
+
+    def _behind(self, data: bytes) -> None:
+        """Bytes that belong to no request."""
+        if self._phase == _UPGRADE:
+            protocol: Any = self.transport.get_protocol()
+            protocol.data_received(data)
+        elif self._phase == _DEAF or data.strip(b"\r\n"):
+            self._throw_away(len(data))
+
+    def _fill(self, data: bytes) -> None:
+        """Read a head up to the limit exactly, so that it does not depend on the packets what is too large."""
+        room = max(0, self._most_bytes - self._fed)
+        self._fed += room
+        if room:
+            self._feed(data[:room])
+        if self._phase <= _HEAD:
+            self._refuse(HEAD_TOO_LARGE)
+        else:
+            self.data_received(data[room:])
+
+    def _feed(self, data: bytes) -> None:
         if self._stale:
             self._restart()
-        # In a body the count starts anew, for a next head that begins in the same packet.
-        self._fed = len(data) if phase == _BODY else self._fed + len(data)
+        phase = self._phase
         brought = self._body_bytes if phase == _BODY else 0
         try:
             self.parser.feed_data(data)
@@ -201,10 +229,7 @@ class Door(HttpToolsProtocol):
             if self._phase != _DEAF:
                 self._refuse(self._answer or BAD_REQUEST)
         else:
-            if self._phase == _HEAD:
-                if self._fed > self.limits.head_bytes:
-                    self._refuse(HEAD_TOO_LARGE)
-            elif self._phase == _BODY and self._framing.chunked:
+            if self._phase == _BODY and self._framing.chunked:
                 size = len(data) if phase == _BODY else self._fed - self._head_size()
                 self._count_framing(size, self._body_bytes - brought)
 
@@ -265,9 +290,6 @@ class Door(HttpToolsProtocol):
         """Examine the head and start the application."""
         method: bytes = self.parser.get_method()
         version: str = self.parser.get_http_version()
-        if self._fed > self.limits.head_bytes and self._head_size() > self.limits.head_bytes:
-            self._answer = HEAD_TOO_LARGE
-            raise _Refused
         head = examine(method, self.url, version, self.headers)
         if isinstance(head, Answer):
             self._answer = head

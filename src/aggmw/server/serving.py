@@ -257,7 +257,7 @@ class Server(uvicorn.Server):
     # Stopping
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End everything, in the order that loses least: listening, idle connections, streams, the rest, the lifespan."""
+        """End everything, in the order that loses least: listening, idle connections, streams, the lifespan."""
         self._begin_drain()
         for server in self.servers:
             server.close()

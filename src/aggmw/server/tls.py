@@ -132,8 +132,8 @@ class _Entrance(ssl.SSLContext):
         """As `SSLContext.wrap_bio`, in a new context."""
         context = self._tls.enter()
         connection: Any = context.wrap_bio(*args, **kwargs)
-        # A second ClientHello (TLS 1.3, HelloRetryRequest) calls back into this context, which must still be there though
-        # the connection has another by then.
+        # A second ClientHello (TLS 1.3, HelloRetryRequest) calls back into this context, which must still be there
+        # though the connection has another by then.
         connection.entrance = context
         wrapped: ssl.SSLObject = connection
         return wrapped

@@ -1,0 +1,34 @@
+"""What the client is told when a backend fails: a `Status` that names the APIService and the cause, in safe words.
+
+None of them carries `Retry-After`: clients repeat any 5xx that has one, whatever the method.
+"""
+
+from __future__ import annotations
+
+from aggmw.contracts.backends import Backend
+from aggmw.contracts.exchange import Answer
+from aggmw.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from aggmw.objects.status import status_answer
+
+__all__ = ["NO_WEBSOCKET", "REDIRECTED", "USE_WEBSOCKET", "failure"]
+
+USE_WEBSOCKET = status_answer(
+    400, "BadRequest", "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31"
+)
+NO_WEBSOCKET = status_answer(
+    501, "NotImplemented", "WebSocket requests to an aggregated API server are not supported yet"
+)
+REDIRECTED = status_answer(
+    502, "InternalError", "the backend attempted to redirect this request, which is not permitted"
+)
+
+
+def failure(backend: Backend, error: UpstreamError) -> Answer:
+    """503 when nothing was sent, 504 when no answer came, 502 when the answer was none."""
+    if isinstance(error, UpstreamUnreachable):
+        code, reason, what = 503, "ServiceUnavailable", "cannot be reached"
+    elif isinstance(error, UpstreamTimeout):
+        code, reason, what = 504, "Timeout", "timed out"
+    else:
+        code, reason, what = 502, "InternalError", "failed"
+    return status_answer(code, reason, f"the server of APIService {backend.name} {what}: {error}")

@@ -1,0 +1,108 @@
+"""ProxyMiddleware: forwards where a backend was left, and passes everything else on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aggmw.asgi.exchanges import enter
+from aggmw.asgi.responses import respond
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamTransport
+from aggmw.contracts.drain import Drain
+from aggmw.contracts.exchange import Exchange
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.errors import MissingInput
+from aggmw.middleware.proxy.errors import NO_WEBSOCKET, USE_WEBSOCKET
+from aggmw.middleware.proxy.forward import Forwarding
+from aggmw.middleware.proxy.headers import IdentityFields, carries_upgrade, forwards
+from aggmw.middleware.proxy.watching import Departures
+
+__all__ = ["ProxyMiddleware"]
+
+
+class ProxyMiddleware:
+    """Forwards a request to the backend that the registry left, as the caller that authentication found out.
+
+    What is sent is `RequestInfo.target`, byte for byte what was authorised. No redirect is followed, no cookie kept,
+    nothing that was sent is repeated, except a safe request on a kept connection that closed without a byte.
+
+    Args:
+        app: gets every request for which there is no backend.
+        transport: how backends are reached; its owner closes it.
+        backend: one backend for every request, or a function that finds it, instead of the registry's.
+        request_info: replaces what the request_info stage leaves.
+        anonymous: forward without any identity, for plain services; an API server must not be reached so.
+        drain: once begun, long streams get their proper end.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        transport: UpstreamTransport,
+        backend: Backend | Callable[[Exchange], Backend | None] | None = None,
+        request_info: Callable[[Exchange], RequestInfo] | None = None,
+        anonymous: bool = False,
+        drain: Drain | None = None,
+    ) -> None:
+        self._app = app
+        self._transport = transport
+        self._find = backend if callable(backend) else (lambda exchange: backend) if backend else _left
+        self._request_info = request_info or _request_info
+        self._anonymous = anonymous
+        self._drain = drain
+        self._departures = Departures()
+        self._identities = IdentityFields()
+
+    def __repr__(self) -> str:
+        return f"ProxyMiddleware → {self._app!r}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        exchange = enter(scope)
+        backend = self._find(exchange)
+        if backend is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await respond(scope, send, NO_WEBSOCKET)
+        elif carries_upgrade(exchange.headers):
+            await respond(scope, send, USE_WEBSOCKET)
+        else:
+            request = self._outgoing(exchange, backend, scope)
+            forwarding = Forwarding(self._transport, self._departures, self._drain, backend, exchange.request_id)
+            await forwarding.run(request, exchange.headers, scope, receive, send)
+
+    def _outgoing(self, exchange: Exchange, backend: Backend, scope: Scope) -> UpstreamRequest:
+        info = self._request_info(exchange)
+        if exchange.identity is not None:
+            identity = self._identities.of(exchange.identity)
+        elif self._anonymous:
+            identity = ()
+        else:
+            raise MissingInput("proxy", "an identity", "authentication")
+        target = info.target if exchange.target is None else exchange.target
+        peer = exchange.connection.peer or scope.get("client")
+        headers = forwards(
+            exchange.headers,
+            backend=backend,
+            identity=identity,
+            target=target,
+            peer=peer[0] if peer else None,
+            proto=scope.get("scheme", "https").encode("ascii"),
+            request_id=exchange.request_id,
+        )
+        return UpstreamRequest(
+            info.method.encode("ascii"), target, headers, long_running=info.long_running, timeout=info.timeout
+        )
+
+
+def _left(exchange: Exchange) -> Backend | None:
+    return exchange.backend
+
+
+def _request_info(exchange: Exchange) -> RequestInfo:
+    if exchange.request_info is None:
+        raise MissingInput("proxy", "the request info", "request_info")
+    return exchange.request_info

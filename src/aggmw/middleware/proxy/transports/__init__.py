@@ -1,0 +1,1 @@
+"""Ways to reach a backend: implementations of `contracts.backends.UpstreamTransport`."""
