@@ -11,15 +11,20 @@ import cProfile
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.contracts.backends import ApiService
+from aggmw.contracts.backends import ApiService, Backend
 from aggmw.contracts.drain import Drain
+from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.request_info import RequestInfo
 from aggmw.server.serving import make_server, run, settle_memory
 from aggmw.server.tls import DoorTLS
 from benchmarks.workspace import ANSWER, GROUP, SERVER_NAME, STREAMS, TOKEN, Workspace, rules
+
+if TYPE_CHECKING:
+    from aggmw.middleware.proxy import Http1Transport
 
 __all__ = ["APPS", "Options"]
 
@@ -59,10 +64,36 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def bare(options: Options) -> ASGIApp:
-    """`ProxyMiddleware` alone: no identity, no policy."""
+    """`ProxyMiddleware` alone: no request parser, no identity, no policy."""
+    from aggmw.front_proxy import not_found
     from aggmw.middleware.proxy import ProxyMiddleware
 
-    raise NotImplementedError(ProxyMiddleware)
+    backends = [service.backend for service in _services(options)]
+    things, streams = backends
+    prefix = f"/apis/{STREAMS}/"
+
+    def backend(exchange: Exchange) -> Backend | None:
+        return streams if exchange.scope["path"].startswith(prefix) else things
+
+    def request_info(exchange: Exchange) -> RequestInfo:
+        scope = exchange.scope
+        path, query = scope["raw_path"], scope["query_string"]
+        target = path + b"?" + query if query else path
+        method = scope["method"]
+        watch = b"watch=" in query
+        timeout = None if watch else 60.0
+        return RequestInfo(False, method, method, scope["path"], target, long_running=watch, timeout=timeout)
+
+    async def core(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        else:
+            await not_found(scope, receive, send)
+
+    transport = _transport(options)
+    return ProxyMiddleware(
+        core, transport=transport, backend=backend, request_info=request_info, anonymous=True, drain=options.drain
+    )
 
 
 def stack(options: Options) -> ASGIApp:
@@ -70,21 +101,26 @@ def stack(options: Options) -> ASGIApp:
     from aggmw import FrontProxy
     from aggmw.middleware.authentication import ClientCertificates, StaticTokens
     from aggmw.middleware.authorization import CasbinAuthorizer
+
+    return FrontProxy(
+        authentication=[
+            ClientCertificates(options.workspace.certificate("front-ca").read_bytes()),
+            StaticTokens({TOKEN: CALLER}),
+        ],
+        authorization=CasbinAuthorizer.from_text(rules(options.rules)),
+        services=_services(options),
+        transport=_transport(options),
+        drain=options.drain,
+    )
+
+
+def _transport(options: Options) -> Http1Transport:
     from aggmw.middleware.proxy import Http1Transport
     from aggmw.net.tls import ClientCertificatePair
 
     workspace = options.workspace
     pair = ClientCertificatePair(workspace.certificate("front-proxy"), workspace.key("front-proxy"))
-    return FrontProxy(
-        authentication=[
-            ClientCertificates(workspace.certificate("front-ca").read_bytes()),
-            StaticTokens({TOKEN: CALLER}),
-        ],
-        authorization=CasbinAuthorizer.from_text(rules(options.rules)),
-        services=_services(options),
-        transport=Http1Transport(client_certificate=pair if options.tls else None, drain=options.drain),
-        drain=options.drain,
-    )
+    return Http1Transport(client_certificate=pair if options.tls else None, drain=options.drain)
 
 
 def _services(options: Options) -> list[ApiService]:

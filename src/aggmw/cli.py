@@ -28,11 +28,20 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", envvar="AGGMW_CONFIG", metavar="FILE", help="Configuration, YAML.")
 ]
 HostOption = Annotated[
-    str | None, typer.Option("--host", envvar="AGGMW_HOST", help="Address to listen on.  [default: 127.0.0.1]")
+    str | None,
+    typer.Option("--host", envvar="AGGMW_HOST", metavar="HOST", help="Address to listen on.", show_default="127.0.0.1"),
 ]
 PortOption = Annotated[
     int | None,
-    typer.Option("--port", envvar="AGGMW_PORT", min=0, max=65535, help="Port; 0 takes a free one.  [default: 6443]"),
+    typer.Option(
+        "--port",
+        envvar="AGGMW_PORT",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Port to listen on; 0 takes a free one.",
+        show_default="6443",
+    ),
 ]
 
 

@@ -89,7 +89,8 @@ class FrontProxy:
         self._transport = transport or Http1Transport()
         given = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else None
         source: RouteSource = given or cast(RouteSource, services)
-        self._discovery = discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
+        discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
+        self._discovery = discovery
         # THE ORDER, from the outside in.
         parts: dict[str, Stage | Middleware] = {
             # Outermost: whatever fails inside becomes a Status, and everything carries one request id.

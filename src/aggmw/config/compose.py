@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from aggmw.config.configuration import Configuration
 from aggmw.contracts.authorization import Authorizer
-from aggmw.contracts.backends import ApiService
+from aggmw.contracts.backends import ApiService, BackendResolver
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
@@ -25,6 +25,7 @@ from aggmw.pki.read import pem_certificates
 __all__ = ["Composed", "Credentials", "compose"]
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,13 @@ class Composed:
     Args:
         front_proxy: the application to serve.
         client_ca: files of the authorities whose client certificates the TLS door accepts.
+        reloads: what can be read again while running, by name; each raises `ConfigurationError` for what cannot be
+            used, and then leaves everything as it was.
     """
 
     front_proxy: FrontProxy
     client_ca: tuple[Path, ...]
+    reloads: Mapping[str, Callable[[], None]]
 
 
 def compose(configuration: Configuration, credentials: Credentials, drain: Drain) -> Composed:
@@ -61,7 +65,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     """
     problems: list[Problem] = []
 
-    def attempt(read: Callable[[], _T], otherwise: _T) -> _T:
+    def attempt(read: Callable[[], _T], otherwise: _U) -> _T | _U:
         try:
             return read()
         except ConfigurationError as error:
@@ -69,15 +73,20 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
             return otherwise
 
     client_ca = [path for path in (credentials.client_ca, configuration.authentication.client_ca) if path is not None]
-    authenticators: list[Authenticator] = [
-        ClientCertificates(bundle) for path in client_ca if (bundle := attempt(partial(_bundle, path), b""))
-    ]
+    certificates = {
+        path: ClientCertificates(bundle) for path in client_ca if (bundle := attempt(partial(_bundle, path), b""))
+    }
+    authenticators: list[Authenticator] = [*certificates.values()]
     if token_file := configuration.authentication.token_file:
         tokens = attempt(lambda: StaticTokens.load(token_file), None)
         if tokens is not None:
             authenticators.append(tokens)
-    authorization: Authorizer | None = attempt(lambda: _authorizer(configuration), None)
-    services: list[ApiService] = attempt(lambda: _services(configuration), [])
+    authorization = attempt(lambda: _authorizer(configuration), None)
+    resolver = attempt(lambda: _resolver(configuration), DnsResolver())
+    # All files in one pass, so that a service registered in two of them is named with both places.
+    services: list[ApiService] = attempt(
+        lambda: load_api_services(*configuration.services.files, resolver=resolver), []
+    )
     if problems:
         raise ConfigurationError(problems)
     anonymous = configuration.authentication.anonymous.paths
@@ -89,7 +98,17 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         transport=Http1Transport(client_certificate=_front_proxy(configuration, credentials), drain=drain),
         drain=drain,
     )
-    return Composed(proxy, tuple(client_ca))
+    reloads: dict[str, Callable[[], None]] = {
+        f"client CA {path}": partial(_reload_bundle, authenticator, path)
+        for path, authenticator in certificates.items()
+    }
+    if isinstance(authorization, CasbinAuthorizer):
+        reloads["policy"] = authorization.reload
+    return Composed(proxy, tuple(client_ca), reloads)
+
+
+def _reload_bundle(authenticator: ClientCertificates, path: Path) -> None:
+    authenticator.reload(_bundle(path))
 
 
 def _bundle(path: Path) -> bytes:
@@ -113,14 +132,13 @@ def _authorizer(configuration: Configuration) -> Authorizer:
     return CasbinAuthorizer.from_files(policy, model=model)
 
 
-def _services(configuration: Configuration) -> list[ApiService]:
-    """All files in one pass, so that a service registered in two of them is named with both places."""
+def _resolver(configuration: Configuration) -> BackendResolver:
+    """Where services are: what the configuration says, then DNS."""
     try:
-        resolver = StaticResolver(configuration.services.resolve, otherwise=DnsResolver())
+        return StaticResolver(configuration.services.resolve, otherwise=DnsResolver())
     except ConfigurationError as error:
         where = f"{configuration.source}: services.resolve"
         raise ConfigurationError([Problem(f"{where}: {each.path}", each.message) for each in error.problems]) from error
-    return load_api_services(*configuration.services.files, resolver=resolver)
 
 
 def _front_proxy(configuration: Configuration, credentials: Credentials) -> ClientCertificatePair:

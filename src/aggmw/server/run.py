@@ -113,6 +113,7 @@ def _prepare(configuration: Configuration, directory: Directory) -> Running:
     server = serving.make_server(
         composed.front_proxy, sockets=[listener], tls=tls, drain=drain, grace=configuration.grace
     )
+    server.reloads.update(composed.reloads)
     url = f"https://{server.address}"
     user, groups = _ADMINISTRATOR
     kubeconfig = directory.kubeconfig(user, server=_reachable(url), user=user, groups=groups)

@@ -70,6 +70,8 @@ class Server(uvicorn.Server):
 
     Attributes:
         up: set when the application is started and connections are accepted.
+        reloads: what SIGHUP reads again, by name: the certificates of `tls`, and whatever else is put here. Each raises
+            `ConfigurationError` for what cannot be used, and then leaves everything as it was.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Server(uvicorn.Server):
         self.server_state = _State(drain)
         self.drain = drain
         self.grace = grace
-        self.tls = tls
+        self.reloads: dict[str, Callable[[], None]] = {} if tls is None else {"certificates": tls.reload}
         self.sockets = tuple(sockets)
         self._signals = signals
         self._stopped_at = 0.0
@@ -150,16 +152,15 @@ class Server(uvicorn.Server):
         self.drain.begin()
 
     def reload(self) -> None:
-        """Read the TLS files again; what cannot be used leaves everything as it was."""
-        if self.tls is None:
-            return
-        try:
-            self.tls.reload()
-        except ConfigurationError as error:
-            for problem in error.problems:
-                _log.error("certificates not reloaded", path=problem.path, problem=problem.message)
-        else:
-            _log.info("certificates reloaded")
+        """Read everything in `reloads` again; what cannot be used leaves its part as it was."""
+        for name, reload in self.reloads.items():
+            try:
+                reload()
+            except ConfigurationError as error:
+                for problem in error.problems:
+                    _log.error("not reloaded", what=name, path=problem.path, problem=problem.message)
+            else:
+                _log.info("reloaded", what=name)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         loop = self._loop
