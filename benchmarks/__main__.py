@@ -37,6 +37,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=1, help="per round (default: %(default)s)")
     parser.add_argument("--mebibytes", type=int, default=256, help="of P5's bodies (default: %(default)s)")
     parser.add_argument("--watches", type=int, default=1000, help="of P6 (default: %(default)s)")
+    parser.add_argument(
+        "--profile", type=Path, metavar="DIR", help="write what cProfile sees in each aggmw server to DIR (slows them)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE too")
     options = parser.parse_args()
     names = {name.lower(): name for name in CASES}
@@ -55,9 +58,12 @@ def main() -> int:
     if not sys.platform.startswith("linux"):
         print("The benchmarks read /proc and pin processes to cores: they run on Linux only.", file=sys.stderr)
         return 1
+    if options.profile is not None:
+        options.profile = options.profile.absolute()
+        options.profile.mkdir(parents=True, exist_ok=True)
     report = Report()
     chosen = set(options.cases)
-    with opened(options.mebibytes << 20) as site:
+    with opened(options.mebibytes << 20, options.profile) as site:
         _say_cores(site.cores)
         for name, run in _runs(site, report, options, chosen).items():
             progress(name)

@@ -37,7 +37,7 @@ def measure(site: Site, report: Report, size: int) -> None:
         servers: list[Server] = []
         for name, title in _SERVERS.items():
             try:
-                servers.append(site.server(name, tls=tls))
+                servers.append(site.server(name, tls=tls, fresh=True))
             except Missing as missing:
                 report.note(title, missing)
         for upload in (False, True):

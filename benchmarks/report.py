@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -65,17 +66,25 @@ class Report:
             for note in self.notes:
                 print(f"  {note}")
         print(f"\nLoad average {self._load[0]:.2f} before and {self._load[1]:.2f} after: trust ratios, not absolutes.")
+        print(f"Python {platform.python_version()}, {_build()}.")
         if file is not None:
             machine = {
                 "python": platform.python_version(),
+                "build": _build(),
                 "system": platform.platform(),
-                "cores": len(os.sched_getaffinity(0)) if self._load else 0,
+                "cores": os.cpu_count(),
                 "load_average": self._load,
             }
             file.write_text(
                 json.dumps({"machine": machine, "tables": self.tables, "notes": self.notes}, indent=1) + "\n"
             )
             progress(f"wrote {file}")
+
+
+def _build() -> str:
+    """An interpreter built without optimisation is a tenth slower."""
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return "an optimised build" if "--enable-optimizations" in options else "built without --enable-optimizations"
 
 
 def _lines(rows: Sequence[Row]) -> list[str]:

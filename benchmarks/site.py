@@ -55,12 +55,14 @@ class Site:
         workspace: the directory of this run.
         cores: where everything runs.
         large: bytes of the backend's large answer.
+        profiles: directory for what cProfile sees in every aggmw server; None runs them without.
     """
 
-    def __init__(self, workspace: Workspace, cores: Cores, large: int) -> None:
+    def __init__(self, workspace: Workspace, cores: Cores, large: int, profiles: Path | None = None) -> None:
         self.workspace = workspace
         self.cores = cores
         self._large = large
+        self._profiles = profiles
         self._stack = ExitStack()
         self._servers: dict[tuple[str, bool], Server | Missing] = {}
         self._backend: tuple[dict[bool, int], int] | None = None
@@ -70,14 +72,18 @@ class Site:
         """End every process."""
         self._stack.close()
 
-    def server(self, name: str, *, tls: bool) -> Server:
+    def server(self, name: str, *, tls: bool, fresh: bool = False) -> Server:
         """A running server: direct, nginx, go, answer, bare, stack-N (N rules).
+
+        Args:
+            name, tls: which.
+            fresh: a process that nothing was measured on, so that memory it once needed does not hide what it needs.
 
         Raises:
             Missing: it cannot run here.
         """
         key = (name, tls)
-        if key not in self._servers:
+        if key not in self._servers or fresh:
             start: Callable[[str, bool], Server] = {"direct": self._direct, "nginx": self._nginx, "go": self._go}.get(
                 name, self._aggmw
             )
@@ -144,8 +150,8 @@ class Site:
         arguments: list[str | Path] = [sys.executable, "-m", "benchmarks.apps", case, self.workspace.path]
         arguments += [f"--backend={backend}", f"--streams={streams}"]
         arguments += [f"--rules={rules}"] * bool(rules) + ["--tls"] * tls
-        if profile := os.environ.get("AGGMW_BENCH_PROFILE"):
-            arguments.append(f"--profile={profile}/{name}-{'tls' if tls else 'plain'}.prof")
+        if self._profiles is not None:
+            arguments.append(f"--profile={self._profiles}/{name}-{'tls' if tls else 'plain'}.prof")
         return self._listening(name, tls, arguments)
 
     def _ports(self, tls: bool) -> tuple[int, int]:
@@ -166,13 +172,13 @@ class Site:
 
 
 @contextmanager
-def opened(large: int) -> Iterator[Site]:
+def opened(large: int, profiles: Path | None = None) -> Iterator[Site]:
     """A site in a directory that is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="aggmw-bench-") as directory:
         cores = Cores.choose()
         if cores.rest is not None:
             os.sched_setaffinity(0, {cores.rest})  # wrk and the other clients inherit it
-        site = Site(Workspace.make(Path(directory)), cores, large)
+        site = Site(Workspace.make(Path(directory)), cores, large, profiles)
         try:
             yield site
         finally:

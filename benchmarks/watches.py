@@ -102,7 +102,7 @@ def measure(site: Site, report: Report, count: int) -> None:
         for name, title in _SERVERS.items():
             progress(f"  watches, {'TLS' if tls else 'plain'}: {title}")
             try:
-                server = site.server(name, tls=tls)
+                server = site.server(name, tls=tls, fresh=True)
                 found = asyncio.run(_held(server, count, site.streams_pid))
             except (Missing, OSError, TimeoutError) as error:
                 report.note(f"{title}, {count} watches", str(error) or type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from aggmw.contracts.backends import Backend
 from aggmw.errors import UpstreamUnreachable
 
 __all__ = ["ClientCertificatePair", "upstream_context"]
+
+_CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]*-----END (?:TRUSTED )?CERTIFICATE-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,26 @@ def upstream_context(backend: Backend, client_certificate: ClientCertificatePair
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif backend.ca:
-        try:
-            context.load_verify_locations(cadata=backend.ca.decode("utf-8"))
-        except (ssl.SSLError, ValueError) as error:
-            raise UpstreamUnreachable("its CA bundle cannot be used") from error
+        _trust(context, backend.ca)
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if client_certificate is not None:
-        try:
-            context.load_cert_chain(client_certificate.certificate, client_certificate.key)
-        except (OSError, ssl.SSLError) as error:
-            raise UpstreamUnreachable("the front proxy's own certificate cannot be used") from error
+        _show(context, client_certificate)
     return context
+
+
+def _trust(context: ssl.SSLContext, bundle: bytes) -> None:
+    """Only the certificates of the bundle are read: what stands between them may be text in any encoding."""
+    blocks = b"\n".join(_CERTIFICATE.findall(bundle))
+    try:
+        context.load_verify_locations(cadata=blocks.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise UpstreamUnreachable("its CA bundle cannot be used") from error
+
+
+def _show(context: ssl.SSLContext, pair: ClientCertificatePair) -> None:
+    try:
+        # A password is given so that OpenSSL never asks the terminal for one.
+        context.load_cert_chain(pair.certificate, pair.key, password="")
+    except (OSError, ValueError) as error:
+        raise UpstreamUnreachable("the front proxy's own certificate cannot be used") from error

@@ -10,7 +10,7 @@ from aggmw.contracts.exchange import Answer
 from aggmw.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.objects.status import status_answer
 
-__all__ = ["NO_WEBSOCKET", "REDIRECTED", "USE_WEBSOCKET", "failure"]
+__all__ = ["NO_WEBSOCKET", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
 
 USE_WEBSOCKET = status_answer(
     400, "BadRequest", "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31"
@@ -21,6 +21,8 @@ NO_WEBSOCKET = status_answer(
 REDIRECTED = status_answer(
     502, "InternalError", "the backend attempted to redirect this request, which is not permitted"
 )
+STOPPING = status_answer(503, "ServiceUnavailable", "the front proxy is shutting down")
+WRONG_LENGTH = status_answer(400, "BadRequest", "the request's body is not as long as its Content-Length says")
 
 
 def failure(backend: Backend, error: UpstreamError) -> Answer:
@@ -31,4 +33,5 @@ def failure(backend: Backend, error: UpstreamError) -> Answer:
         code, reason, what = 504, "Timeout", "timed out"
     else:
         code, reason, what = 502, "InternalError", "failed"
-    return status_answer(code, reason, f"the server of APIService {backend.name} {what}: {error}")
+    who = f"the server of APIService {backend.name}" if backend.name else "the backend"
+    return status_answer(code, reason, f"{who} {what}: {error}")

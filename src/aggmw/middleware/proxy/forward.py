@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -13,18 +12,37 @@ from aggmw.asgi.responses import respond
 from aggmw.asgi.types import Headers, Receive, Scope, Send
 from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.drain import Drain
-from aggmw.errors import UpstreamError
-from aggmw.middleware.proxy.errors import REDIRECTED, failure
+from aggmw.contracts.exchange import Answer
+from aggmw.errors import StatusError, UpstreamError
+from aggmw.middleware.proxy.body import Body, ClientGone
+from aggmw.middleware.proxy.errors import REDIRECTED, STOPPING, WRONG_LENGTH, failure
 from aggmw.middleware.proxy.headers import backwards
 from aggmw.middleware.proxy.watching import Departures, Watched
+from aggmw.objects.status import answer_of
 
-__all__ = ["Forwarding"]
+__all__ = ["Forwarding", "Outgoing"]
 
 _log = structlog.get_logger("aggmw.proxy")
 
+_USUALLY_WITH_A_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
-class _ClientGone(Exception):
-    """The client disconnected while it was still sending."""
+
+class Outgoing(NamedTuple):
+    """A request as it is to go on, its body still with the client.
+
+    Attributes:
+        method, target, headers, long_running, timeout: as in `UpstreamRequest`.
+        length: what the client declared.
+        chunked: a body follows whose length nobody knows.
+    """
+
+    method: bytes
+    target: bytes
+    headers: Headers
+    length: int | None
+    chunked: bool
+    long_running: bool
+    timeout: float | None
 
 
 class Forwarding:
@@ -36,9 +54,24 @@ class Forwarding:
         drain: ends long streams.
         backend: where it goes.
         request_id: for the log.
+        scope, receive, send: the client's side.
     """
 
-    __slots__ = ("_backend", "_departures", "_drain", "_gone", "_log_fields", "_task", "_transport", "_watched")
+    __slots__ = (
+        "_backend",
+        "_cancelled",
+        "_departures",
+        "_drain",
+        "_gone",
+        "_receive",
+        "_request_id",
+        "_scope",
+        "_send",
+        "_stopping",
+        "_task",
+        "_transport",
+        "_watched",
+    )
 
     def __init__(
         self,
@@ -47,124 +80,160 @@ class Forwarding:
         drain: Drain | None,
         backend: Backend,
         request_id: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._transport = transport
         self._departures = departures
         self._drain = drain
         self._backend = backend
-        self._log_fields = {"service": backend.name, "request_id": request_id}
-        self._gone = False
+        self._request_id = request_id
+        self._scope = scope
+        self._receive = receive
+        self._send = send
         self._task = asyncio.current_task()
         self._watched: Watched | None = None
+        self._gone = False
+        self._stopping = False
+        self._cancelled = False
 
-    async def run(
-        self, request: UpstreamRequest, incoming: Headers, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Forward, and answer.
-
-        Args:
-            request: what goes upstream, its body still to be taken from `receive`.
-            incoming: the client's fields, for the framing of the body.
-        """
+    async def run(self, outgoing: Outgoing) -> None:
+        """Forward, and answer. A client that leaves ends it silently, whatever was going on."""
         try:
-            await self._run(request, incoming, scope, receive, send)
+            request = await self._with_body(outgoing)
+            if request is not None:
+                await self._exchange(request, outgoing.method == b"HEAD")
         except asyncio.CancelledError:
-            if not self._gone or self._task is None or self._task.uncancel() > 0:
+            if not self._cancelled or self._task is None or self._task.uncancel() > 0:
                 raise
+            if self._stopping and not self._gone:
+                self._gone = True  # no other interruption from here on
+                await self._answer(STOPPING)
+        except ClientGone:
+            pass
         finally:
-            if self._watched is not None:
-                await self._departures.forget(self._watched)
+            self._gone = True  # a departure that is noticed now interrupts nothing
+            if self._watched is not None and (ending := self._departures.forget(self._watched)) is not None:
+                await asyncio.gather(ending, return_exceptions=True)
 
-    async def _run(
-        self, request: UpstreamRequest, incoming: Headers, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _with_body(self, outgoing: Outgoing) -> UpstreamRequest | None:
+        """The request with its body: none, whole when it is at hand, else as a stream. None when it was answered."""
+        method, target, headers, length, chunked, long_running, timeout = outgoing
+        # HTTP/1 says in the head whether there is a body; the later ones do not.
+        if not (length or chunked) and self._scope.get("http_version", "1.1") in ("1.1", "1.0"):
+            self._watch()
+            if length is None and method in _USUALLY_WITH_A_BODY:
+                length = 0
+            return UpstreamRequest(method, target, headers, b"", None, length, long_running, timeout)
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        content: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            body = Body(content, self._receive, whole=self._watch, broken_off=self._leave)
+            return UpstreamRequest(method, target, headers, b"", body, length, long_running, timeout)
+        if length is not None and length != len(content):
+            await self._answer(WRONG_LENGTH)
+            return None
+        self._watch()
+        if content or method in _USUALLY_WITH_A_BODY or chunked:
+            length = len(content)
+        return UpstreamRequest(method, target, headers, content, None, length, long_running, timeout)
+
+    async def _exchange(self, request: UpstreamRequest, head_only: bool) -> None:
+        drain = self._drain if request.long_running else None
+        if drain is not None:
+            if drain.begun:
+                await self._answer(STOPPING)
+                return
+            drain.add(self._stop)
         try:
-            prepared = await self._with_body(request, incoming, receive)
-        except _ClientGone:
-            return
-        try:
-            response = await self._transport.send(self._backend, prepared)
+            response = await self._transport.send(self._backend, request)
         except UpstreamError as error:
             if not self._gone:
-                _log.warning("backend failed", cause=str(error), **self._log_fields)
-                await respond(scope, send, failure(self._backend, error))
+                self._report("backend failed", error)
+                await self._answer(failure(self._backend, error))
             return
+        except StatusError as error:
+            if not self._gone:
+                await self._answer(answer_of(error))
+            return
+        finally:
+            if drain is not None:
+                drain.remove(self._stop)
         try:
-            await self._answer(response, prepared, scope, send)
+            await self._pass_back(response, request, head_only)
+        except (UpstreamError, StatusError) as error:
+            # Returning without completing is how a server is told to cut the response.
+            if not self._gone:
+                self._report("backend broke off", error)
+        except OSError:
+            pass  # what `send` may raise once the client is gone; a backend's are translated
         finally:
             await response.aclose()
 
-    async def _with_body(self, request: UpstreamRequest, incoming: Headers, receive: Receive) -> UpstreamRequest:
-        """The request with its body: none, whole when it is at hand, else as a stream."""
-        length = first(incoming, b"content-length")
-        declared = int(length) if length is not None and length.isdigit() else None
-        if first(incoming, b"transfer-encoding") is None and not declared:
-            self._watch(receive)
-            return replace(request, content_length=declared)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGone
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            return replace(request, body=self._stream(body, receive), content_length=declared)
-        self._watch(receive)
-        if declared is not None and declared != len(body):
-            raise _ClientGone  # the server cut it: nothing whole can be sent
-        return replace(request, content=body, content_length=len(body))
+    async def _pass_back(self, response: UpstreamResponse, request: UpstreamRequest, head_only: bool) -> None:
+        status, headers = response.status, response.headers
+        length = first(headers, b"content-length")
+        if 300 <= status < 400 and status != 304 and first(headers, b"location") is not None:
+            await self._answer(REDIRECTED)
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": backwards(status, headers)})
+        if head_only or status in (204, 304):
+            await self._send({"type": "http.response.body", "body": b""})
+        elif length is not None:
+            await self._pass_exactly(response, int(length))
+        else:
+            await self._pass_stream(response, request.long_running)
 
-    async def _stream(self, chunk: bytes, receive: Receive) -> AsyncIterator[bytes]:
-        more = True
-        while True:
-            if chunk:
-                yield chunk
-            if not more:
-                break
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                self._leave()
-                raise _ClientGone
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-        self._watch(receive)
+    async def _pass_exactly(self, response: UpstreamResponse, left: int) -> None:
+        while chunk := await response.read():
+            left -= len(chunk)
+            if left <= 0:
+                await self._send({"type": "http.response.body", "body": chunk})
+                return
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
 
-    def _watch(self, receive: Receive) -> None:
+    async def _pass_stream(self, response: UpstreamResponse, long_running: bool) -> None:
+        # Some servers hold the head back until there is a body.
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        drain = self._drain if long_running else None
+        if drain is not None:
+            drain.add(response.end)
+        try:
+            while chunk := await response.read():
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            if drain is not None:
+                drain.remove(response.end)
+
+    async def _answer(self, answer: Answer) -> None:
+        await respond(self._scope, self._send, answer)
+
+    def _watch(self) -> None:
         """From here on only the watcher calls `receive`, and only if this takes long."""
-        self._watched = self._departures.watch(receive, self._leave)
+        self._watched = self._departures.watch(self._receive, self._leave)
 
     def _leave(self) -> None:
         """The client is gone: interrupt whatever this exchange waits for."""
-        if not self._gone and self._task is not None:
-            self._gone = True
+        if self._gone:
+            return
+        self._gone = True
+        self._interrupt()
+
+    def _stop(self) -> None:
+        """The front proxy stops before the head of a long-running answer came."""
+        if not self._gone:
+            self._stopping = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._task is not None and not self._cancelled and self._task is not asyncio.current_task():
+            self._cancelled = True
             self._task.cancel()
 
-    async def _answer(self, response: UpstreamResponse, request: UpstreamRequest, scope: Scope, send: Send) -> None:
-        status, headers = response.status, response.headers
-        if 300 <= status < 400 and status != 304 and first(headers, b"location") is not None:
-            await respond(scope, send, REDIRECTED)
-            return
-        await send({"type": "http.response.start", "status": status, "headers": backwards(status, headers)})
-        length = first(headers, b"content-length")
-        left = None if length is None or request.method == b"HEAD" else int(length)
-        if left is None and request.long_running:
-            # Some servers hold the head back until there is a body.
-            await send({"type": "http.response.body", "body": b"", "more_body": True})
-            if self._drain is not None:
-                self._drain.add(response.end)
-        try:
-            await self._body(response, left, send)
-        except UpstreamError as error:
-            # Returning without completing is how a server is told to cut the response.
-            if not self._gone:
-                _log.warning("backend broke off", cause=str(error), **self._log_fields)
-        finally:
-            if self._drain is not None:
-                self._drain.remove(response.end)
-
-    async def _body(self, response: UpstreamResponse, left: int | None, send: Send) -> None:
-        while chunk := await response.read():
-            if left is not None:
-                left -= len(chunk)
-                if left <= 0:
-                    await send({"type": "http.response.body", "body": chunk})
-                    return
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+    def _report(self, event: str, error: Exception) -> None:
+        _log.warning(event, service=self._backend.name, request_id=self._request_id, cause=str(error))

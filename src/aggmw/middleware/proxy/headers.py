@@ -7,29 +7,30 @@ in any spelling, and last our own fields are set: nothing a client sends can rem
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
-from aggmw.asgi.headers import end_to_end, fold, is_identity
+from aggmw.asgi.headers import HOP_BY_HOP, end_to_end, fold, is_identity
 from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import Backend
 from aggmw.contracts.identity import Identity
+from aggmw.errors import StatusError
 
-__all__ = ["IdentityFields", "backwards", "forwards"]
+__all__ = ["IdentityFields", "Incoming", "backwards", "forwards", "sift"]
 
 _REMEMBERED = 1024
-_OWN_FORWARDED = frozenset({b"x-forwarded-uri", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-for"})
-_DROPPED = frozenset(
-    {
-        b"authorization",
-        b"host",
-        b"content-length",
-        b"expect",
-        b"audit-id",
-        b"forwarded",
-        b"x-real-ip",
-    }
-)
+
+_DROPPED = HOP_BY_HOP | {
+    b"authorization",
+    b"host",
+    b"content-length",
+    b"expect",
+    b"audit-id",
+    b"forwarded",
+    b"x-real-ip",
+}
+"""Folded names that end here: of one hop, of the framing, or ours to say."""
+
 _DROPPED_BACK = frozenset(
     {
         b"access-control-allow-credentials",
@@ -39,65 +40,160 @@ _DROPPED_BACK = frozenset(
         b"audit-id",
     }
 )
-_TOKEN_BYTE = re.compile(rb"[^!#$&'*+\-.^_`|~0-9A-Za-z]")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_ESCAPED = re.compile(rb"[^!#$&'*+\-.^_`|~0-9A-Za-z]")
 
 
-def forwards(
-    headers: Headers,
-    *,
-    backend: Backend,
-    identity: Headers,
-    target: bytes,
-    peer: str | None,
-    proto: bytes,
-    request_id: str,
-) -> tuple[tuple[bytes, bytes], ...]:
-    """What goes to the backend, without Host and framing.
+# What becomes of a field of a request.
+_KEPT = 0
+_ENDS_HERE = 1
+_CONNECTION = 2
+_LENGTH = 3
+_CODING = 4
+_UPGRADE = 5
+_FORWARDED_FOR = 6
+_UNFIT = 7
 
-    Args:
-        headers: the request's fields.
-        backend: for `X-Forwarded-Host`.
-        identity: the caller's fields, from `IdentityFields`.
-        target: the target that is sent, for `X-Forwarded-Uri`.
-        peer: the address of the socket's other end.
-        proto: how the client came, "https" or "http".
-        request_id: the audit id; "" for none.
+_SPECIAL = {
+    b"connection": _CONNECTION,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"upgrade": _UPGRADE,
+    b"x-forwarded-for": _FORWARDED_FOR,
+}
+
+
+class _Fates(dict[bytes, int]):
+    """Field names that were seen, and what becomes of them: the same few come again and again. Bounded."""
+
+    def __missing__(self, name: bytes) -> int:
+        fate = _fate(name)
+        if len(self) < _REMEMBERED and len(name) < 64:
+            self[name] = fate
+        return fate
+
+
+def _fate(name: bytes) -> int:
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    if not _TOKEN(name):
+        return _UNFIT
+    folded = fold(name)
+    if folded in _DROPPED or folded.startswith(b"x-forwarded-") or is_identity(name):
+        return _ENDS_HERE
+    return _KEPT
+
+
+_fates = _Fates()
+
+
+class Incoming(NamedTuple):
+    """A request's fields, taken apart.
+
+    Attributes:
+        kept: what goes on as it is.
+        earlier: the values of `X-Forwarded-For`.
+        length: the declared length of the body, None without one.
+        chunked: a body of unknown length follows.
+        upgrade: the client asks to switch protocols.
+    """
+
+    kept: list[tuple[bytes, bytes]]
+    earlier: list[bytes]
+    length: int | None
+    chunked: bool
+    upgrade: bool
+
+
+def sift(headers: Headers) -> Incoming:
+    """Take the fields of a request apart.
+
+    Raises:
+        StatusError: 400 for a name that is none, or framing that recipients may read differently.
     """
     kept: list[tuple[bytes, bytes]] = []
     earlier: list[bytes] = []
-    for field in end_to_end(headers):
-        name = field[0]
-        if name in _DROPPED or is_identity(name):
+    named: set[bytes] = set()
+    length: int | None = None
+    chunked = upgrade = False
+    for field in headers:
+        fate = _fates[field[0]]
+        if fate == _KEPT:
+            kept.append(field)
+        elif fate == _ENDS_HERE:
             continue
-        folded = fold(name)
-        if folded.startswith(b"x-forwarded-"):
-            if name == b"x-forwarded-for":
-                earlier.append(field[1])
-            continue
-        kept.append(field)
-    if peer is not None:
-        earlier.append(peer.encode("ascii", "replace"))
-    kept.append((b"X-Forwarded-Uri", target.partition(b"?")[0]))
-    kept.append((b"X-Forwarded-Host", backend.authority.encode("ascii")))
-    kept.append((b"X-Forwarded-Proto", proto))
-    if earlier:
-        kept.append((b"X-Forwarded-For", b", ".join(earlier)))
+        elif fate == _CONNECTION:
+            named.update([token.strip().lower() for token in field[1].split(b",")])
+        elif fate == _LENGTH:
+            if length is not None or not field[1].isdigit() or len(field[1]) > 18:
+                raise _refused("Content-Length is repeated or no number")
+            length = int(field[1])
+        elif fate == _CODING:
+            if chunked or field[1].lower() != b"chunked":
+                raise _refused("its transfer coding is not exactly chunked")
+            chunked = True
+        elif fate == _UPGRADE:
+            upgrade = True
+        elif fate == _FORWARDED_FOR:
+            earlier.append(field[1])
+        else:
+            raise _refused("a header name is not a token")
+    if chunked and length is not None:
+        raise _refused("Content-Length and Transfer-Encoding exclude each other")
+    if named - {b"keep-alive", b"close"}:
+        kept = [field for field in kept if field[0] not in named]
+        if b"x-forwarded-for" in named:
+            earlier = []
+    return Incoming(kept, earlier, length, chunked, upgrade)
+
+
+def _refused(what: str) -> StatusError:
+    return StatusError(400, "BadRequest", f"the request cannot be forwarded: {what}")
+
+
+def forwards(
+    incoming: Incoming, backend: Backend, identity: Headers, target: bytes, peer: str, proto: str, request_id: str
+) -> Headers:
+    """What goes to the backend, without Host and framing. `TE` is dropped: trailers are not forwarded.
+
+    Args:
+        incoming: the client's fields, from `sift`.
+        backend: for `X-Forwarded-Host`.
+        identity: the caller's fields, from `IdentityFields`.
+        target: the target that is sent, for `X-Forwarded-Uri`.
+        peer: the address of the socket's other end; "" where it is not known.
+        proto: how the client came, "https" or "http".
+        request_id: the audit id; "" for none.
+    """
+    fields = incoming.kept
+    fields.append((b"X-Forwarded-Uri", target.partition(b"?")[0]))
+    fields.append(_forwarded_host(backend))
+    fields.append((b"X-Forwarded-Proto", proto.encode()))
+    earlier = b", ".join(incoming.earlier)
+    if peer:
+        fields.append((b"X-Forwarded-For", b"%b, %b" % (earlier, peer.encode()) if earlier else peer.encode()))
+    elif earlier:
+        fields.append((b"X-Forwarded-For", earlier))
     if request_id:
-        kept.append((b"Audit-ID", request_id.encode("ascii")))
-    kept.extend(identity)
-    return tuple(kept)
+        fields.append((b"Audit-ID", request_id.encode()))
+    return (*fields, *identity)
+
+
+@lru_cache(_REMEMBERED)
+def _forwarded_host(backend: Backend) -> tuple[bytes, bytes]:
+    return b"X-Forwarded-Host", backend.authority.encode("ascii", "replace")
 
 
 class IdentityFields:
     """`X-Remote-*` of a caller, made once and remembered: the same few callers come again and again.
 
-    Bounded, and keyed by everything that is written, extra included.
+    Bounded. An entry belongs to one identity object, which cannot change; another, equal one has its own.
     """
 
     __slots__ = ("_made",)
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[Identity, tuple[tuple[str, tuple[str, ...]], ...]], Headers] = OrderedDict()
+        self._made: dict[int, tuple[Identity, Headers]] = {}
 
     def of(self, identity: Identity) -> Headers:
         """The fields in the order user, uid, groups, extra.
@@ -105,13 +201,14 @@ class IdentityFields:
         Raises:
             InvalidIdentity: a value that a header cannot carry; it is checked again here, where it is written.
         """
-        key = (identity, tuple((name, tuple(values)) for name, values in identity.extra.items()))
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = _identity_fields(identity)
-            if len(self._made) > _REMEMBERED:
-                self._made.popitem(last=False)
-        return made
+        made = self._made.get(id(identity))
+        if made is not None and made[0] is identity:
+            return made[1]
+        fields = _identity_fields(identity)
+        if len(self._made) >= _REMEMBERED:
+            del self._made[next(iter(self._made))]
+        self._made[id(identity)] = (identity, fields)
+        return fields
 
 
 def _identity_fields(identity: Identity) -> Headers:
@@ -121,7 +218,7 @@ def _identity_fields(identity: Identity) -> Headers:
         fields.append((b"X-Remote-Uid", identity.uid.encode()))
     fields.extend((b"X-Remote-Group", group.encode()) for group in identity.groups)
     for key, values in identity.extra.items():
-        name = b"X-Remote-Extra-" + _TOKEN_BYTE.sub(lambda byte: b"%%%02X" % byte[0][0], key.encode())
+        name = b"X-Remote-Extra-" + _ESCAPED.sub(lambda byte: b"%%%02X" % byte[0][0], key.encode())
         fields.extend((name, value.encode()) for value in values)
     return tuple(fields)
 
@@ -134,8 +231,3 @@ def backwards(status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
         for field in end_to_end(headers)
         if field[0] not in _DROPPED_BACK and not (bodiless and field[0] == b"content-length")
     ]
-
-
-def carries_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request asks to switch protocols."""
-    return any(name == b"upgrade" for name, _ in headers)

@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 from aggmw.asgi.exchanges import enter
 from aggmw.asgi.responses import respond
-from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamTransport
+from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
+from aggmw.contracts.backends import Backend, UpstreamTransport
 from aggmw.contracts.drain import Drain
-from aggmw.contracts.exchange import Exchange
+from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.errors import MissingInput
+from aggmw.errors import MissingInput, StatusError
 from aggmw.middleware.proxy.errors import NO_WEBSOCKET, USE_WEBSOCKET
-from aggmw.middleware.proxy.forward import Forwarding
-from aggmw.middleware.proxy.headers import IdentityFields, carries_upgrade, forwards
+from aggmw.middleware.proxy.forward import Forwarding, Outgoing
+from aggmw.middleware.proxy.headers import IdentityFields, forwards, sift
 from aggmw.middleware.proxy.watching import Departures
+from aggmw.objects.status import answer_of
 
 __all__ = ["ProxyMiddleware"]
 
@@ -65,37 +66,35 @@ class ProxyMiddleware:
         backend = self._find(exchange)
         if backend is None:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await respond(scope, send, NO_WEBSOCKET)
-        elif carries_upgrade(exchange.headers):
-            await respond(scope, send, USE_WEBSOCKET)
+            return
+        outgoing = NO_WEBSOCKET if scope["type"] == "websocket" else self._outgoing(exchange, backend, scope)
+        if isinstance(outgoing, Answer):
+            await respond(scope, send, outgoing)
         else:
-            request = self._outgoing(exchange, backend, scope)
-            forwarding = Forwarding(self._transport, self._departures, self._drain, backend, exchange.request_id)
-            await forwarding.run(request, exchange.headers, scope, receive, send)
+            await Forwarding(
+                self._transport, self._departures, self._drain, backend, exchange.request_id, scope, receive, send
+            ).run(outgoing)
 
-    def _outgoing(self, exchange: Exchange, backend: Backend, scope: Scope) -> UpstreamRequest:
+    def _outgoing(self, exchange: Exchange, backend: Backend, scope: Scope) -> Outgoing | Answer:
+        """What is to be sent, or why nothing is."""
         info = self._request_info(exchange)
+        identity: Headers = ()
         if exchange.identity is not None:
             identity = self._identities.of(exchange.identity)
-        elif self._anonymous:
-            identity = ()
-        else:
+        elif not self._anonymous:
             raise MissingInput("proxy", "an identity", "authentication")
+        try:
+            incoming = sift(exchange.headers)
+        except StatusError as error:
+            return answer_of(error)
+        if incoming.upgrade:
+            return USE_WEBSOCKET
         target = info.target if exchange.target is None else exchange.target
-        peer = exchange.connection.peer or scope.get("client")
-        headers = forwards(
-            exchange.headers,
-            backend=backend,
-            identity=identity,
-            target=target,
-            peer=peer[0] if peer else None,
-            proto=scope.get("scheme", "https").encode("ascii"),
-            request_id=exchange.request_id,
-        )
-        return UpstreamRequest(
-            info.method.encode("ascii"), target, headers, long_running=info.long_running, timeout=info.timeout
-        )
+        peer = exchange.connection.peer or scope.get("client") or ("",)
+        proto = scope.get("scheme", "http")
+        headers = forwards(incoming, backend, identity, target, peer[0], proto, exchange.request_id)
+        method = info.method.encode("ascii")
+        return Outgoing(method, target, headers, incoming.length, incoming.chunked, info.long_running, info.timeout)
 
 
 def _left(exchange: Exchange) -> Backend | None:

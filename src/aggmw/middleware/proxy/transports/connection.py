@@ -8,117 +8,176 @@ connection may have been cut; that one exception ends a parser's life.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
-from enum import Enum
 from typing import cast
 
 import httptools
 
-from aggmw.asgi.headers import unfit
-from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from aggmw.asgi.types import Headers
+from aggmw.errors import StatusError, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from aggmw.middleware.proxy.transports.framing import HEAD_BYTES, HEAD_FIELDS, NOT_HTTP, UNASKED, UPGRADED, examine
 
-__all__ = ["Connection", "Phase"]
+__all__ = ["Connection"]
 
-HEAD_BYTES = 65_536
-HEAD_FIELDS = 200
-HIGH_WATER = 65_536
+_HIGH_WATER = 65_536
 
-
-class Phase(Enum):
-    """What the backend's next byte would be."""
-
-    IDLE = 0
-    """Nobody asked: any byte is a fault."""
-    HEAD = 1
-    BODY = 2
-    DONE = 3
-    """The response is complete; any byte is a fault."""
-    CLOSED = 4
+# What the backend's next byte would be.
+_IDLE = 0  # a fault: nobody asked
+_HEAD = 1  # the head of the answer, or of a 1xx before it
+_BODY = 2  # the body, or trailers
+_DONE = 3  # a fault: the answer is complete
+_CLOSED = 4
 
 
 class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time.
 
+    Args:
+        loop: the running event loop.
+        on_lost: called once, when the connection is gone.
+
     Attributes:
-        phase: where the current exchange stands.
         reused: whether an exchange was completed on it before this one.
-        answered: whether a byte of the current answer has come.
+        stale: it was closed under a next request before a byte of an answer: the backend had given it up.
         idle_since: loop time when it was given back.
-        deadline: loop time by which something must have come; None for never. The pool's sweep looks at it.
+        deadline: loop time by which what is waited for must have come; None for never. The sweep looks at it.
+        status, headers: of the answer, once `head` has returned.
     """
+
+    __slots__ = (
+        "_answered",
+        "_barren",
+        "_buffered",
+        "_chunks",
+        "_complete",
+        "_end",
+        "_eof",
+        "_error",
+        "_fields",
+        "_head_only",
+        "_keep_alive",
+        "_look",
+        "_loop",
+        "_on_lost",
+        "_parser",
+        "_phase",
+        "_reading_paused",
+        "_room",
+        "_tls",
+        "_transport",
+        "_until_close",
+        "_used_up",
+        "_uvloop",
+        "_waiter",
+        "_writing_paused",
+        "deadline",
+        "headers",
+        "idle_since",
+        "reused",
+        "stale",
+        "status",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
         self._loop = loop
         self._on_lost = on_lost
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
-        self._truncatable = False
+        self._tls = False
         self._uvloop = False
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._end: asyncio.Future[None] | None = None
+        self._look: select.poll | None = None
         self._writing_paused = False
         self._reading_paused = False
-        self._error: UpstreamError | None = None
         self._eof = False
-        self.phase = Phase.IDLE
+        self._phase = _IDLE
         self.reused = False
-        self.answered = False
         self.idle_since = 0.0
         self.deadline: float | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing of an answer is known."""
+        self._error: UpstreamError | StatusError | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._barren = 0
+        self._answered = False
+        self._complete = False
+        self._head_only = False
+        self._keep_alive = False
+        self._until_close = False
+        self._used_up = False
+        self.stale = False
+        self.status = 0
+        self.headers: Headers = ()
 
     # For the exchange
 
     @property
     def usable(self) -> bool:
-        """Whether a next request may be written."""
-        return self.phase is Phase.IDLE and not self._eof and not self._transport.is_closing()
+        """Whether a next request may be written.
 
-    def begin(self, *, head: bool) -> None:
-        """Expect the answer to a request that is about to be written."""
-        self.phase = Phase.HEAD
-        self.answered = False
-        self._head = head
-        self._new_message()
-        self._error = None
-        self._complete = False
-        self._chunks: list[bytes] = []
-        self._buffered = 0
-        self._head_bytes = 0
-        self.status = 0
-        self.headers: tuple[tuple[bytes, bytes], ...] = ()
+        The socket is asked too: what it holds and the loop has not read yet is the connection's end, or bytes that
+        nobody asked for, which would become the next user's answer.
+        """
+        if self._phase != _IDLE or self._eof or self._transport.is_closing():
+            return False
+        return self._look is None or not self._look.poll(0)
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent or received any more."""
+        return self._phase == _CLOSED
+
+    def begin(self, *, head_only: bool) -> None:
+        """Expect the answer to a request that is about to be written.
+
+        Args:
+            head_only: the answer will have no body, whatever its head says: the request is a HEAD.
+
+        Raises:
+            UpstreamUnreachable: the connection is closed already; nothing was sent.
+        """
+        if self._phase != _IDLE or self._eof or self._transport.is_closing():
+            raise UpstreamUnreachable("it closed the connection at once")
+        if self.reused:
+            self._forget()
+        self._head_only = head_only
+        self._phase = _HEAD
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
         self._transport.write(data)
 
-    async def writable(self) -> None:
-        """Wait until the backend takes more.
-
-        Raises:
-            UpstreamError: the connection is gone.
-        """
-        if self._error is not None:
-            raise self._error
-        if self._writing_paused:
-            if self._writable is None:
-                self._writable = self._loop.create_future()
-            await asyncio.shield(self._writable)
-            if self._error is not None:
-                raise self._error
+    async def writable(self) -> bool:
+        """Wait until the backend takes more; False when the connection is gone."""
+        while self._writing_paused and self._phase != _CLOSED:
+            self._room = self._loop.create_future()
+            await self._room
+        return self._phase != _CLOSED
 
     async def head(self) -> None:
         """Wait for the head of the answer; `status` and `headers` hold it then.
 
         Raises:
             UpstreamError: broken off, nonsense, or too late.
+            StatusError: the request's body was not what it should be.
         """
-        while self.phase is Phase.HEAD and self._error is None:
+        while not self.status:
+            if self._error is not None:
+                raise self._error
             await self._wait()
-        if self._error is not None and not self.status:
-            raise self._error
 
-    async def read(self) -> bytes:
+    async def read(self, silence: float | None) -> bytes:
         """What has come of the body; b"" at its end.
+
+        Args:
+            silence: seconds to wait for something; None for ever.
 
         Raises:
             UpstreamError: the body was cut, or too late.
@@ -128,51 +187,62 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            self.deadline = None if silence is None else self._loop.time() + silence
+            try:
+                await self._wait()
+            finally:
+                self.deadline = None
         chunks, self._chunks, self._buffered = self._chunks, [], 0
-        if self._reading_paused:
+        if self._reading_paused and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    @property
-    def complete(self) -> bool:
-        """Whether the whole answer has come and was taken."""
-        return self._complete and not self._chunks
-
     def release(self) -> bool:
         """Make ready for the next exchange; False when this connection must not have one."""
-        if not self._complete or not self._keep_alive or self._eof or self._error or self._transport.is_closing():
+        if self._phase != _DONE or not self._keep_alive or self._eof or self._transport.is_closing():
             return False
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-        self.phase = Phase.IDLE
-        self.reused = True
-        self.deadline = None
-        if self._head or not self._clean:
+        if self._reading_paused or self._transport.get_write_buffer_size():
+            return False  # the socket may hold more than the answer, or less than the request
+        if self._used_up:
             self._parser = httptools.HttpResponseParser(self)
+        if self._look is None and hasattr(select, "poll"):
+            self._look = select.poll()
+            self._look.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._phase = _IDLE
+        self._chunks = []
+        self.headers = ()
+        self.reused = True
         return True
 
-    def fail(self, error: UpstreamError) -> None:
+    def fail(self, error: UpstreamError | StatusError) -> None:
         """End the exchange with an error, and the connection."""
-        if self._error is None:
+        if self._error is None and not self._complete:
             self._error = error
         self.abort()
 
     def timed_out(self) -> None:
         """The deadline passed."""
-        self.fail(UpstreamTimeout("it did not answer in time" if not self.status else "it fell silent"))
+        self.fail(UpstreamTimeout("it fell silent" if self.status else "it did not answer in time"))
 
     def abort(self) -> None:
         """Close at once."""
-        self.phase = Phase.CLOSED
-        if self._transport is not None:
-            self._transport.abort()
+        if self._phase in (_HEAD, _BODY) and self._error is None and not self._complete:
+            self._error = UpstreamBroken("the connection was closed")
+        self._phase = _CLOSED
+        self._transport.abort()
         self._wake()
 
+    async def lost(self) -> None:
+        """Wait until the socket is gone; for a connection that was closed."""
+        if self._parser is not None:
+            self._end = self._loop.create_future()
+            await self._end
+
     def end(self) -> None:
-        """Wake whoever reads, with a proper end: the stream is over on our side."""
+        """Let whoever reads see a proper end: the stream is over on our side, whatever still comes."""
+        if self._phase == _BODY:
+            self._phase = _DONE
         self._complete = True
         self._keep_alive = False
         self._wake()
@@ -187,141 +257,122 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands, the TLS handshake done."""
         self._transport = cast(asyncio.Transport, transport)
-        self._truncatable = transport.get_extra_info("ssl_object") is not None
+        self._tls = transport.get_extra_info("ssl_object") is not None
         self._uvloop = type(transport).__module__.startswith("uvloop")
 
     def data_received(self, data: bytes) -> None:
-        if self.phase in (Phase.IDLE, Phase.DONE, Phase.CLOSED):
-            self.abort()  # nobody asked for this: it would be the next user's answer
+        """Bytes of the answer, or a fault."""
+        if self._phase not in (_HEAD, _BODY) or self._parser is None:
+            self.abort()
             return
-        self.answered = True
-        if self.phase is Phase.HEAD:
-            self._head_bytes += len(data)
+        self._answered = True
+        self._barren += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.fail(UpstreamBroken("it switched protocols unasked"))
+            self.fail(UpstreamBroken(UPGRADED))
         except httptools.HttpParserError as error:
-            cause = error.__context__ if isinstance(error.__context__, UpstreamBroken) else None
-            self.fail(cause or UpstreamBroken("its answer is not HTTP/1.1"))
-        except UpstreamBroken as error:
-            self.fail(error)
-        if self.phase is Phase.HEAD and self._head_bytes > HEAD_BYTES and self._error is None:
-            self.fail(UpstreamBroken("the head of its answer is too long"))
+            cause = error.__context__
+            self.fail(cause if isinstance(cause, UpstreamBroken) else UpstreamBroken(NOT_HTTP))
+        if self._barren > HEAD_BYTES and self._phase in (_HEAD, _BODY):
+            what = "the head of its answer is" if self._phase == _HEAD else "the trailers of its answer are"
+            self.fail(UpstreamBroken(f"{what} too long"))
         self._wake()
 
     def eof_received(self) -> bool:
+        """The backend sends no more: the connection is closed, whatever we would still have sent."""
         self._eof = True
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.phase is Phase.BODY and self._until_close and error is None and self._ended_cleanly():
+        """The connection is gone."""
+        if self._phase == _BODY and self._until_close and error is None and self._ended_properly():
             self._complete = True
-            self._keep_alive = False
-        elif self.phase in (Phase.HEAD, Phase.BODY) and self._error is None and not self._complete:
+        elif self._phase in (_HEAD, _BODY) and self._error is None and not self._complete:
+            self.stale = self.reused and not self._answered
             self._error = UpstreamBroken(
                 "it closed the connection in the middle of its answer"
-                if self.answered
+                if self._answered
                 else "it closed the connection without an answer"
             )
-        self.phase = Phase.CLOSED
-        self._writing_paused = False
+        self._phase = _CLOSED
+        self._parser = None  # it holds on to us
+        self._look = None
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
         self._wake()
         self._on_lost(self)
 
-    def _ended_cleanly(self) -> bool:
+    def _ended_properly(self) -> bool:
         """Whether an end was the peer's own. asyncio does not tell a cut TLS stream from a closed one."""
-        return self._eof and (not self._truncatable or self._uvloop)
+        return self._eof and (not self._tls or self._uvloop)
 
     def pause_writing(self) -> None:
+        """The send buffer is full."""
         self._writing_paused = True
 
     def resume_writing(self) -> None:
+        """The send buffer is low again."""
         self._writing_paused = False
-        if self._writable is not None:
-            if not self._writable.done():
-                self._writable.set_result(None)
-            self._writable = None
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     # From the parser
 
-    def _new_message(self) -> None:
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._clean = False
-        self._keep_alive = False
-        self._until_close = False
-
     def on_message_begin(self) -> None:
-        if self.phase is not Phase.HEAD:
-            raise UpstreamBroken("it answered more than it was asked")
+        """The first byte of the answer, of a 1xx, or of an answer too many."""
+        if self._phase != _HEAD:
+            raise UpstreamBroken(UNASKED)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.phase is not Phase.HEAD:
-            return  # a trailer
+        """A header field; after the head a trailer, which is nothing to us."""
+        if self._phase != _HEAD:
+            return
         if len(self._fields) >= HEAD_FIELDS:
             raise UpstreamBroken("its answer has too many header fields")
         self._fields.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if self._parser.get_http_version() not in ("1.0", "1.1"):
-            raise UpstreamBroken("its answer is not HTTP/1.1")
-        if status < 200:
-            if status == 101:
-                raise UpstreamBroken("it switched protocols unasked")
-            self._fields = []
+        """The head of the answer, or of a 1xx."""
+        parser = self._parser
+        assert parser is not None
+        fields, self._fields = tuple(self._fields), []
+        status: int = parser.get_status_code()
+        found = examine(status, parser.get_http_version(), fields, large=self._barren > HEAD_BYTES)
+        if found is None:
             return
-        headers = tuple(self._fields)
-        if unfit(headers):
-            raise UpstreamBroken("its answer has a malformed header field")
-        length, chunked = _framing(headers)
-        self._keep_alive = self._parser.should_keep_alive()
-        bodiless = self._head or status in (204, 304)
-        self._until_close = not (bodiless or chunked or length is not None)
-        self.status, self.headers = status, headers
-        self.phase = Phase.BODY
+        bodiless = self._head_only or status in (204, 304)
+        self._until_close = not (bodiless or found.delimited)
+        self._keep_alive = found.keep_alive and not self._until_close
+        self.status, self.headers = status, fields
+        self.deadline = None
+        self._phase = _BODY
         if bodiless:
-            self._finish(clean=False)
+            self._used_up = True  # the parser would take what comes next for a body
+            self._complete = True
+            self._phase = _DONE
 
     def on_body(self, body: bytes) -> None:
-        if self.phase is not Phase.BODY:
-            raise UpstreamBroken("it answered more than it was asked")
+        """A part of the body."""
+        if self._phase != _BODY:
+            raise UpstreamBroken(UNASKED)
+        self._barren = 0
         self._chunks.append(body)
         self._buffered += len(body)
-        if self._buffered > HIGH_WATER and not self._reading_paused:
+        if self._buffered > _HIGH_WATER and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self.phase is Phase.BODY:
-            self._finish(clean=True)
-
-    def _finish(self, *, clean: bool) -> None:
-        self._complete = True
-        self._clean = clean
-        self.phase = Phase.DONE
-
-
-def _framing(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes | None, bool]:
-    """Content-Length and whether chunked; the parser has refused contradictions."""
-    length: bytes | None = None
-    chunked = False
-    for name, value in headers:
-        if name == b"content-length":
-            if length is not None or not value.isdigit():
-                raise UpstreamBroken("the length of its answer is unclear")
-            length = value
-        elif name == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked":
-                raise UpstreamBroken("its answer has a transfer coding other than chunked")
-            chunked = True
-    if chunked and length is not None:
-        raise UpstreamBroken("the length of its answer is unclear")
-    return length, chunked
+        """The answer is whole, or a 1xx is."""
+        if self._phase == _BODY:
+            self._complete = True
+            self._phase = _DONE

@@ -3,49 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
-from aggmw.errors import UpstreamBroken, UpstreamError
+from aggmw.errors import StatusError, UpstreamError
 from aggmw.middleware.proxy.transports.connection import Connection
+from aggmw.middleware.proxy.transports.exchange import Exchange
 from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
 from aggmw.net.tls import ClientCertificatePair
 
 __all__ = ["Http1Transport", "TransportLimits"]
 
 _SWEEP_SECONDS = 0.25
+_MANY_POOLS = 1000
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\r\n")
 
 
 class _Loop:
     """The pools of one event loop, and the timer that looks after them."""
 
-    def __init__(self) -> None:
-        self.pools: dict[Backend, Pool] = {}
-        self._loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        client_certificate: ClientCertificatePair | None,
+        limits: TransportLimits,
+        drain: Drain | None,
+    ) -> None:
+        self.loop = loop
+        self._client_certificate = client_certificate
+        self._limits = limits
+        self._drain = drain
+        self._pools: dict[Backend, Pool] = {}
+        self._shared: dict[Backend, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._context = Context()  # nothing of the request that started the timer stays with it
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        return tuple(self._shared.values())
+
+    def pool(self, backend: Backend) -> Pool:
+        """The pool of a backend. Two services of one server share it: the name is for error messages only."""
+        pool = self._pools.get(backend)
+        if pool is None:
+            if len(self._pools) >= _MANY_POOLS:
+                self._forget_unused()
+            shared = replace(backend, name="")
+            pool = self._shared.get(shared)
+            if pool is None:
+                pool = Pool(backend, self._client_certificate, self._limits, self._drain)
+                self._shared[shared] = pool
+            self._pools[backend] = pool
+        return pool
 
     def watch(self) -> None:
         """Sweep while there is anything to look after."""
         if self._timer is None:
-            self._timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+            self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep, context=self._context)
 
-    def _sweep(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        for pool in self.pools.values():
-            if pool.sweep(now):
-                self.watch()
-
-    def close(self) -> None:
+    def close(self) -> list[Connection]:
+        """Close everything, and tell what."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for pool in self.pools.values():
-            pool.close()
-        self.pools.clear()
+        closed = [connection for pool in self.pools for connection in pool.close()]
+        self._pools.clear()
+        self._shared.clear()
+        return closed
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        for pool in self._shared.values():
+            if pool.sweep(now):
+                self.watch()
+
+    def _forget_unused(self) -> None:
+        self._pools = {backend: pool for backend, pool in self._pools.items() if not pool.unused}
+        self._shared = {backend: pool for backend, pool in self._shared.items() if not pool.unused}
 
 
 class Http1Transport:
@@ -70,174 +108,90 @@ class Http1Transport:
         self._client_certificate = client_certificate
         self._limits = limits or TransportLimits()
         self._drain = drain
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._latest: _Loop | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"Http1Transport({', '.join(repr(pool) for loop in self._loops.values() for pool in loop.pools.values())})"
-        )
+        pools = [repr(pool) for state in self._loops.values() for pool in state.pools]
+        return f"Http1Transport({', '.join(pools)})"
+
+    @property
+    def taken(self) -> int:
+        """Connections that carry an exchange or are being dialled, over all backends of the running loop."""
+        return sum(pool.taken for pool in self._state().pools)
 
     async def send(self, backend: Backend, request: UpstreamRequest) -> UpstreamResponse:
-        """As `UpstreamTransport.send`."""
+        """As `UpstreamTransport.send`. The time-out covers waiting for a connection, too."""
         state = self._state()
-        pool = self._pool(state, backend)
-        head = _head(backend, request)
-        connection = pool.idle()
+        pool = state.pool(backend)
+        head = _head(pool.authority, request)
+        deadline = None if request.timeout is None else state.loop.time() + request.timeout
+        silence = None if request.long_running else self._limits.silence_seconds
+        connection = pool.idle() or await pool.fresh(deadline)
         while True:
-            if connection is None:
-                connection = await pool.fresh()
-            exchange = _Exchange(pool, connection, self._limits, long_running=request.long_running)
+            state.watch()
+            exchange = Exchange(pool, connection, silence)
             try:
-                state.watch()
-                await exchange.send(head, request)
+                await exchange.begin(head, request, deadline)
             except UpstreamError:
-                stale = connection.reused and not connection.answered
-                await exchange.aclose()
-                if stale and request.body is None and not request.content and request.method in _REPEATABLE:
-                    connection = None
-                    continue
-                raise
+                if not connection.stale or not _repeatable(request):
+                    await exchange.aclose()
+                    raise
             except BaseException:
                 await exchange.aclose()
                 raise
-            return exchange
+            else:
+                return exchange
+            connection = await pool.replace(connection, deadline)
 
     async def aclose(self) -> None:
-        """Close every connection of every loop that still runs."""
-        for loop, state in list(self._loops.items()):
-            if not loop.is_closed():
-                state.close()
+        """Close every connection of the running loop, and wait until they are gone; forget those of other loops."""
+        state = self._loops.pop(asyncio.get_running_loop(), None)
         self._loops.clear()
-        await asyncio.sleep(0)
+        self._latest = None
+        if state is not None:
+            for connection in state.close():
+                await connection.lost()
 
     def _state(self) -> _Loop:
         loop = asyncio.get_running_loop()
-        state = self._loops.get(loop)
-        if state is None:
-            state = self._loops[loop] = _Loop()
+        state = self._latest
+        if state is None or state.loop is not loop:
+            state = self._loops.get(loop)
+            if state is None:
+                self._loops = {other: kept for other, kept in self._loops.items() if not other.is_closed()}
+                state = self._loops[loop] = _Loop(loop, self._client_certificate, self._limits, self._drain)
+            self._latest = state
         return state
 
-    def _pool(self, state: _Loop, backend: Backend) -> Pool:
-        pool = state.pools.get(backend)
-        if pool is None:
-            # Two services of one server share its connections: the name is for error messages only.
-            shared = replace(backend, name="")
-            pool = state.pools.get(shared)
-            if pool is None:
-                pool = state.pools[shared] = Pool(backend, self._client_certificate, self._limits)
-            state.pools[backend] = pool
-        return pool
+
+def _repeatable(request: UpstreamRequest) -> bool:
+    return request.method in _REPEATABLE and request.body is None and not request.content
 
 
-class _Exchange:
-    """One request and its answer on one connection: the `UpstreamResponse`."""
-
-    __slots__ = ("_closed", "_connection", "_limits", "_long_running", "_loop", "_pool", "_pump")
-
-    def __init__(self, pool: Pool, connection: Connection, limits: TransportLimits, *, long_running: bool) -> None:
-        self._pool = pool
-        self._connection = connection
-        self._limits = limits
-        self._long_running = long_running
-        self._loop = asyncio.get_running_loop()
-        self._pump: asyncio.Task[None] | None = None
-        self._closed = False
-
-    @property
-    def status(self) -> int:
-        return self._connection.status
-
-    @property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        return self._connection.headers
-
-    async def send(self, head: bytes, request: UpstreamRequest) -> None:
-        """Send the request and wait for the head of the answer, which may come before the body is gone."""
-        connection = self._connection
-        connection.begin(head=request.method == b"HEAD")
-        if request.timeout is not None:
-            connection.deadline = self._loop.time() + request.timeout
-        if request.body is None:
-            connection.write(head + request.content)
-        else:
-            self._pump = self._loop.create_task(self._upload(head, request))
-        await connection.head()
-        self._renew()
-
-    async def read(self) -> bytes:
-        data = await self._connection.read()
-        self._renew()
-        return data
-
-    def end(self) -> None:
-        """Let whoever reads see a proper end now, whatever the backend would still have sent."""
-        self._connection.end()
-
-    async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        pump, self._pump = self._pump, None
-        if pump is not None and not pump.done():
-            self._connection.abort()  # the upload did not finish: the connection is in the middle of it
-            pump.cancel()
-        self._pool.give_back(self._connection)
-        if pump is not None:
-            await asyncio.gather(pump, return_exceptions=True)
-
-    def _renew(self) -> None:
-        """The next piece has its own time; a watch has all the time there is."""
-        connection = self._connection
-        if self._long_running or connection.complete:
-            connection.deadline = None
-        else:
-            connection.deadline = self._loop.time() + self._limits.silence_seconds
-
-    async def _upload(self, head: bytes, request: UpstreamRequest) -> None:
-        connection = self._connection
-        body = request.body
-        assert body is not None
-        left = request.content_length
-        try:
-            async for chunk in body:
-                if not chunk:
-                    continue
-                if left is not None:
-                    left -= len(chunk)
-                    if left < 0:
-                        raise UpstreamBroken("the request's body is longer than it said")
-                else:
-                    chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
-                connection.write(head + chunk if head else chunk)
-                head = b""
-                await connection.writable()
-            if left:
-                raise UpstreamBroken("the request's body is shorter than it said")
-            if request.content_length is None:
-                head += b"0\r\n\r\n"
-            if head:
-                connection.write(head)
-        except UpstreamError as error:
-            connection.fail(error)
-        except Exception:  # noqa: BLE001  the caller's body failed: its request must not seem whole
-            connection.fail(UpstreamBroken("the request's body broke off"))
-
-
-def _head(backend: Backend, request: UpstreamRequest) -> bytes:
-    """The request's head. The last guard: no value can have brought a line of its own.
+def _head(authority: bytes, request: UpstreamRequest) -> bytes:
+    """The request's head. The last guard: nothing in it can have brought a line or a word of its own.
 
     Raises:
-        UpstreamBroken: a field that would be two.
+        StatusError: 400, a target or a field that cannot be sent.
     """
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, backend.authority.encode("ascii"))]
+    lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, authority)]
     lines += [b"%b: %b\r\n" % field for field in request.headers]
-    if request.content_length is not None:
-        lines.append(b"Content-Length: %d\r\n" % request.content_length)
+    length = request.content_length
+    if request.body is None and (request.content or length is not None):
+        length = len(request.content)
+    if length is not None:
+        lines.append(b"Content-Length: %d\r\n" % length)
     elif request.body is not None:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     lines.append(b"\r\n")
     head = b"".join(lines)
     expected = len(lines) + 1
-    if head.count(b"\r") != expected or head.count(b"\n") != expected:
-        raise UpstreamBroken("a header field of the request cannot be sent")
+    if (
+        head.count(b"\r") != expected
+        or head.count(b"\n") != expected
+        or len(head.translate(None, _CONTROLS)) != len(head)
+        or lines[0].count(b" ") != 3
+    ):
+        raise StatusError(400, "BadRequest", "the request has a target or a header field that cannot be sent")
     return head

@@ -7,12 +7,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from aggmw.contracts.backends import Backend
+from aggmw.contracts.drain import Drain
 from aggmw.errors import UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.net.dial import dial
 from aggmw.net.tls import ClientCertificatePair, upstream_context
 
 __all__ = ["Pool", "TransportLimits"]
+
+_NO_NAME = "its name does not resolve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +40,55 @@ class TransportLimits:
 
 
 class Pool:
-    """The connections of one backend on one event loop."""
+    """The connections of one backend on one event loop.
+
+    A slot is the right to use one connection. Whoever gives a connection back, or fails to get one, hands the slot to
+    the first who waits, with the connection if it can be kept; newcomers never overtake.
+
+    Args:
+        backend: where they lead.
+        client_certificate: shown there.
+        limits: see there.
+        drain: once begun, no connection is kept.
+
+    Attributes:
+        authority: the Host field's value.
+
+    Raises:
+        UpstreamUnreachable: TLS cannot be set up for this backend, or its host is no name.
+    """
 
     def __init__(
-        self, backend: Backend, client_certificate: ClientCertificatePair | None, limits: TransportLimits
+        self,
+        backend: Backend,
+        client_certificate: ClientCertificatePair | None,
+        limits: TransportLimits,
+        drain: Drain | None = None,
     ) -> None:
         self._backend = backend
-        self._client_certificate = client_certificate
         self._limits = limits
+        self._drain = drain
         self._loop = asyncio.get_running_loop()
         self._context = upstream_context(backend, client_certificate) if backend.tls else None
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._taken = 0
+        self._closed = False
+        self.authority = _authority(backend)
 
     def __repr__(self) -> str:
         return f"<Pool {self._backend.name}: {self._taken} taken, {len(self._idle)} idle, {len(self._waiting)} waiting>"
 
     @property
     def taken(self) -> int:
-        """Connections that carry an exchange or are being dialled."""
+        """Slots in use: connections that carry an exchange or are being dialled."""
         return self._taken
 
     @property
-    def open(self) -> int:
-        """Connections that are open."""
-        return len(self._all)
-
-    @property
-    def connections(self) -> frozenset[Connection]:
-        return frozenset(self._all)
+    def unused(self) -> bool:
+        """Whether nobody would miss this pool."""
+        return not (self._taken or self._all or self._waiting)
 
     def idle(self) -> Connection | None:
         """An open connection that nobody uses, without waiting; None when there is none."""
@@ -79,40 +100,38 @@ class Pool:
             connection.abort()
         return None
 
-    async def fresh(self) -> Connection:
-        """A new connection, or an idle one that came free while waiting for its turn.
+    async def fresh(self, deadline: float | None) -> Connection:
+        """A new connection, or one that came free while waiting for a slot.
+
+        Args:
+            deadline: loop time by which it must be there.
 
         Raises:
             UpstreamUnreachable: not to be had.
         """
-        if self._taken >= self._limits.connections:
-            await self._turn()
-            if (connection := self.idle()) is not None:
-                return connection
-        self._taken += 1
-        try:
-            connection = await dial(
-                lambda: Connection(self._loop, self._lost),
-                self._backend.host,
-                self._backend.port,
-                context=self._context,
-                server_name=self._backend.server_name,
-                timeout=self._limits.dial_seconds,
-            )
-        except BaseException:
-            self._free()
-            raise
-        self._all.add(connection)
-        return connection
+        if self._taken < self._limits.connections:
+            self._taken += 1
+        else:
+            connection = await self._turn(deadline)
+            if connection is not None:
+                if connection.usable:
+                    return connection
+                connection.abort()
+        return await self._dial(deadline)
+
+    async def replace(self, stale: Connection, deadline: float | None) -> Connection:
+        """A new connection in place of one that the backend had given up; it keeps the slot. Raises as `fresh`."""
+        stale.abort()
+        return await self._dial(deadline)
 
     def give_back(self, connection: Connection) -> None:
         """An exchange is over: keep the connection if its answer was whole, close it otherwise."""
-        if connection.release():
-            connection.idle_since = self._loop.time()
-            self._idle.append(connection)
-        else:
+        if self._closed or (self._drain is not None and self._drain.begun) or not connection.release():
             connection.abort()
-        self._free()
+            self._pass_on(None)
+        else:
+            connection.idle_since = self._loop.time()
+            self._pass_on(connection)
 
     def sweep(self, now: float) -> bool:
         """Close what is idle for too long and end what is too late; whether anything is left to look at."""
@@ -124,43 +143,88 @@ class Pool:
                 connection.timed_out()
         return bool(self._all)
 
-    def close(self) -> None:
-        """Close every connection; exchanges on them end as broken."""
-        for connection in list(self._all):
+    def close(self) -> set[Connection]:
+        """Close every connection, and tell which; exchanges on them end as broken."""
+        self._closed = True
+        closed = set(self._all)
+        for connection in closed:
             connection.abort()
         self._idle.clear()
+        return closed
 
-    async def _turn(self) -> None:
-        """Wait until a slot is free."""
+    async def _dial(self, deadline: float | None) -> Connection:
+        """Use a slot for a new connection; the slot is free again when there is none."""
+        if self._closed:
+            self._pass_on(None)
+            raise UpstreamUnreachable("the front proxy stops")
+        while self._idle and len(self._idle) + self._taken > self._limits.connections:
+            self._idle.popleft().abort()
+        try:
+            connection = await dial(
+                lambda: Connection(self._loop, self._lost),
+                self._backend.host,
+                self._backend.port,
+                context=self._context,
+                server_name=self._backend.server_name,
+                timeout=self._at_most(self._limits.dial_seconds, deadline),
+            )
+        except BaseException:
+            self._pass_on(None)
+            raise
+        if connection.gone:
+            return connection  # `begin` says so
+        self._all.add(connection)
+        return connection
+
+    async def _turn(self, deadline: float | None) -> Connection | None:
+        """Wait for a slot; the connection that came with it, if one did."""
         if len(self._waiting) >= self._limits.waiting:
             raise UpstreamUnreachable("it is busy: too many requests wait for it")
-        turn = self._loop.create_future()
+        turn: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiting.append(turn)
         try:
-            async with asyncio.timeout(self._limits.wait_seconds):
-                await turn
+            async with asyncio.timeout(self._at_most(self._limits.wait_seconds, deadline)):
+                try:
+                    return await turn
+                except asyncio.CancelledError:
+                    if turn.cancelled():
+                        self._waiting.remove(turn)
+                    else:
+                        self._pass_on(turn.result())  # our turn had come: it is somebody else's now
+                    raise
         except TimeoutError as error:
             raise UpstreamUnreachable("it is busy: no connection came free in time") from error
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._next()  # our turn had come: it is somebody else's now
-            raise
-        finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
 
-    def _free(self) -> None:
-        self._taken -= 1
-        self._next()
-
-    def _next(self) -> None:
+    def _pass_on(self, connection: Connection | None) -> None:
+        """A slot is free, with or without a connection."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(connection)
                 return
+        self._taken -= 1
+        if connection is not None:
+            self._idle.append(connection)
+
+    def _at_most(self, seconds: float, deadline: float | None) -> float:
+        return seconds if deadline is None else max(0.0, min(seconds, deadline - self._loop.time()))
 
     def _lost(self, connection: Connection) -> None:
         self._all.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _authority(backend: Backend) -> bytes:
+    """The Host field's value: visible ASCII, whatever was registered.
+
+    Raises:
+        UpstreamUnreachable: the host is no name.
+    """
+    try:
+        authority = backend.authority.encode("idna")
+    except UnicodeError as error:
+        raise UpstreamUnreachable(_NO_NAME) from error
+    if not all(33 <= byte <= 126 for byte in authority):
+        raise UpstreamUnreachable(_NO_NAME)
+    return authority
