@@ -86,7 +86,7 @@ def _runs(site: Site, report: Report, options: argparse.Namespace, chosen: set[s
     if "P4" in chosen:
         runs["latency (P4)"] = lambda: latency.measure(site, report, options.rounds)
     if "P5" in chosen:
-        runs["large bodies (P5)"] = lambda: large.measure(site, report, options.mebibytes << 20)
+        runs["large bodies (P5)"] = lambda: large.measure(site, report, options.mebibytes << 20, options.rounds)
     if "P6" in chosen:
         runs["watches (P6)"] = lambda: watches.measure(site, report, options.watches)
     if "P11" in chosen:

@@ -15,7 +15,6 @@ from benchmarks.workspace import LARGE, UPLOAD
 
 __all__ = ["measure"]
 
-_ROUNDS = 3
 _SERVERS = {
     "direct": "nothing (client → backend)",
     "nginx": "nginx proxy_pass",
@@ -31,8 +30,11 @@ class _Transfer(NamedTuple):
     growth: int
 
 
-def measure(site: Site, report: Report, size: int) -> None:
-    """A table a direction and side: MiB/s, CPU seconds per GiB, growth of resident memory at its worst."""
+def measure(site: Site, report: Report, size: int, rounds: int) -> None:
+    """A table a direction and side: MiB/s with its spread, CPU seconds per GiB, growth of resident memory at its worst.
+
+    A single transfer is disturbed easily, down to half its rate: hence the slowest and the fastest beside the median.
+    """
     for tls in (False, True):
         servers: list[Server] = []
         for name, title in _SERVERS.items():
@@ -42,9 +44,9 @@ def measure(site: Site, report: Report, size: int) -> None:
                 report.note(title, missing)
         for upload in (False, True):
             transfers: dict[str, list[_Transfer]] = defaultdict(list)
-            for number in range(_ROUNDS):
+            for number in range(rounds):
                 progress(
-                    f"  {'upload' if upload else 'response'}, {'TLS' if tls else 'plain'}: {number + 1} of {_ROUNDS}"
+                    f"  {'upload' if upload else 'response'}, {'TLS' if tls else 'plain'}: {number + 1} of {rounds}"
                 )
                 for server in servers:
                     try:
@@ -52,7 +54,7 @@ def measure(site: Site, report: Report, size: int) -> None:
                     except OSError as error:
                         report.note(f"{_SERVERS[server.name]}, {'upload' if upload else 'response'}", error)
             kind = "TLS on both sides" if tls else "plain HTTP"
-            title = f"One {'upload' if upload else 'response'} of {size >> 20} MiB, {kind}: the median of {_ROUNDS}"
+            title = f"One {'upload' if upload else 'response'} of {size >> 20} MiB, {kind}: the median of {rounds}"
             report.table(title, _rows(transfers, size))
 
 
@@ -79,6 +81,8 @@ def _rows(transfers: dict[str, list[_Transfer]], size: int) -> list[Row]:
         rate = (size >> 20) / median(each.seconds for each in found)
         direct = name == "direct"
         row: dict[str, str | float | None] = {"what forwards": _SERVERS[name], "MiB/s": rate}
+        row["slowest"] = (size >> 20) / max(each.seconds for each in found)
+        row["fastest"] = (size >> 20) / min(each.seconds for each in found)
         if not direct:
             theirs = (size >> 20) / median(each.seconds for each in nginx) if nginx else None
             row["× nginx"] = ratio(rate, theirs)

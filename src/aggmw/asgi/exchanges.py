@@ -15,6 +15,7 @@ from aggmw.objects.status import answer_of
 __all__ = ["Credentials", "Stages", "User", "enter", "leave"]
 
 _KEY = "aggmw.exchange"
+_PARSED = ("type", "method", "path", "raw_path", "query_string")
 
 
 class User:
@@ -57,6 +58,9 @@ def enter(scope: Scope) -> Exchange:
 
     The header list is frozen here. It is read again at each entry, because an application between two stages may have
     changed it; a server that appends trailers to its own list reaches only the outermost one.
+
+    Raises:
+        RuntimeError: method, path or query are no longer what was parsed: nobody authorised that.
     """
     exchange: Exchange | None = scope.get(_KEY)
     headers = tuple([(bytes(name), bytes(value)) for name, value in scope["headers"]])
@@ -68,6 +72,8 @@ def enter(scope: Scope) -> Exchange:
         if scope["type"] == "websocket":
             exchange.subprotocols = tuple(scope.get("subprotocols") or ())
         return exchange
+    if exchange.request_info is not None and any(scope.get(key) != exchange.scope.get(key) for key in _PARSED):
+        raise RuntimeError("method, path or query were changed behind the stage that parsed them")
     exchange.scope = scope
     exchange.headers = headers
     return exchange
@@ -130,4 +136,7 @@ class Stages:
         if answer is not None:
             await respond(scope, send, answer)
         else:
-            await self._app(leave(exchange), receive, send)
+            try:
+                await self._app(leave(exchange), receive, send)
+            finally:
+                exchange.scope = scope  # not the inner one, which holds the exchange: no cycle for the collector

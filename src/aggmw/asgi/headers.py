@@ -6,10 +6,7 @@ name is compared after folding every byte that is neither letter nor digit (secu
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-
-from aggmw.asgi.types import Headers
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "HOP_BY_HOP",
@@ -42,8 +39,8 @@ HOP_BY_HOP = frozenset(
 )
 """Fields for one hop (RFC 9110 §7.6.1), besides those that `Connection` names."""
 
-_NOT_A_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z\n]|\n\n|^\n|\n\Z|^\Z")
-_NOT_A_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VALUE = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 
 
 def fold(name: bytes) -> bytes:
@@ -85,12 +82,14 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
     return [field for field in headers if field[0] not in drop]
 
 
-def unfit(headers: Headers) -> str | None:
-    """Why these fields may not be read or sent on, or None: names are tokens, values hold no control bytes."""
-    if headers:
-        names = b"\n".join([name for name, _ in headers])
-        if _NOT_A_TOKEN.search(names) or names.count(b"\n") != len(headers) - 1:
-            return "a header name is not a token"
-        if _NOT_A_VALUE.search(b"".join([value for _, value in headers])):
-            return "a header value holds a control character"
+def unfit(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Why these fields may not be read or sent on, or None: names are tokens, values hold no control bytes.
+
+    `translate` looks at each byte once, where a regular expression costs several times as much.
+    """
+    names = [name for name, _ in headers]
+    if b"" in names or b"".join(names).translate(None, _TOKEN):
+        return "a header name is not a token"
+    if b"".join([value for _, value in headers]).translate(None, _VALUE):
+        return "a header value holds a control character"
     return None

@@ -60,13 +60,14 @@ async def dial(
     Raises:
         UpstreamUnreachable: with a reason that names no address; the address is in the log.
     """
+    ends = asyncio.get_running_loop().time() + timeout
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout_at(ends):
             addresses = await _resolve(host, port)
             name = (server_name or host) if context is not None else None
             if context is not None:
                 _check(context, name)
-            return await _connect(protocol, addresses, port, context, name, timeout)
+            return await _connect(protocol, addresses, port, context, name, ends)
     except (OSError, ValueError, OverflowError) as error:
         reason = _reason(error)
         _log.warning("dialling failed", host=host, port=port, reason=reason)
@@ -103,14 +104,13 @@ async def _connect(
     port: int,
     context: ssl.SSLContext | None,
     name: str | None,
-    timeout: float,
+    ends: float,
 ) -> _P:
     """The first connection that stands, its handshake done.
 
     The event loop makes the socket, so that there is one owner to close it whenever this is cancelled.
     """
     loop = asyncio.get_running_loop()
-    ends = loop.time() + timeout
     secured = {} if context is None else {"server_hostname": name, "ssl_shutdown_timeout": _GOODBYE_SECONDS}
     failure: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
     for number, address in enumerate(addresses):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from aggmw.asgi.headers import unfit
 from aggmw.asgi.types import ASGIApp, Message, Scope
-from aggmw.server.head import FAILED, STATUS_LINES, Head, misfit, rendered
+from aggmw.server.head import FAILED, STATUS_LINES, Head, rendered
 
 __all__ = ["Cycle"]
 
@@ -33,6 +35,10 @@ class Keeper(Protocol):
 
     def answered(self) -> None:
         """The last byte of the response was handed to the transport."""
+        ...
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call in the next round of the event loop."""
         ...
 
     def cut(self, *, reset: bool) -> None:
@@ -63,6 +69,7 @@ class Cycle:
         "_continue",
         "_defaults",
         "_flow",
+        "_held",
         "_keeper",
         "_left",
         "_transport",
@@ -96,6 +103,7 @@ class Cycle:
         self._continue = head.expects
         self._defaults = defaults
         self._wakes: asyncio.Event | None = None
+        self._held = b""
         self._body = b""
         self._unread = False
         self.finished = False
@@ -149,11 +157,11 @@ class Cycle:
             return
         try:
             await app(self.scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001  the last one who can keep a trace from the log
-            self._failed(error)
-        except BaseException:
+        except (asyncio.CancelledError, GeneratorExit):
             self.break_off()
             raise
+        except BaseException as error:  # noqa: BLE001  also `sys.exit` in a handler ends its request, not the server
+            self._failed(error)
         else:
             if not self.answered and not self.disconnected:
                 if self.started:
@@ -222,16 +230,20 @@ class Cycle:
         fields = self._fields(status, tuple(message.get("headers", ())))
         if self._defaults:
             fields = (*self._defaults, *fields)
-        if reason := misfit(fields):
+        if reason := unfit(fields):
             raise RuntimeError(reason)
         head = [line]
         head += [name + b": " + value + b"\r\n" for name, value in fields]
         head.append(b"\r\n")
         self.started = True
         self._continue = False
-        self._transport.write(b"".join(head))
         if self._bodiless or (self._left == 0 and not self._chunked):
+            self._transport.write(b"".join(head))
             self._end_of_bytes()
+        else:
+            # Most applications send the body next: then both go in one write. If not, the head goes all the same.
+            self._held = b"".join(head)
+            self._keeper.soon(self._flush)
 
     def _fields(self, status: int, given: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
         """The header fields to send: the application's, with framing by the door's own rules."""
@@ -272,6 +284,17 @@ class Cycle:
             drop.add(position)
         return None if empty else int(value)
 
+    def _flush(self) -> None:
+        """Write the head if it still waits for the first of the body."""
+        held, self._held = self._held, b""
+        if held and not self.disconnected and not self._transport.is_closing():
+            self._transport.write(held)
+
+    def _write(self, data: bytes) -> None:
+        """Write what may be copied, behind the head if that still waits."""
+        held, self._held = self._held, b""
+        self._transport.write(held + data if held else data)
+
     def _write_body(self, body: bytes, more_body: bool) -> None:
         if self._bodiless:
             pass
@@ -279,7 +302,9 @@ class Cycle:
             self._write_chunk(body, b"" if more_body else b"0\r\n\r\n")
         elif body:
             self._count(len(body))
-            self._transport.write(body)
+            if len(body) > _COPIED:
+                self._flush()
+            self._write(body)
         if not more_body:
             if self._left and not self._bodiless and not self._chunked:
                 raise RuntimeError("the body is shorter than the Content-Length")
@@ -291,11 +316,12 @@ class Cycle:
 
     def _write_chunk(self, body: bytes, last: bytes) -> None:
         if len(body) > _COPIED:
+            self._flush()
             self._transport.writelines((b"%x\r\n" % len(body), body, b"\r\n" + last))
         elif body:
-            self._transport.write(b"%x\r\n%b\r\n%b" % (len(body), body, last))
+            self._write(b"%x\r\n%b\r\n%b" % (len(body), body, last))
         elif last:
-            self._transport.write(last)
+            self._write(last)
 
     def _count(self, size: int) -> None:
         if self._left is not None:
@@ -310,7 +336,7 @@ class Cycle:
 
     # When it goes wrong
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         report = _log.warning if self.disconnected else _log.error
         report("application failed", error=type(error).__name__)
         if _levels.isEnabledFor(logging.DEBUG):
@@ -334,6 +360,7 @@ class Cycle:
         """End the connection so that nobody takes what was sent for a whole response."""
         if self.answered or self.disconnected:
             return
+        self._flush()
         # Where the end of the connection would be the end of the body, only a reset says that it is not.
         self._keeper.cut(reset=self.started and self._left is None and not self._chunked)
         self.disconnect()

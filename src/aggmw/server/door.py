@@ -407,6 +407,10 @@ class Door(HttpToolsProtocol):
         else:
             self._linger()
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call in the next round of the event loop."""
+        self.loop.call_soon(call)
+
     def cut(self, *, reset: bool) -> None:
         """End the connection in the middle of a response."""
         if reset:

@@ -7,9 +7,12 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from aggmw.middleware.proxy import Http1Transport, TransportLimits
+from tests.middleware.proxy.proxying import ALICE, Before, backend_of, core
+
+from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.types import Receive, Scope, Send
+from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware, TransportLimits
 from aggmw.testing import Client, IncompleteResponse, ReceivedRequest, ScriptedBackend, respond
-from tests.middleware.proxy.proxying import backend_of, proxied
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 WATCH = b"/watch?watch=1"
@@ -64,22 +67,44 @@ async def visit(client: Client, chance: random.Random) -> None:
 
 
 async def test_a_thousand_cancellations_leave_nothing() -> None:
-    """At whatever await an exchange is cancelled, or its client leaves: afterwards every slot is free.
+    """Whatever await an exchange is in when it is cancelled, or its client leaves: afterwards every slot is free.
 
-    Ten connections for twenty-five at a time, so that many are cancelled while they wait for their turn. What is left
+    Six connections for twenty-five at a time, so that many are cancelled while they wait for their turn. What is left
     of tasks and sockets, every test is watched for.
     """
     chance = random.Random(31)
-    transport = Http1Transport(limits=TransportLimits(connections=10))
+    transport = Http1Transport(limits=TransportLimits(connections=6))
+    running: set[asyncio.Task[None]] = set()
+    cancelled = left = 0
     async with ScriptedBackend(answer) as backend:
-        client = proxied(transport, backend_of(backend), raise_app_exceptions=False)
+        proxy = Stages(ProxyMiddleware(core, transport=transport), Before(backend_of(backend), ALICE, "id-1"))
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            running.add(task)
+            try:
+                await proxy(scope, receive, send)
+            finally:
+                running.discard(task)
+
+        client = Client(application, raise_app_exceptions=False)
         for _ in range(40):
             visits = [asyncio.create_task(_tolerant(client, chance)) for _ in range(25)]
-            for visit_ in chance.sample(visits, len(visits)):
-                for _ in range(chance.randint(0, 6)):
+            for visit_ in visits:
+                for _ in range(chance.randint(0, 4)):
                     await asyncio.sleep(0)
+                if running and chance.random() < 0.6:
+                    chance.choice(sorted(running, key=asyncio.Task.get_name)).cancel()
+                    cancelled += 1
+                else:
+                    visit_.cancel()
+                    left += 1
+            for visit_ in visits:
                 visit_.cancel()
             await asyncio.gather(*visits, return_exceptions=True)
+        assert cancelled > 400
+        assert cancelled + left == 1000
         assert transport.taken == 0
         for _ in range(20):
             assert (await client.request("GET", "/a")).body == b"hello"

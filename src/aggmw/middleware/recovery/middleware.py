@@ -61,6 +61,8 @@ class RecoveryMiddleware:
                 await respond(scope, send_with_id, answer)
             elif scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1011})
+        finally:
+            exchange.scope = scope  # not the inner one, which holds the exchange: no cycle for the collector
 
 
 def _head(message: Message, exchange: Exchange) -> list[tuple[bytes, bytes]]:

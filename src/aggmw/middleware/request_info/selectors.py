@@ -16,14 +16,14 @@ _VALUE = re.compile(r"(?:[^\\,=]|\\[\\,=])*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 _REQUIREMENT = re.compile(
-    r"""[ \t\r\n]*(?:
-        ![ \t\r\n]*(?P<absent>[-\w./]+)
+    r"""[ \t\r\n]*+(?:
+        ![ \t\r\n]*+(?P<absent>[-\w./]+)
       | (?P<key>[-\w./]+)(?:
-            [ \t\r\n]*(?:==?|!=)[ \t\r\n]*(?P<value>[-\w.]*)
-          | [ \t\r\n]*[<>][ \t\r\n]*[0-9]{1,18}
-          | [ \t\r\n]+(?:in|notin)[ \t\r\n]*\((?P<set>[-\w.,\ \t\r\n]*)\)
+            [ \t\r\n]*+(?:==?|!=)[ \t\r\n]*+(?P<value>[-\w.]*)
+          | [ \t\r\n]*+[<>][ \t\r\n]*+[0-9]{1,18}
+          | [ \t\r\n]+(?:in|notin)[ \t\r\n]*+\((?P<set>[-\w.,\ \t\r\n]*)\)
         )?
-    )[ \t\r\n]*(?P<end>,|\Z)""",
+    )[ \t\r\n]*+(?P<end>,|\Z)""",
     re.VERBOSE | re.ASCII,
 )
 _LABEL_NAME = re.compile(r"[A-Za-z0-9](?:[-\w.]{0,61}[A-Za-z0-9])?", re.ASCII)

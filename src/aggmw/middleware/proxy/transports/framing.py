@@ -56,7 +56,7 @@ def examine(status: int, version: str, headers: Headers, *, large: bool) -> Fram
         raise UpstreamBroken("its answer has a malformed header field")
     length: bytes | None = None
     chunked = False
-    keep_alive = version == "1.1"
+    keep_alive, closing = version == "1.1", False
     for name, value in headers:
         if name == b"content-length":
             if length is not None or not value.isdigit() or len(value) > _DIGITS:
@@ -68,7 +68,8 @@ def examine(status: int, version: str, headers: Headers, *, large: bool) -> Fram
             chunked = True
         elif name == b"connection":
             options = [option.strip() for option in value.lower().split(b",")]
-            keep_alive = b"close" not in options and (keep_alive or b"keep-alive" in options)
+            closing = closing or b"close" in options
+            keep_alive = keep_alive or b"keep-alive" in options
     if chunked and length is not None:
         raise UpstreamBroken(_UNCLEAR)
-    return Framing(chunked or length is not None, keep_alive)
+    return Framing(chunked or length is not None, keep_alive and not closing)
