@@ -111,7 +111,7 @@ class UpstreamRequest:
         body: chunks of the body, when it is not; None otherwise.
         content_length: the body's length when known; None with a `body` means chunked.
         long_running: no deadline for the first byte of the answer or between bytes.
-        timeout: seconds until the head of the answer must have come.
+        timeout: seconds until the head of the answer must have come, the wait for a connection included.
     """
 
     method: bytes
@@ -163,6 +163,7 @@ class UpstreamTransport(Protocol):
         Raises:
             UpstreamUnreachable: nothing was sent.
             UpstreamBroken, UpstreamTimeout: sent, without a usable answer.
+            StatusError: the request itself cannot be sent.
         """
         ...
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.types import Receive, Scope, Send
+from aggmw.contracts.authorization import Outcome, Verdict
 from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
@@ -51,6 +52,7 @@ class Before:
     async def decide(self, exchange: Exchange) -> Answer | None:
         exchange.backend = self.backend
         exchange.identity = self.identity
+        exchange.verdict = Verdict(Outcome.ALLOW)
         exchange.request_info = parsed(exchange)
         exchange.request_id = self.request_id
         return None

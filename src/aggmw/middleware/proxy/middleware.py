@@ -32,7 +32,8 @@ class ProxyMiddleware:
         transport: how backends are reached; its owner closes it.
         backend: one backend for every request, or a function that finds it, instead of the registry's.
         request_info: replaces what the request_info stage leaves.
-        anonymous: forward without any identity, for plain services; an API server must not be reached so.
+        anonymous: forward also without an identity and without a verdict, for plain services whose callers nobody
+            needs to know; an API server must not be reached so.
         drain: once begun, long streams get their proper end.
     """
 
@@ -83,6 +84,8 @@ class ProxyMiddleware:
             identity = self._identities.of(exchange.identity)
         elif not self._anonymous:
             raise MissingInput("proxy", "an identity", "authentication")
+        if not self._anonymous and (exchange.verdict is None or not exchange.verdict.allowed):
+            raise MissingInput("proxy", "a verdict that allows", "authorization")
         try:
             incoming = sift(exchange.headers)
         except StatusError as error:
