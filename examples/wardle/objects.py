@@ -19,7 +19,9 @@ QUALIFIED = f"{RESOURCE}.{GROUP}"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _SERVER_SET = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "selfLink")
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
-_REQUIREMENT = re.compile(r"\s*(?P<not>!)?(?P<key>[\w./-]+)\s*((?P<op>==|!=|=)\s*(?P<value>[\w.-]*)\s*)?\Z", re.ASCII)
+_REQUIREMENT = re.compile(
+    r"\s*+(?P<not>!)?(?P<key>[\w./-]+)\s*+((?P<op>==|!=|=)\s*+(?P<value>[\w.-]*)\s*+)?\Z", re.ASCII
+)
 
 
 class Refused(Exception):

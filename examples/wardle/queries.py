@@ -81,7 +81,7 @@ def is_dry_run(values: Sequence[str]) -> bool:
 
 def _revision(query: Mapping[str, str]) -> int:
     text = query.get("resourceVersion") or "0"
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
         raise Refused(400, "BadRequest", f"invalid resource version: {text!r}")
     return int(text)
 

@@ -132,7 +132,8 @@ def _family(host: str) -> socket.AddressFamily:
 def _logger(path: Path | None) -> Callable[[str], object]:
     if path is None:
         return lambda line: print(line, flush=True)
-    file = path.open("a", encoding="utf-8", buffering=1)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
     return lambda line: file.write(line + "\n")
 
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
+from traceback import walk_tb
 from typing import Any
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "UpstreamError",
     "UpstreamTimeout",
     "UpstreamUnreachable",
+    "fault",
 ]
 
 
@@ -122,3 +125,15 @@ class UpstreamBroken(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """The request was sent and no answer came in time."""
+
+
+def fault(error: BaseException) -> dict[str, str]:
+    """What a log line may say of an exception that nobody expected: its type and where it was raised.
+
+    Neither its text nor a traceback: some loggers print the variables of every frame, and both may hold credentials.
+    """
+    frames = list(walk_tb(error.__traceback__))
+    if not frames:
+        return {"error": type(error).__name__}
+    frame, line = frames[-1]
+    return {"error": type(error).__name__, "where": f"{PurePath(frame.f_code.co_filename).name}:{line}"}

@@ -21,6 +21,7 @@ from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Authenticator
+from aggmw.errors import fault
 from aggmw.middleware.authentication import Anonymous, Authentication
 from aggmw.middleware.authorization import Authorization, DenyAll
 from aggmw.middleware.discovery import Discovery, VersionInfo
@@ -189,7 +190,7 @@ async def _keep_running(controller: Controller) -> None:
         try:
             await controller.run()
         except Exception as error:  # noqa: BLE001  a fault in background work must not end it
-            _log.error("controller failed, starting it again", controller=controller.name, exc_info=error)
+            _log.error("controller failed, starting it again", controller=controller.name, **fault(error))
         else:
             return
         await asyncio.sleep(1)

@@ -46,6 +46,7 @@ class Front:
         backend: what it forwards to.
         authorizer: what was decided on.
         core: what reached the wrapped application: its headers.
+        arrived: every request that the backend received, in order of arrival.
         port: where the door listens, plain HTTP on loopback.
     """
 
@@ -53,15 +54,15 @@ class Front:
     backend: ScriptedBackend
     authorizer: AllowAndRemember
     core: list[tuple[tuple[bytes, bytes], ...]]
+    arrived: list[bytes]
     port: int = 0
 
     def received(self) -> list[ReceivedRequest]:
         """Every request the backend got, besides those of discovery."""
         return [
             request
-            for connection in self.backend.connections
-            for raw in connection.exchanges
-            if (request := ReceivedRequest.of(bytes(raw))).header(b"x-remote-user")
+            for raw in self.arrived
+            if (request := ReceivedRequest.of(raw)).header(b"x-remote-user")
             not in (b"system:kube-aggregator", b"system:aggregator")
         ]
 
@@ -92,7 +93,13 @@ async def front() -> AsyncIterator[Front]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as backend:
+    arrived: list[bytes] = []
+
+    def answer(request: bytes) -> bytes:
+        arrived.append(bytes(request))
+        return respond(200, body=b"{}")
+
+    async with ScriptedBackend(answer) as backend:
         authorizer = AllowAndRemember()
         upstream = Backend("v1alpha1.wardle.example.com", backend.host, backend.port, tls=False)
         proxy = FrontProxy(
@@ -107,7 +114,7 @@ async def front() -> AsyncIterator[Front]:
         while not server.started:
             await asyncio.sleep(0.01)
         try:
-            yield Front(proxy, backend, authorizer, core, server.port)
+            yield Front(proxy, backend, authorizer, core, arrived, server.port)
         finally:
             server.should_exit = True
             await task

@@ -38,8 +38,8 @@ class Exchange:
         warnings: texts for `Warning: 299` response headers.
     """
 
-    scope: Scope
-    headers: Headers
+    scope: Scope = field(repr=False)
+    headers: Headers = field(repr=False)
     request_id: str = ""
     connection: Connection = UNKNOWN
     request_info: RequestInfo | None = None

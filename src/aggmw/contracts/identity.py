@@ -37,7 +37,8 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]|^\s|\s$|[\ud800-\udfff]")
 def _fit(what: str, value: str) -> str:
     """The value, if a header can carry it unchanged: receivers trim, and a line break would be a new header."""
     if _UNFIT.search(value):
-        raise InvalidIdentity(f"{what} {value!r} holds a control character or begins or ends with white space")
+        # The value is not repeated: it came from outside, and this text goes into logs.
+        raise InvalidIdentity(f"the {what} holds a control character or begins or ends with white space")
     return value
 
 
@@ -76,10 +77,10 @@ class Identity:
         extra = {key: tuple(values) for key, values in self.extra.items()}
         for key, values in extra.items():
             if not key or key != key.lower():
-                raise InvalidIdentity(f"the extra key {key!r} is empty or not in lower case")
+                raise InvalidIdentity("an extra key is empty or not in lower case")
             _fit("extra key", key)
             for value in values:
-                _fit(f"extra {key}", value)
+                _fit("extra value", value)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "extra", MappingProxyType(extra))
 
@@ -103,7 +104,7 @@ class Presented:
         warnings: an authenticator may add texts for `Warning` response headers.
     """
 
-    headers: Headers = ()
+    headers: Headers = field(default=(), repr=False)
     connection: Connection = field(default_factory=Connection)
     path: str = "/"
     subprotocols: tuple[str, ...] = ()

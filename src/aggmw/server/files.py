@@ -40,11 +40,16 @@ def make_directory(path: Path) -> bool:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = stat.S_IMODE(path.stat().st_mode)
+        found = path.stat()
     except FileExistsError as error:
         raise mistake(path, "is not a directory") from error
     except (OSError, ValueError) as error:
         raise mistake(path, "cannot be created", error) from error
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid not in (0, os.geteuid()):
+        raise mistake(
+            path, "belongs to another user, who could put keys and authorities in place; choose another directory"
+        )
     if mode & 0o022:
         what = f"others may write to it (mode {mode:04o}); choose a directory of your own or chmod go-w it"
         raise mistake(path, what)

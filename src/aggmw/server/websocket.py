@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["fits", "hand_over"]
 
 _log = structlog.get_logger("aggmw.server")
+
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # of its own: it belongs to no hierarchy
 
 _LINE = 8_000  # `websockets` reads lines of at most 8,192 bytes, and dies of longer ones
 _FIELDS = 128
@@ -50,8 +53,16 @@ def hand_over(
     protocol.app = partial(_quietly, protocol.app)
     protocol.connection_lost = partial(_connection_lost, protocol.connection_lost, lost)
     protocol.connection_made(transport)
+    _silence(protocol)
     transport.set_protocol(protocol)
     protocol.data_received(b"".join(head))
+
+
+def _silence(protocol: Any) -> None:
+    """The library logs handshakes with every field of their heads, and targets with their queries: not with ours."""
+    for owner in (protocol, getattr(protocol, "conn", None)):
+        if owner is not None and hasattr(owner, "logger"):
+            owner.logger = _SILENT
 
 
 def _connection_lost(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import structlog
 
 from aggmw.asgi.exchanges import enter, leave
 from aggmw.asgi.responses import respond
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.contracts.exchange import Answer, Exchange
-from aggmw.errors import MissingInput, StatusError
+from aggmw.errors import MissingInput, StatusError, fault
 from aggmw.middleware.recovery.request_ids import RequestIds
 from aggmw.objects.status import answer_of, status_answer
 
 __all__ = ["RecoveryMiddleware"]
 
 _log = structlog.get_logger("aggmw.recovery")
+_levels = logging.getLogger("aggmw")  # tracebacks are for whoever asks the standard library's logger for debug
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _ENDS = frozenset({"websocket.close", "websocket.http.response.body"})
 
@@ -67,7 +70,7 @@ class RecoveryMiddleware:
 
 def _head(message: Message, exchange: Exchange) -> list[tuple[bytes, bytes]]:
     """The response's fields with our audit id in place of any other, and the warnings."""
-    headers = [field for field in message.get("headers") or () if field[0] != b"audit-id"]
+    headers = [field for field in message.get("headers") or () if field[0].lower() != b"audit-id"]
     headers.append((b"audit-id", exchange.request_id.encode()))
     headers.extend((b"warning", b'299 - "%s"' % _quotable(text)) for text in exchange.warnings)
     return headers
@@ -85,7 +88,9 @@ def _answer(error: Exception, exchange: Exchange) -> Answer:
     if isinstance(error, MissingInput):
         _log.error("stage missing", error=str(error), request_id=exchange.request_id)
         return status_answer(500, "InternalError", f"Internal error occurred: {error}")
-    _log.error("request failed", request_id=exchange.request_id, error=type(error).__name__, exc_info=error)
+    _log.error("request failed", request_id=exchange.request_id, **fault(error))
+    if _levels.isEnabledFor(logging.DEBUG):
+        _log.debug("request failed", request_id=exchange.request_id, exc_info=error)
     return status_answer(
         500, "InternalError", f"Internal error occurred: the request failed; its id is {exchange.request_id}"
     )

@@ -90,8 +90,17 @@ def text(found: Pairs, key: bytes) -> str:
 
 
 def is_watch(found: Pairs) -> bool:
-    """Whether `watch` is given and neither "false" nor "0" (`Convert_Slice_string_To_bool`)."""
-    return b"watch" in found and text(found, b"watch").lower() not in ("false", "0")
+    """Whether `watch` is given and neither "false" nor "0" (`Convert_Slice_string_To_bool`).
+
+    Raises:
+        StatusError: 400 when it is not ASCII.
+    """
+    if b"watch" not in found:
+        return False
+    value = text(found, b"watch")
+    if not value.isascii():
+        raise bad_request("watch in the query is neither true nor false")  # Go folds more letters than Python does
+    return value.lower() not in ("false", "0")
 
 
 def demanded_name(found: Pairs, field_selector: str, label_selector: str) -> str:
