@@ -114,7 +114,8 @@ class Forwarding:
             pass
         finally:
             self._gone = True  # a departure that is noticed now interrupts nothing
-            if self._watched is not None and (ending := self._departures.forget(self._watched)) is not None:
+            watched, self._watched = self._watched, None  # it holds our method: no cycle for the collector
+            if watched is not None and (ending := self._departures.forget(watched)) is not None:
                 await asyncio.gather(ending, return_exceptions=True)
 
     async def _with_body(self, outgoing: Outgoing) -> UpstreamRequest | None:
