@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aggmw.asgi.responses import respond
-from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.connection import UNKNOWN, Connection
 from aggmw.contracts.exchange import Exchange, Stage
 from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
@@ -46,11 +46,15 @@ class User:
 class Credentials:
     """`scope["auth"]` in Starlette's convention: the scopes are "authenticated" and the groups."""
 
-    __slots__ = ("scopes",)
+    __slots__ = ("_identity",)
 
     def __init__(self, identity: Identity) -> None:
-        signed_in = identity.user != SYSTEM_ANONYMOUS
-        self.scopes = [*(["authenticated"] if signed_in else []), *identity.groups]
+        self._identity = identity
+
+    @property
+    def scopes(self) -> list[str]:
+        signed_in = self._identity.user != SYSTEM_ANONYMOUS
+        return [*(["authenticated"] if signed_in else []), *self._identity.groups]
 
 
 def enter(scope: Scope) -> Exchange:
@@ -63,8 +67,8 @@ def enter(scope: Scope) -> Exchange:
         RuntimeError: method, path or query are no longer what was parsed: nobody authorised that.
     """
     exchange: Exchange | None = scope.get(_KEY)
-    headers = tuple([(bytes(name), bytes(value)) for name, value in scope["headers"]])
     if exchange is None:
+        headers = _frozen(scope)
         connection = (scope.get("state") or {}).get("aggmw.connection", UNKNOWN)
         if not isinstance(connection, Connection):
             connection = UNKNOWN
@@ -75,8 +79,13 @@ def enter(scope: Scope) -> Exchange:
     if exchange.request_info is not None and any(scope.get(key) != exchange.scope.get(key) for key in _PARSED):
         raise RuntimeError("method, path or query were changed behind the stage that parsed them")
     exchange.scope = scope
-    exchange.headers = headers
+    if tuple(scope["headers"]) != exchange.headers:
+        exchange.headers = _frozen(scope)
     return exchange
+
+
+def _frozen(scope: Scope) -> Headers:
+    return tuple([(bytes(name), bytes(value)) for name, value in scope["headers"]])
 
 
 def leave(exchange: Exchange) -> Scope:

@@ -7,7 +7,16 @@ from typing import Any
 
 from aggmw.contracts.catalog import ApiResource, ApiSubresource, ApiVersion, GroupVersionKind
 from aggmw.middleware.discovery.encoding import encode
-from aggmw.middleware.discovery.names import BadDocument, group_version_kind, is_resource, is_subresource, words
+from aggmw.middleware.discovery.limits import Budget
+from aggmw.middleware.discovery.names import (
+    BadDocument,
+    TooMuch,
+    check_words,
+    group_version_kind,
+    is_resource,
+    is_subresource,
+    words,
+)
 
 __all__ = ["group_discovery", "group_discovery_list", "parse_group_discovery_list", "version_discovery"]
 
@@ -69,10 +78,10 @@ def _kind(kind: GroupVersionKind) -> dict[str, str]:
 
 def parse_group_discovery_list(
     document: object, owned: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], ApiVersion]:
+) -> dict[tuple[str, str], ApiVersion | str]:
     """The group versions in a backend's aggregated document that are registered for it.
 
-    Others are left out, whatever the backend says of them, and so is everything without a legal name.
+    One that lists too much is not read; instead of it stands why, safe to show. Others are left out, whatever the backend says of them, and so is everything without a legal name.
 
     Args:
         document: decoded JSON.
@@ -87,14 +96,19 @@ def parse_group_discovery_list(
         or document.get("apiVersion") != "apidiscovery.k8s.io/v2"
     ):
         raise BadDocument("not an APIGroupDiscoveryList of apidiscovery.k8s.io/v2")
-    found: dict[tuple[str, str], ApiVersion] = {}
+    found: dict[tuple[str, str], ApiVersion | str] = {}
     for item in _objects(document.get("items")):
         metadata = item.get("metadata")
         group = metadata.get("name", "") if isinstance(metadata, dict) else ""
         for entry in _objects(item.get("versions")):
             version = entry.get("version")
-            if isinstance(group, str) and isinstance(version, str) and (group, version) in owned:
-                found.setdefault((group, version), _parse_version(version, entry))
+            if not (isinstance(group, str) and isinstance(version, str)):
+                continue
+            if (group, version) in owned and (group, version) not in found:
+                try:
+                    found[group, version] = _parse_version(version, entry)
+                except TooMuch as error:
+                    found[group, version] = str(error)
     return found
 
 
@@ -104,17 +118,22 @@ def _objects(value: object) -> Sequence[dict[str, Any]]:
 
 def _parse_version(version: str, entry: dict[str, Any]) -> ApiVersion:
     resources: dict[str, ApiResource] = {}
-    for each in _objects(entry.get("resources")):
+    entries = _objects(entry.get("resources"))
+    budget = Budget()
+    budget.resources(len(entries))
+    for each in entries:
         name, scope = each.get("resource"), each.get("scope")
         if isinstance(name, str) and is_resource(name) and isinstance(scope, str) and scope in _SCOPES:
-            resources.setdefault(name, _parse_resource(name, each))
+            resources.setdefault(name, _parse_resource(name, each, budget))
     return ApiVersion(version, tuple(resources.values()), entry.get("freshness") == "Stale")
 
 
-def _parse_resource(name: str, entry: dict[str, Any]) -> ApiResource:
+def _parse_resource(name: str, entry: dict[str, Any], budget: Budget) -> ApiResource:
     singular = entry.get("singularResource")
     subresources: dict[str, ApiSubresource] = {}
-    for each in _objects(entry.get("subresources")):
+    entries = _objects(entry.get("subresources"))
+    budget.entries(len(entries))
+    for each in entries:
         subname = each.get("subresource")
         if isinstance(subname, str) and is_subresource(subname):
             subresources.setdefault(subname, _parse_subresource(subname, each))
@@ -131,9 +150,9 @@ def _parse_resource(name: str, entry: dict[str, Any]) -> ApiResource:
 
 
 def _parse_subresource(name: str, entry: dict[str, Any]) -> ApiSubresource:
-    accepted = tuple(
-        kind for each in _objects(entry.get("acceptedTypes")) if (kind := _parse_kind(each)) != GroupVersionKind()
-    )
+    types = _objects(entry.get("acceptedTypes"))
+    check_words(types)
+    accepted = tuple(kind for each in types if (kind := _parse_kind(each)) != GroupVersionKind())
     return ApiSubresource(name, _parse_kind(entry.get("responseKind")), words(entry.get("verbs")), accepted)
 
 

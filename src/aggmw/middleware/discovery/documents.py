@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from aggmw.contracts.catalog import ApiResource, ApiSubresource, GroupVersionKind
+from aggmw.middleware.discovery.limits import Budget
 from aggmw.middleware.discovery.names import (
     BadDocument,
     group_version_kind,
@@ -95,6 +96,7 @@ def parse_resource_list(document: object, group: str, version: str) -> tuple[Api
 
     Raises:
         BadDocument: not an APIResourceList of this group version, or a subresource whose scope is not its parent's.
+        TooMuch: it lists more than is read.
     """
     if not isinstance(document, dict) or document.get("kind") != "APIResourceList":
         raise BadDocument("not an APIResourceList")
@@ -103,6 +105,8 @@ def parse_resource_list(document: object, group: str, version: str) -> tuple[Api
     entries = document.get("resources")
     if not isinstance(entries, list):
         raise BadDocument("an APIResourceList without resources")
+    budget = Budget()
+    budget.entries(len(entries))
     parents: dict[str, ApiResource] = {}
     subresources: dict[str, dict[str, ApiSubresource]] = {}
     scopes: dict[str, bool] = {}
@@ -113,6 +117,8 @@ def parse_resource_list(document: object, group: str, version: str) -> tuple[Api
         if not is_resource(name) or (slash and not is_subresource(subname)):
             continue
         namespaced = entry.get("namespaced") is True
+        if name not in scopes:
+            budget.resources(1)
         if scopes.setdefault(name, namespaced) is not namespaced:
             raise BadDocument("a list with a subresource whose scope is not its parent's")
         if slash:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 from aggmw.contracts.catalog import GroupVersionKind
 
-__all__ = ["BadDocument", "group_version_kind", "is_resource", "is_subresource", "is_version", "kind", "words"]
+__all__ = [
+    "BadDocument",
+    "TooMuch",
+    "check_words",
+    "group_version_kind",
+    "is_resource",
+    "is_subresource",
+    "is_version",
+    "kind",
+    "words",
+]
 
 _SEGMENT = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,251}[A-Za-z0-9])?"
 _RESOURCE = re.compile(_SEGMENT)
@@ -19,8 +29,15 @@ _GROUP = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?)?")
 _VERSION = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
+MAX_WORDS = 32
+
+
 class BadDocument(ValueError):
     """A document that is not what it should be. The text completes "the answer is …" and repeats nothing of it."""
+
+
+class TooMuch(BadDocument):
+    """A document that lists more than is read. The text is a sentence of its own, safe to show."""
 
 
 def is_resource(value: object) -> bool:
@@ -43,10 +60,21 @@ def kind(value: object) -> str:
 
 
 def words(value: object) -> tuple[str, ...]:
-    """Verbs, short names or categories: those that are words."""
+    """Verbs, short names or categories: those that are words.
+
+    Raises:
+        TooMuch: more than any resource has.
+    """
     if not isinstance(value, list):
         return ()
+    check_words(value)
     return tuple(_only_words(value))
+
+
+def check_words(values: Sized) -> None:
+    """Raises: TooMuch."""
+    if len(values) > MAX_WORDS:
+        raise TooMuch("its discovery lists too many names for one resource")
 
 
 def _only_words(values: list[Any]) -> Iterable[str]:
