@@ -132,6 +132,8 @@ def fault(error: BaseException) -> dict[str, str]:
 
     Neither its text nor a traceback: some loggers print the variables of every frame, and both may hold credentials.
     """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # the group's own place is where tasks are awaited, which says nothing
     frames = list(walk_tb(error.__traceback__))
     if not frames:
         return {"error": type(error).__name__}

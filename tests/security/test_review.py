@@ -92,6 +92,16 @@ def test_fault_without_a_traceback() -> None:
     assert fault(ValueError(SECRET)) == {"error": "ValueError"}
 
 
+def test_fault_of_a_group_is_its_first_member() -> None:
+    """Where tasks are awaited says nothing about what went wrong in one of them."""
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        group = ExceptionGroup(SECRET, [error])
+    assert fault(group)["error"] == "ValueError"
+    assert fault(group)["where"].startswith("test_review.py:")
+
+
 def test_values_do_not_show_credentials() -> None:
     """A request's values can be printed without printing what the caller presented."""
     headers = ((b"authorization", SECRET.encode()),)
