@@ -30,7 +30,7 @@ from aggmw.middleware.discovery import Discovery, Timing
 from aggmw.middleware.discovery.aggregated import group_discovery, group_discovery_list, version_discovery
 from aggmw.middleware.discovery.controller import DiscoveryController, Learned, key_of
 from aggmw.middleware.discovery.documents import api_resource_list
-from aggmw.middleware.discovery.fetch import MAX_BYTES
+from aggmw.middleware.discovery.limits import MAX_BYTES, Offload
 from aggmw.middleware.discovery.snapshot import SnapshotBuilder
 from aggmw.middleware.registry import StaticRoutes, make_routes
 from aggmw.testing import VirtualClock
@@ -273,7 +273,7 @@ async def test_503_does_not_fall_back(transport: FakeTransport, running: Run) ->
             FakeResponse(200, [(b"content-encoding", b"gzip")], b"x"),
             "its answer is encoded, which nobody asked for",
         ),
-        (json_answer(b" " * (MAX_BYTES + 1)), "its answer is larger than 4194304 bytes"),
+        (json_answer(b" " * (MAX_BYTES + 1)), "its answer is larger than 2097152 bytes"),
     ],
 )
 async def test_hostile_list(transport: FakeTransport, running: Run, answer: FakeResponse, cause: str) -> None:
@@ -412,9 +412,11 @@ async def test_answers_that_come_together_are_published_together(transport: Fake
     """Publishing encodes: a hundred backends at start-up are not a hundred snapshots."""
     services = [remote("v1", f"g{n}.io", port=100 + n) for n in range(100)]
     published: list[int] = []
-    controller = DiscoveryController(
-        source(*services), transport, lambda: published.append(len(controller.learned)), Timing(at_once=100)
-    )
+
+    async def publish(offload: Offload) -> None:
+        published.append(len(controller.learned))
+
+    controller = DiscoveryController(source(*services), transport, publish, Timing(at_once=100))
     task = asyncio.create_task(controller.run())
     await clock.advance(0.4)
     task.cancel()

@@ -99,3 +99,28 @@ def test_shutdown() -> None:
     assert health.answer(b"").status == 200
     drain.begin()
     assert health.answer(b"").body == b"[-]shutdown failed: reason withheld\nreadyz check failed\n"
+
+
+def test_exclusion_is_not_a_change(health: Health, database: Database) -> None:
+    """Anybody may ask with `exclude`: to leave a failing check out is not its recovery, and fills no log."""
+    database.reason = "down"
+    with capture_logs() as logs:
+        for _ in range(3):
+            health.answer(b"")
+            health.answer(b"exclude=etcd")
+            health.single("ping")
+            health.single("etcd")
+    assert [log["reasons"] for log in logs] == [{"etcd": "down"}]
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_failure_after_recovery_is_logged(health: Health, database: Database, single: bool) -> None:
+    """A check that was seen well and fails again is news."""
+    with capture_logs() as logs:
+        for reason in ("down", None, "down again"):
+            database.reason = reason
+            if single:
+                health.single("etcd")
+            else:
+                health.answer(b"")
+    assert [log["reasons"] for log in logs] == [{"etcd": "down"}, {"etcd": "down again"}]

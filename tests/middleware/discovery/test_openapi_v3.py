@@ -220,7 +220,7 @@ def test_index_is_read_back() -> None:
 
 
 def described(*resources: ApiResource) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(generate(GROUP, ApiVersion(VERSION, resources)))
+    document: dict[str, Any] = json.loads(generate(GROUP, ApiVersion(VERSION, resources)) or b"")
     return document
 
 

@@ -81,7 +81,8 @@ def parse_group_discovery_list(
 ) -> dict[tuple[str, str], ApiVersion | str]:
     """The group versions in a backend's aggregated document that are registered for it.
 
-    One that lists too much is not read; instead of it stands why, safe to show. Others are left out, whatever the backend says of them, and so is everything without a legal name.
+    One that lists too much is not read; instead of it stands why, safe to show. Others are left out, whatever the
+    backend says of them, and so is everything without a legal name.
 
     Args:
         document: decoded JSON.
@@ -121,6 +122,7 @@ def _parse_version(version: str, entry: dict[str, Any]) -> ApiVersion:
     entries = _objects(entry.get("resources"))
     budget = Budget()
     budget.resources(len(entries))
+    budget.entries(len(entries))
     for each in entries:
         name, scope = each.get("resource"), each.get("scope")
         if isinstance(name, str) and is_resource(name) and isinstance(scope, str) and scope in _SCOPES:

@@ -12,6 +12,7 @@ import structlog
 from aggmw.contracts.backends import ApiService, Backend, Routes, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import ApiVersion
 from aggmw.middleware.discovery.fetch import GroupVersion, IndexReader, Origin, ResourcesReader
+from aggmw.middleware.discovery.limits import Offload
 
 __all__ = ["DiscoveryController", "Key", "Learned", "Synced", "Timing", "key_of"]
 
@@ -74,20 +75,25 @@ class DiscoveryController:
     Args:
         source: the routes; a new snapshot is noticed within a second, at once after `refresh`.
         transport: how backends are reached.
-        publish: called on the event loop whenever routes or knowledge have changed.
+        publish: called on the event loop whenever routes or knowledge have changed; heavy work goes to what is given.
         timing: how often and how long.
     """
 
     name = "discovery"
 
     def __init__(
-        self, source: RouteSource, transport: UpstreamTransport, publish: Callable[[], None], timing: Timing
+        self,
+        source: RouteSource,
+        transport: UpstreamTransport,
+        publish: Callable[[Offload], Awaitable[None]],
+        timing: Timing,
     ) -> None:
         self._source = source
         self._transport = transport
         self._publish = publish
         self._timing = timing
         self._learned: dict[Key, Learned] = {}
+        self._offload = Offload()
         self._wake: asyncio.Event | None = None
         self.synced = not any(service.backend for service in source.routes.services)
 
@@ -103,6 +109,7 @@ class DiscoveryController:
 
     async def run(self) -> None:
         wake = self._wake = asyncio.Event()
+        self._offload = Offload()
         slots = asyncio.Semaphore(self._timing.at_once), asyncio.Semaphore(self._timing.openapi_at_once)
         running: dict[Origin, list[asyncio.Task[None]]] = {}
         followed: Routes | None = None
@@ -115,8 +122,9 @@ class DiscoveryController:
                         followed, changed = routes, True
                         self._follow(routes, running, tasks, slots)
                     if changed:
-                        self.synced = self.synced or self._all_asked(routes)
-                        self._publish()
+                        synced = self._all_asked(routes)
+                        await self._publish(self._offload)
+                        self.synced = self.synced or synced
                     await _nudge(wake)
         finally:
             self._wake = None
@@ -159,7 +167,7 @@ class DiscoveryController:
                 pause = min(pause * 2, self._timing.refresh)
 
     def _resources(self, origin: Origin) -> Callable[[], Awaitable[bool]]:
-        reader = ResourcesReader(self._transport, origin, timeout=self._timing.timeout)
+        reader = ResourcesReader(self._transport, origin, timeout=self._timing.timeout, offload=self._offload)
 
         async def attempt() -> bool:
             results: Mapping[GroupVersion, ApiVersion | str]
@@ -175,7 +183,7 @@ class DiscoveryController:
         return attempt
 
     def _index(self, origin: Origin) -> Callable[[], Awaitable[bool]]:
-        reader = IndexReader(self._transport, origin, timeout=self._timing.openapi_timeout)
+        reader = IndexReader(self._transport, origin, timeout=self._timing.openapi_timeout, offload=self._offload)
 
         async def attempt() -> bool:
             try:

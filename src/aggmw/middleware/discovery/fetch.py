@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aggmw.contracts.backends import ApiService, Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
-from aggmw.contracts.catalog import ApiVersion
+from aggmw.contracts.catalog import ApiResource, ApiVersion
 from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.documents import parse_resource_list
 from aggmw.middleware.discovery.encoding import decode
-from aggmw.middleware.discovery.names import BadDocument
+from aggmw.middleware.discovery.limits import MAX_BYTES, Offload, check_size
+from aggmw.middleware.discovery.names import BadDocument, TooMuch
 from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE, is_aggregated, parse_media_type
 from aggmw.middleware.discovery.openapi_v3 import parse_index
 
-__all__ = ["MAX_BYTES", "GroupVersion", "IndexReader", "Origin", "ResourcesReader", "get"]
+__all__ = ["GroupVersion", "IndexReader", "Origin", "ResourcesReader", "get"]
 
 GroupVersion = tuple[str, str]
-
-MAX_BYTES = 4 * 1024 * 1024
-"""The largest document read: the whole discovery of a large cluster is under 1 MiB, and decoding holds the loop."""
 
 _AGGREGATOR = ((b"x-remote-user", b"system:kube-aggregator"),)
 _MASTER = (*_AGGREGATOR, (b"x-remote-group", b"system:masters"))
@@ -105,15 +103,28 @@ async def _read(response: UpstreamResponse) -> Reply:
     return Reply(response.status, content_type, etag if len(etag) <= 1024 else b"", bytes(body))
 
 
+def _parse_aggregated(body: bytes, owned: frozenset[GroupVersion]) -> dict[GroupVersion, ApiVersion | str]:
+    return parse_group_discovery_list(decode(body), owned)
+
+
+def _parse_list(body: bytes, group: str, version: str) -> tuple[ApiResource, ...]:
+    return parse_resource_list(decode(body), group, version)
+
+
+def _parse_index(body: bytes, owned: tuple[GroupVersion, ...]) -> Mapping[GroupVersion, str]:
+    return parse_index(decode(body), owned)
+
+
 class ResourcesReader:
     """The resources of one origin's group versions: aggregated where the server can, else list by list."""
 
-    def __init__(self, transport: UpstreamTransport, origin: Origin, *, timeout: float) -> None:
+    def __init__(self, transport: UpstreamTransport, origin: Origin, *, timeout: float, offload: Offload) -> None:
         self._transport = transport
+        self._offload = offload
         self._origin = origin
         self._timeout = timeout
         self._tag = b""
-        self._held: Mapping[GroupVersion, ApiVersion] = {}
+        self._held: Mapping[GroupVersion, ApiVersion | str] = {}
 
     async def read(self) -> dict[GroupVersion, ApiVersion | str]:
         """Each group version as the server lists it, or, as a text that is safe to show, why it is not known."""
@@ -126,7 +137,7 @@ class ResourcesReader:
         self._tag, self._held = b"", {}
         return {(each.group, each.version): await self._legacy(each) for each in self._origin.services}
 
-    async def _aggregated(self) -> Mapping[GroupVersion, ApiVersion] | None:
+    async def _aggregated(self) -> Mapping[GroupVersion, ApiVersion | str] | None:
         """The group versions in the aggregated document; None when the server has none that can be used."""
         conditional = ((b"if-none-match", self._tag),) if self._tag else ()
         reply = await get(
@@ -143,7 +154,9 @@ class ResourcesReader:
         if reply.status != 200 or not is_aggregated(parse_media_type(reply.content_type)):
             return None
         try:
-            self._held = parse_group_discovery_list(decode(reply.body), frozenset(self._origin.owned))
+            check_size(reply.body)
+            owned = frozenset(self._origin.owned)
+            self._held = await self._offload(len(reply.body), _parse_aggregated, reply.body, owned)
         except BadDocument:
             return None
         self._tag = reply.etag
@@ -162,8 +175,10 @@ class ResourcesReader:
             )
             if reply.status != 200:
                 return f"its discovery was answered with status {reply.status}"
-            return ApiVersion(version, parse_resource_list(decode(reply.body), group, version))
-        except UpstreamError as error:
+            check_size(reply.body)
+            resources = await self._offload(len(reply.body), _parse_list, reply.body, group, version)
+            return ApiVersion(version, resources)
+        except (UpstreamError, TooMuch) as error:
             return str(error)
         except BadDocument as error:
             return f"its discovery answer is {error}"
@@ -172,7 +187,8 @@ class ResourcesReader:
 class IndexReader:
     """The OpenAPI v3 index of one origin."""
 
-    def __init__(self, transport: UpstreamTransport, origin: Origin, *, timeout: float) -> None:
+    def __init__(self, transport: UpstreamTransport, origin: Origin, *, timeout: float, offload: Offload) -> None:
+        self._offload = offload
         self._transport = transport
         self._origin = origin
         self._timeout = timeout
@@ -196,7 +212,8 @@ class IndexReader:
             if reply.status == 304 and self._tag:
                 return self._held
             if reply.status == 200:
-                self._held = parse_index(decode(reply.body), self._origin.owned)
+                check_size(reply.body)
+                self._held = await self._offload(len(reply.body), _parse_index, reply.body, self._origin.owned)
                 self._tag = reply.etag
                 return self._held
         except (UpstreamError, BadDocument):

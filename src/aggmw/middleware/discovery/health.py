@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import parse_qsl
 
 import structlog
@@ -56,7 +56,7 @@ class Health:
         self.endpoint = endpoint
         self._checks = tuple(checks)
         self._by_name = {check.name: check for check in checks}
-        self._failing: frozenset[str] = frozenset()
+        self._failing: set[str] = set()
 
     @property
     def names(self) -> Collection[str]:
@@ -88,7 +88,7 @@ class Health:
         if unknown := sorted(excluded - self._by_name.keys()):
             names = ",".join(f'"{_plain(name)}"' for name in unknown)
             lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
-        self._note(reasons)
+        self._note(self._by_name.keys() - excluded, reasons)
         if reasons:
             return _text(500, [*lines, f"{self.endpoint} check failed"])
         return _text(200, [*lines, f"{self.endpoint} check passed"]) if verbose else _OK
@@ -98,18 +98,23 @@ class Health:
         check = self._by_name.get(name)
         if check is None:
             return None
-        if (reason := _outcome(check)) is None:
-            return _OK
-        self._note({name: reason})
-        return _text(500, ["internal server error: reason withheld"])
+        reason = _outcome(check)
+        self._note((name,), {} if reason is None else {name: reason})
+        return _OK if reason is None else _text(500, ["internal server error: reason withheld"])
 
-    def _note(self, reasons: dict[str, str]) -> None:
-        """A probe comes every few seconds: only a change is worth a line."""
-        failing = frozenset(reasons)
-        if failing != self._failing:
-            self._failing = failing
-            if reasons:
-                _log.warning("health check failed", endpoint=self.endpoint, reasons=reasons)
+    def _note(self, examined: Iterable[str], reasons: dict[str, str]) -> None:
+        """A probe comes every few seconds: only a check that begins to fail is worth a line.
+
+        Args:
+            examined: the checks that were asked; what the others last said stays known, whatever a request leaves out.
+            reasons: why those of them fail that do.
+        """
+        begun = {name: reason for name, reason in reasons.items() if name not in self._failing}
+        if begun:
+            _log.warning("health check failed", endpoint=self.endpoint, reasons=begun)
+        if reasons or self._failing:
+            self._failing.difference_update(examined)
+            self._failing.update(reasons)
 
 
 def _outcome(check: Check) -> str | None:

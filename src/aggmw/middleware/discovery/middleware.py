@@ -19,6 +19,7 @@ from aggmw.errors import MissingInput
 from aggmw.middleware.discovery.controller import DiscoveryController, Synced, Timing
 from aggmw.middleware.discovery.etags import make_document
 from aggmw.middleware.discovery.health import Health, Ping, Shutdown
+from aggmw.middleware.discovery.limits import Offload
 from aggmw.middleware.discovery.pages import Asked, Forward, HealthPage, Page, Plain
 from aggmw.middleware.discovery.snapshot import SnapshotBuilder
 from aggmw.middleware.discovery.version import VersionInfo
@@ -67,7 +68,7 @@ class Discovery:
     ) -> None:
         self._source = source
         self._request_info = request_info
-        self._controller = DiscoveryController(source, transport, self._publish, timing or Timing())
+        self._controller = DiscoveryController(source, transport, self._prepare_and_publish, timing or Timing())
         ready: list[Check] = [Ping(), Synced(self._controller), *checks]
         if drain is not None:
             ready.append(Shutdown(drain))
@@ -119,6 +120,12 @@ class Discovery:
             self._publish()
         page = self._snapshot.pages.get(info.path)
         return None if page is None else _answer(page, info, exchange)
+
+    async def _prepare_and_publish(self, offload: Offload) -> None:
+        routes, learned = self._source.routes, dict(self._controller.learned)
+        await self._builder.prepare(routes, learned, offload)
+        if routes is self._source.routes:
+            self._snapshot = self._builder.build(routes, learned)
 
     def _publish(self) -> None:
         self._snapshot = self._builder.build(self._source.routes, self._controller.learned)

@@ -72,7 +72,11 @@ def words(value: object) -> tuple[str, ...]:
 
 
 def check_words(values: Sized) -> None:
-    """Raises: TooMuch."""
+    """Whether one resource may have so many of them.
+
+    Raises:
+        TooMuch: no resource has.
+    """
     if len(values) > MAX_WORDS:
         raise TooMuch("its discovery lists too many names for one resource")
 

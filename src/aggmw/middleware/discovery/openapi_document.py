@@ -11,6 +11,7 @@ from typing import Any
 
 from aggmw.contracts.catalog import ApiResource, ApiVersion, GroupVersionKind
 from aggmw.middleware.discovery.encoding import encode
+from aggmw.middleware.discovery.limits import MAX_OPENAPI_BYTES
 
 __all__ = ["generate"]
 
@@ -58,34 +59,54 @@ _NAMESPACE = {"name": "namespace", "in": "path", "required": True, "schema": {"t
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def generate(group: str, version: ApiVersion) -> bytes:
-    """The document of one group version, as JSON.
+def generate(group: str, version: ApiVersion) -> bytes | None:
+    """The document of one group version, as JSON; None when it would be larger than `MAX_OPENAPI_BYTES`.
 
     Objects are described as far as every object is alike: apiVersion, kind, metadata; the rest is left open.
     """
     writer = _Writer(group, version.version)
     for resource in version.resources:
-        if resource.kind.kind:
-            writer.add(resource)
-    return encode(
-        {
-            "openapi": "3.0.0",
-            "info": {"title": "made from discovery", "version": version.version},
-            "paths": writer.paths,
-            "components": {"schemas": writer.schemas},
-        }
+        if resource.kind.kind and not writer.add(resource):
+            return None
+    head = {"openapi": "3.0.0", "info": {"title": "made from discovery", "version": version.version}}
+    return b'%b,"paths":%b,"components":{"schemas":%b}}' % (
+        encode(head)[:-1],
+        writer.paths.encoded(),
+        writer.schemas.encoded(),
     )
+
+
+class _Members:
+    """A JSON object of which each member is encoded at once: a large document never exists as Python objects."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, bytes] = {}
+        self.size = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def put(self, name: str, value: object) -> None:
+        """Add a member. What is there already stays."""
+        if name not in self._members:
+            member = self._members[name] = b"%b:%b" % (encode(name), encode(value))
+            self.size += len(member) + 1
+
+    def encoded(self) -> bytes:
+        return b"{%b}" % b",".join(self._members.values())
 
 
 class _Writer:
     def __init__(self, group: str, version: str) -> None:
         self._prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
         self._title = _camel(group or "core") + _camel(version)
-        self.paths: dict[str, Any] = {}
-        self.schemas: dict[str, Any] = {_OBJECT_META: _meta(True), _LIST_META: _meta(False)}
+        self.paths = _Members()
+        self.schemas = _Members()
+        self.schemas.put(_OBJECT_META, _meta(True))
+        self.schemas.put(_LIST_META, _meta(False))
 
-    def add(self, resource: ApiResource) -> None:
-        """Everything that can be done with one resource."""
+    def add(self, resource: ApiResource) -> bool:
+        """Everything that can be done with one resource; whether there was room for it."""
         kind, verbs = resource.kind, resource.verbs
         middle = "/namespaces/{namespace}" if resource.namespaced else ""
         collection, item = f"{self._prefix}{middle}/{resource.name}", f"{self._prefix}{middle}/{resource.name}/{{name}}"
@@ -101,6 +122,14 @@ class _Writer:
             shown = sub.kind if sub.kind.kind else kind
             self._describe(shown)
             self._path(f"{item}/{sub.name}", shown, _SUBRESOURCE, sub.verbs, name + _camel(sub.name))
+            if not self._room:
+                return False
+        return self._room
+
+    @property
+    def _room(self) -> bool:
+        # What else is in the document is a few hundred bytes.
+        return self.paths.size + self.schemas.size < MAX_OPENAPI_BYTES - 1024
 
     def _path(
         self,
@@ -120,7 +149,7 @@ class _Writer:
         parameters = [_NAME] if "{name}" in path else []
         if "{namespace}" in path:
             parameters.append(_NAMESPACE)
-        self.paths[path] = {**operations, "parameters": parameters}
+        self.paths.put(path, {**operations, "parameters": parameters})
 
     def _operation(self, verb: str, action: str, kind: GroupVersionKind, name: str) -> dict[str, Any]:
         schema = _reference(kind, "List" if verb == "list" else "")
@@ -145,10 +174,10 @@ class _Writer:
         name = _schema_name(kind)
         if name in self.schemas:
             return
-        self.schemas[name] = _object(kind, _OBJECT_META, {})
+        self.schemas.put(name, _object(kind, _OBJECT_META, {}))
         items = {"items": {"type": "array", "items": _reference(kind)}}
         list_kind = GroupVersionKind(kind.group, kind.version, f"{kind.kind}List")
-        self.schemas[_schema_name(list_kind)] = _object(list_kind, _LIST_META, items) | {"required": ["items"]}
+        self.schemas.put(_schema_name(list_kind), _object(list_kind, _LIST_META, items) | {"required": ["items"]})
 
 
 def _object(kind: GroupVersionKind, meta: str, further: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import ApiService, Routes
@@ -15,7 +17,8 @@ from aggmw.middleware.discovery import documents, openapi_v3
 from aggmw.middleware.discovery.aggregated import group_discovery, group_discovery_list, version_discovery
 from aggmw.middleware.discovery.controller import UNKNOWN, Key, Learned, key_of
 from aggmw.middleware.discovery.encoding import encode
-from aggmw.middleware.discovery.etags import Document, make_document
+from aggmw.middleware.discovery.etags import Document, digest, make_document
+from aggmw.middleware.discovery.limits import SMALL_BYTES, Offload
 from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE
 from aggmw.middleware.discovery.openapi_document import generate
 from aggmw.middleware.discovery.pages import Fixed, ForwardedOpenApi, GeneratedOpenApi, Negotiated, Page, Plain
@@ -24,6 +27,7 @@ from aggmw.objects.status import status_answer
 __all__ = ["Snapshot", "SnapshotBuilder"]
 
 _JSON = b"application/json"
+_RESOURCE_BYTES, _SUBRESOURCE_BYTES = 10_000, 5_000
 _PRIVATE: Headers = ((b"vary", b"Accept"), (b"cache-control", b"no-cache, private"))
 _PUBLIC: Headers = ((b"vary", b"Accept"), (b"cache-control", b"public"))
 
@@ -36,19 +40,54 @@ class Snapshot:
     pages: Mapping[str, Page] = field(default_factory=lambda: MappingProxyType({}))
 
 
+class _Encoded:
+    """What is made of one answer of a server, each document when it is first needed, and once."""
+
+    def __init__(self, group: str, version: ApiVersion) -> None:
+        self.version = version
+        self._group = group
+
+    @cached_property
+    def listing(self) -> Document:
+        """Behind `/apis/G/V`."""
+        return _document(encode(documents.api_resource_list(self._group, self.version.version, self.version.resources)))
+
+    @cached_property
+    def openapi(self) -> Document | None:
+        """The OpenAPI document made of it; None when there is nothing to describe, or too much."""
+        body = generate(self._group, self.version) if self.version.resources else None
+        return None if body is None else _document(body)
+
+
 class _Entry(NamedTuple):
     """One group version, encoded when it was learned.
 
     Attributes:
+        encoded: what was made of its server's answer; None when there is none.
         aggregated: its part of the aggregated document; None when only the wrapped application knows its resources.
+        tag: tells that part from every other.
         listing: behind `/apis/G/V`; None when the wrapped application answers.
         openapi, hash: behind `/openapi/v3/apis/G/V`; None when nobody has a document.
     """
 
+    encoded: _Encoded | None = None
     aggregated: bytes | None = None
+    tag: str = ""
     listing: Page | None = None
     openapi: Page | None = None
     hash: str = ""
+
+
+class _Part(NamedTuple):
+    """One group of an aggregated document, its versions encoded, and the tags that tell them from all others."""
+
+    name: str
+    tags: tuple[str, ...]
+    versions: tuple[bytes, ...]
+
+
+_Parts: TypeAlias = tuple[_Part, ...]
+_PartsKey: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class SnapshotBuilder:
@@ -64,20 +103,45 @@ class SnapshotBuilder:
         self._fixed = fixed
         self._entries: dict[Key, tuple[Learned, _Entry]] = {}
         self._groups: dict[tuple[str, ...], tuple[bytes, Page]] = {}
+        self._joined: dict[_PartsKey, Document] = {}
+
+    async def prepare(self, routes: Routes, learned: Mapping[Key, Learned], offload: Offload) -> None:
+        """Encode what is new in `learned`, a lot of it in a thread, so that `build` finds it done.
+
+        Args:
+            learned: does not change meanwhile.
+        """
+        for service in routes.services:
+            key, known = key_of(service), learned.get(key_of(service), UNKNOWN)
+            if (entry := self._current(key, known)) is None:
+                before = self._entries[key][1] if key in self._entries else _Entry()
+                entry = await offload(_weight(known), _entry, service, known, before)
+                self._entries[key] = known, entry
+                await asyncio.sleep(0)
+        entries = self._update(routes.services, learned)
+        joined: dict[_PartsKey, Document] = {}
+        for groups in _by_group(routes.services):
+            if (parts := _parts(groups, entries)) is not None:
+                document = self._joined.get(_key(parts))
+                if document is None:
+                    size = sum(len(version) for part in parts for version in part.versions)
+                    document = await offload(size, _joined, parts)
+                joined[_key(parts)] = document
+        self._joined = joined
 
     def build(self, routes: Routes, learned: Mapping[Key, Learned]) -> Snapshot:
-        """The snapshot of `routes` and of what was learned about them."""
+        """The snapshot of `routes` and of what was learned about them.
+
+        A large answer that was not prepared is left for the next snapshot: until then what was known before is shown.
+        """
         entries = self._update(routes.services, learned)
-        groups: dict[str, list[ApiService]] = {}
-        for service in routes.services:
-            groups.setdefault(service.group, []).append(service)
-        core = {"": groups.pop("", [])}
+        core, groups = _by_group(routes.services)
         pages: dict[str, Page] = dict(self._fixed)
-        versions = [service.version for service in core[""]]
+        versions = [service.version for services in core.values() for service in services]
         legacy = _document(encode(documents.api_versions(versions, self._server_address)))
-        pages |= _root("/api", legacy, _aggregated(core if versions else {}, entries))
+        pages |= _root("/api", legacy, self._aggregated(core, entries))
         legacy = _document(documents.api_group_list(self._group_pages(groups, pages)))
-        pages |= _root("/apis", legacy, _aggregated(groups, entries))
+        pages |= _root("/apis", legacy, self._aggregated(groups, entries))
         hashes: list[tuple[str, str, str]] = []
         for service in routes.services:
             entry = entries[key_of(service)]
@@ -96,9 +160,23 @@ class SnapshotBuilder:
             key = key_of(service)
             known = learned.get(key, UNKNOWN)
             before = self._entries.get(key)
-            kept[key] = before if before is not None and before[0] == known else (known, _entry(service, known))
+            if (entry := self._current(key, known)) is not None:
+                kept[key] = known, entry
+            elif _weight(known) <= SMALL_BYTES:
+                kept[key] = known, _entry(service, known, before[1] if before else _Entry())
+            else:
+                kept[key] = before or (UNKNOWN, _entry(service, UNKNOWN, _Entry()))
         self._entries = kept
         return {key: entry for key, (_, entry) in kept.items()}
+
+    def _aggregated(self, groups: Mapping[str, Sequence[ApiService]], entries: Mapping[Key, _Entry]) -> Document | None:
+        parts = _parts(groups, entries)
+        return None if parts is None else self._joined.get(_key(parts)) or _joined(parts)
+
+    def _current(self, key: Key, known: Learned) -> _Entry | None:
+        """What is encoded of `known` already."""
+        before = self._entries.get(key)
+        return before[1] if before is not None and before[0] == known else None
 
     def _group_pages(self, groups: Mapping[str, Sequence[ApiService]], pages: dict[str, Page]) -> list[bytes]:
         """Put the pages of `/apis/G` in place; the elements of the group list, encoded."""
@@ -121,18 +199,37 @@ def _root(path: str, legacy: Document, aggregated: Document | None) -> dict[str,
     return {path: page, f"{path}/": Plain(legacy)}
 
 
-def _aggregated(groups: Mapping[str, Sequence[ApiService]], entries: Mapping[Key, _Entry]) -> Document | None:
-    """The aggregated document; None when it would hide resources of which only the wrapped application knows.
+def _by_group(services: Sequence[ApiService]) -> tuple[Mapping[str, list[ApiService]], Mapping[str, list[ApiService]]]:
+    """The core group, if it is there, and all others."""
+    groups: dict[str, list[ApiService]] = {}
+    for service in services:
+        groups.setdefault(service.group, []).append(service)
+    core = {"": groups.pop("")} if "" in groups else {}
+    return core, groups
+
+
+def _parts(groups: Mapping[str, Sequence[ApiService]], entries: Mapping[Key, _Entry]) -> _Parts | None:
+    """What an aggregated document is made of; None when it would hide what only the wrapped application knows.
 
     Clients then take the legacy one and ask for each list, which reaches that application.
     """
-    items: list[bytes] = []
+    parts: list[_Part] = []
     for name, services in groups.items():
-        versions = [entries[key_of(service)].aggregated for service in services]
-        if any(version is None for version in versions):
+        shown = [entries[key_of(service)] for service in services]
+        versions = tuple(entry.aggregated for entry in shown if entry.aggregated is not None)
+        if len(versions) < len(shown):
             return None
-        items.append(group_discovery(name, [version for version in versions if version is not None]))
-    return make_document(group_discovery_list(items), AGGREGATED_TYPE, _PUBLIC)
+        parts.append(_Part(name, tuple(entry.tag for entry in shown), versions))
+    return tuple(parts)
+
+
+def _key(parts: _Parts) -> _PartsKey:
+    return tuple((part.name, part.tags) for part in parts)
+
+
+def _joined(parts: _Parts) -> Document:
+    body = group_discovery_list(group_discovery(part.name, part.versions) for part in parts)
+    return make_document(body, AGGREGATED_TYPE, _PUBLIC)
 
 
 def _group(name: str, versions: Sequence[str]) -> tuple[bytes, Page]:
@@ -140,31 +237,38 @@ def _group(name: str, versions: Sequence[str]) -> tuple[bytes, Page]:
     return encode(group), Plain(_document(encode({"kind": "APIGroup", "apiVersion": "v1", **group})))
 
 
-def _entry(service: ApiService, learned: Learned) -> _Entry:
+def _weight(learned: Learned) -> int:
+    """About how many bytes are made of an answer."""
+    resources = learned.version.resources if learned.version is not None else ()
+    return sum(_RESOURCE_BYTES + _SUBRESOURCE_BYTES * len(resource.subresources) for resource in resources)
+
+
+def _entry(service: ApiService, learned: Learned, before: _Entry) -> _Entry:
+    """What is known of one group version. What was encoded `before` is used where the server's answer is the same."""
     if service.backend is None:
         return _Entry()
     group, version = service.group, learned.version
     stale = bool(learned.cause) or not learned.asked
+    encoded: _Encoded | None = None
     if version is None:
         listing: Page = Fixed(_unavailable(service, learned))
         version = ApiVersion(service.version)
     else:
-        resources = documents.api_resource_list(group, version.version, version.resources)
+        same = before.encoded is not None and before.encoded.version == version
+        encoded = before.encoded if same and before.encoded else _Encoded(group, version)
         warning = f"{service.name}: its server cannot be asked; this is what it last said" if stale else ""
-        listing = Plain(_document(encode(resources)), warning)
-    openapi, hash_ = _openapi(service, version, learned.openapi)
-    return _Entry(version_discovery(replace(version, stale=stale)), listing, openapi, hash_)
+        listing = Plain(encoded.listing, warning)
+    openapi, hash_ = _openapi(openapi_v3.document_path(group, service.version), encoded, learned.openapi)
+    aggregated = version_discovery(replace(version, stale=stale))
+    return _Entry(encoded, aggregated, digest(aggregated), listing, openapi, hash_)
 
 
-def _openapi(service: ApiService, version: ApiVersion, own: str | None) -> tuple[Page | None, str]:
+def _openapi(path: str, encoded: _Encoded | None, own: str | None) -> tuple[Page | None, str]:
     """The backend's own document where it has one, else one made from what is known of its resources."""
-    path = openapi_v3.document_path(service.group, service.version)
     if own is not None:
         return ForwardedOpenApi(path, own), own
-    if not version.resources:
-        return None, ""
-    document = _document(generate(service.group, version))
-    return GeneratedOpenApi(path, document), document.hash
+    document = encoded.openapi if encoded is not None else None
+    return (None, "") if document is None else (GeneratedOpenApi(path, document), document.hash)
 
 
 def _unavailable(service: ApiService, learned: Learned) -> Answer:
