@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,13 @@ def modules() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """The names of all modules that a file imports, also inside functions and for types only."""
+    return frozenset(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -61,7 +67,7 @@ def test_only_middleware_speaks_asgi() -> None:
         path.relative_to(SOURCE / "middleware").as_posix()
         for path in (SOURCE / "middleware").rglob("*.py")
         if path.name not in ("middleware.py", "__init__.py")
-        and {"aggmw.asgi.exchanges", "aggmw.asgi.responses", "aggmw.asgi.lifespan"} & set(imported(path))
+        and {"aggmw.asgi.exchanges", "aggmw.asgi.responses", "aggmw.asgi.lifespan"} & imported(path)
     }
     assert speaking <= FORWARDING
 

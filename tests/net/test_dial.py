@@ -197,12 +197,11 @@ async def test_refused() -> None:
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Host names and their addresses; the others do not resolve."""
     known: dict[str, list[str]] = {}
-    real = asyncio.BaseEventLoop.getaddrinfo
 
     async def getaddrinfo(loop: Any, host: str, port: int, **options: Any) -> Any:
         if host not in known:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [info for address in known[host] for info in await real(loop, address, port, **options)]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in known[host]]
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
     return known

@@ -24,7 +24,7 @@ __all__ = ["BlockingSleep", "Waste", "Watch", "describe_socket", "open_sockets"]
 Waste: TypeAlias = Literal["tasks", "sockets", "errors", "blocking"]
 """What can be allowed: tasks left, sockets left, exceptions nobody retrieved, a blocked loop."""
 
-BLOCKING_LIMIT = 0.5
+BLOCKING_LIMIT = 1.0
 """Seconds that one callback may hold the loop."""
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aggmw.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
+from aggmw.middleware.proxy.transports.framing import examine
 
 NOT_HTTP = "its answer is not HTTP/1.1"
 UNASKED = "it answered more than it was asked"
@@ -294,6 +295,13 @@ async def test_malformed_heads(case: str) -> None:
     wire.ask()
     wire.feed(OK + head + b"ok")
     await refused(wire, text)
+
+
+@pytest.mark.parametrize("field", [(b"x-a", b"b\x7fc"), (b"x-a", b"b\x01"), (b"x a", b"b"), (b"", b"b")])
+def test_malformed_fields_that_a_parser_lets_through(field: tuple[bytes, bytes]) -> None:
+    """C5 16: what our own server would refuse to send on is refused here, whatever the parser thinks of it."""
+    with pytest.raises(UpstreamBroken, match="its answer has a malformed header field"):
+        examine(200, "1.1", (field,), large=False)
 
 
 @pytest.mark.parametrize(

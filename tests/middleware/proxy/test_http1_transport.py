@@ -270,6 +270,17 @@ async def test_a_slow_reader_is_not_the_backends_silence(transport: Http1Transpo
         assert await whole(response) == b"hello"
 
 
+async def test_a_head_in_time_is_in_time(transport: Http1Transport, clock: VirtualClock) -> None:
+    """The time-out of the head is over with the head, also when nobody asks for the body yet."""
+    more = asyncio.Event()
+    script = [ReadHead(), respond(headers={"Content-Length": "6"}, body=b"one"), Wait(more), Send(b"two"), Hold()]
+    async with ScriptedBackend(script) as backend:
+        response = await transport.send(backend_of(backend), replace(GET, timeout=5))
+        await clock.advance(30)
+        more.set()
+        assert await whole(response) == b"onetwo"
+
+
 async def test_watches_have_all_the_time_there_is(transport: Http1Transport, clock: VirtualClock) -> None:
     """Nothing long-running has a deadline, before the head or between bytes."""
     head, event = asyncio.Event(), asyncio.Event()
@@ -369,6 +380,24 @@ async def test_queue_full() -> None:
         await transport.aclose()
 
 
+async def test_who_gave_up_waiting_leaves_its_place() -> None:
+    """The queue counts those who wait, not those who went."""
+    transport = limited(connections=1, waiting=1)
+    async with ScriptedBackend(lambda request: ANSWER) as backend:
+        served = backend_of(backend)
+        first = await transport.send(served, GET)
+        for _ in range(3):
+            waiting = asyncio.create_task(send_whole(transport, served, GET))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        waiting = asyncio.create_task(send_whole(transport, served, GET))
+        await asyncio.sleep(0)
+        await first.aclose()
+        assert await waiting == b"hello"
+        await transport.aclose()
+
+
 @pytest.mark.parametrize(("timeout", "passed"), [(60.0, 5.0), (2.0, 2.0)])
 async def test_waiting_too_long(clock: VirtualClock, timeout: float, passed: float) -> None:
     """The wait is bounded, by the limit and by what the request may take in all."""
@@ -381,6 +410,7 @@ async def test_waiting_too_long(clock: VirtualClock, timeout: float, passed: flo
         await clock.advance(passed - 0.5)
         assert not second.done()
         await clock.advance(1)
+        assert second.done()
         with pytest.raises(UpstreamUnreachable, match="it is busy: no connection came free in time"):
             await second
         first.cancel()
@@ -502,7 +532,9 @@ async def test_bodies_that_are_not_whole(
     """A body that breaks off, or is longer or shorter than declared, never looks whole to the backend."""
     async with ScriptedBackend([ReadRequest()]) as backend:
         with pytest.raises(StatusError) as caught:
-            await transport.send(backend_of(backend), replace(POST, content=b"", body=body(), content_length=length))
+            await transport.send(
+                backend_of(backend), replace(POST, content=b"", body=body(), content_length=length, timeout=3)
+            )
         assert (caught.value.code, str(caught.value)) == (400, text)
         await backend.connections[0].gone()
     assert backend.connections[0].exchanges == []
@@ -626,18 +658,33 @@ async def test_stopping_ends_what_is_open() -> None:
 
 
 async def test_what_is_closed_touches_nobody() -> None:
-    """An answer that was closed reads nothing and ends nothing: its connection may be another's."""
+    """An answer that was closed reads nothing and ends nothing: its connection is another's by now."""
     transport = Http1Transport()
-    async with ScriptedBackend(lambda request: ANSWER) as backend:
+    more = asyncio.Event()
+    second_answer = [ReadRequest(), respond(headers={"Content-Length": "6"}, body=b"one"), Wait(more), Send(b"two")]
+    async with ScriptedBackend([ReadRequest(), Send(ANSWER), *second_answer, Hold()]) as backend:
         first = await transport.send(backend_of(backend), GET)
         await first.aclose()
         second = await transport.send(backend_of(backend), GET)
+        assert await second.read() == b"one"
         assert await first.read() == b""
         first.end()
         await first.aclose()
-        assert await whole(second) == b"hello"
+        more.set()
+        assert await whole(second) == b"two"
         assert len(backend.connections) == 1
         await transport.aclose()
+
+
+async def test_a_dial_that_outlives_the_transport() -> None:
+    """A connection that stands only after the transport was closed is not kept."""
+    transport = Http1Transport()
+    async with ScriptedBackend(lambda request: ANSWER) as backend:
+        sending = asyncio.create_task(send_whole(transport, backend_of(backend), GET))
+        await asyncio.sleep(0)
+        await transport.aclose()
+        assert await sending == b"hello"
+        await backend.connections[0].gone()
 
 
 async def test_nothing_is_kept_while_draining() -> None:

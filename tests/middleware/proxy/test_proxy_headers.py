@@ -102,7 +102,8 @@ def test_connection_takes_nothing_of_ours(value: bytes) -> None:
     """C2, CVE-2024-45410: what `Connection` names is removed first, and ours is set last."""
     sent = outgoing((b"connection", value), (b"x-secret", b"1"), (b"x-forwarded-for", b"198.51.100.1"))
     assert sent[-5:] == OURS
-    assert values(sent, b"x-forwarded-for")[-1].endswith(b"192.0.2.7")
+    named = b"x-forwarded-for" in value.lower()
+    assert values(sent, b"x-forwarded-for") == [b"192.0.2.7" if named else b"198.51.100.1, 192.0.2.7"]
     assert (values(sent, b"x-secret") == []) is (b"x-secret" in value)
 
 

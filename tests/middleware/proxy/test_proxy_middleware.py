@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tests.middleware.proxy.proxying import ALICE, backend_of, core, parsed, proxied
 
 from aggmw.asgi.types import Message, Receive, Scope, Send
+from aggmw.contracts.authorization import Outcome, Verdict
 from aggmw.contracts.backends import Backend, UpstreamRequest
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.drain import Drain
+from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity
 from aggmw.errors import InvalidIdentity, MissingInput
 from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
@@ -109,6 +111,19 @@ async def test_missing_request_info() -> None:
     """Rule 3: without the request_info stage there is nothing authorised to send; both stages are named."""
     proxy = ProxyMiddleware(core, transport=NoTransport(), backend=NEVER, anonymous=True)
     with pytest.raises(MissingInput, match="proxy needs the request info, which request_info leaves"):
+        await Client(proxy).request("GET", "/a")
+
+
+@pytest.mark.parametrize("verdict", [None, Verdict(), Verdict(Outcome.NO_OPINION)])
+async def test_missing_verdict(verdict: Verdict | None) -> None:
+    """Rule 7: what nobody allowed is not forwarded; both stages are named."""
+
+    def undecided(exchange: Exchange) -> Backend:
+        exchange.identity, exchange.verdict = ALICE, verdict
+        return NEVER
+
+    proxy = ProxyMiddleware(core, transport=NoTransport(), backend=undecided, request_info=parsed)
+    with pytest.raises(MissingInput, match="proxy needs a verdict that allows, which authorization leaves"):
         await Client(proxy).request("GET", "/a")
 
 
@@ -272,6 +287,13 @@ async def test_bodies_that_lie_about_their_length(transport: Http1Transport, par
         assert all(connection.exchanges == [] for connection in backend.connections)
 
 
+async def test_whole_bodies_that_lie_about_their_length() -> None:
+    """The same for a body that comes in one message: nothing is sent at all."""
+    client = proxied(NoTransport(), NEVER)
+    response = await client.request("POST", "/a", headers={"Content-Length": "5"}, body=b"hello!")
+    assert (response.status, response.json()["message"]) == (400, WRONG_LENGTH)
+
+
 async def test_conflicting_framing() -> None:
     """§ C2 smuggling: both Content-Length and Transfer-Encoding, from a server that lets that in: 400, nothing sent."""
     headers = [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]
@@ -381,8 +403,9 @@ async def test_events_are_passed_on_at_once(transport: Http1Transport) -> None:
 
         async with Client(remembered).stream("GET", "/a?watch=true") as response:
             assert response.status == 200
-            while len(sent) < 2:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(2):
+                while len(sent) < 2:
+                    await asyncio.sleep(0)
             assert sent[1] == {"type": "http.response.body", "body": b"", "more_body": True}
             go.set()
             assert await anext(response) == b"one\n"
@@ -416,18 +439,19 @@ async def test_a_slow_backend_stops_the_client(transport: Http1Transport) -> Non
 
     async def source() -> AsyncIterator[bytes]:
         nonlocal given
-        for _ in range(1000):
+        for _ in range(500):
             given += 1
             yield b"x" * 65_536
 
     async def slowly(connection: Any) -> None:
         await connection.read_until(b"\r\n\r\n")
         await go.wait()
-        await connection.read_exactly(1000 * 65_536)
+        for _ in range(500):
+            await connection.read_exactly(65_536)
         await connection.send(ANSWER)
 
     async with ScriptedBackend([slowly]) as backend:
-        headers = {"Content-Length": str(1000 * 65_536)}
+        headers = {"Content-Length": str(500 * 65_536)}
         client = proxied(transport, backend_of(backend))
         sending = asyncio.create_task(client.request("POST", "/a", headers=headers, body=source()))
         await backend.connected()
@@ -593,6 +617,15 @@ async def test_a_watch_ends_properly_when_draining(transport: Http1Transport, cl
             assert await response.read() == b""
             assert response.complete
         await backend.connections[0].gone()
+
+
+async def test_finished_watches_are_forgotten(transport: Http1Transport) -> None:
+    """A drain keeps nothing of watches that ended before it."""
+    drain = Drain()
+    async with ScriptedBackend(lambda request: respond(body=b"one", chunked=True)) as backend:
+        client = proxied(transport, backend_of(backend), drain=drain)
+        assert (await client.request("GET", "/a?watch=true")).body == b"one"
+    assert drain._callbacks == set()
 
 
 async def test_other_requests_are_finished_when_draining(transport: Http1Transport) -> None:

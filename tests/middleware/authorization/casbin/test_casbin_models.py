@@ -413,3 +413,40 @@ def test_every_field_is_part_of_the_cache_key() -> None:
             if (mine if isinstance(mine, str) else set(mine)) != (theirs if isinstance(theirs, str) else set(theirs)):
                 read.add(name)
     assert read == set(FIELDS) - {"subjects"}
+
+
+CALLED_LIKE_A_ROLE = (
+    "model:8: [matchers] g({field}, …) also holds for a {kind} called like a role, such as 'admin':"
+    " call roles role:NAME, or ask p.x in r.subjects"
+)
+
+
+@pytest.mark.parametrize(("field", "kind"), [("r.sub", "user"), ("r.user", "user"), ("r.groups", "group")])
+def test_callers_called_like_a_role(outcome: OutcomeOf, field: str, kind: str) -> None:
+    """casbin's `g` holds for the role's own name, so whoever is called `admin` is one: told once a function."""
+    text = model(
+        f"g({field}, p.sub) && r.obj == p.obj", request="sub, user, groups, obj", policy="sub, obj", roles="_, _"
+    )
+    authorizer = load(text, "p, admin, /x\ng, carol, admin\ng, dave, admin\n")
+    assert [str(one) for one in authorizer.warnings] == [CALLED_LIKE_A_ROLE.format(field=field, kind=kind)]
+    who = ("admin", ()) if kind == "user" else ("mallory", ("admin",))
+    assert outcome(authorizer, who[0], "get", "/x", groups=who[1]) is ALLOW
+
+
+@pytest.mark.parametrize(
+    ("matcher", "policy"),
+    [
+        ("g(r.sub, p.sub) && r.obj == p.obj", "p, role:admin, /x\ng, carol, role:admin\n"),
+        ("g(r.sub, p.sub) && r.obj == p.obj", "p, carol, /x\n"),
+        ("p.sub in r.subjects && r.obj == p.obj", "p, admin, /x\ng, user:carol, admin\n"),
+        ("r.sub == p.sub && g(r.obj, p.obj)", "p, carol, site\ng, /x, site\n"),
+    ],
+    ids=["prefixed", "without roles", "subjects", "roles of objects"],
+)
+def test_roles_that_nobody_is_called_like(outcome: OutcomeOf, matcher: str, policy: str) -> None:
+    """No warning where roles are prefixed, absent, asked for by subjects, or not the caller's."""
+    text = model(matcher, request="sub, subjects, obj", policy="sub, obj", roles="_, _")
+    authorizer = load(text, policy)
+    assert authorizer.warnings == ()
+    assert outcome(authorizer, "carol", "get", "/x") is ALLOW
+    assert outcome(authorizer, "admin", "get", "/x") is NO_OPINION

@@ -178,12 +178,30 @@ def test_nine_memberships_in_a_row_are_fine(outcome: Callable[..., Outcome]) -> 
         ),
         ("p2, user:a, list, /a", "policy:1: names the verb 'list', which no request for a path has"),
         (
-            "p, user:a, get|list, core, pods, *, p1, deny",
+            "p, user:a, get|list, core, pods|pods/log, *, p1, deny",
             "policy:1: denies a name, which does not stop list, watch and deletecollection of the whole collection",
         ),
         (
-            "p, user:a, *, core, pods, dev, *, deny",
+            "p, user:a, *, core, */status|pods, dev, *, deny",
             "policy:1: denies a namespace, which does not stop list and watch over all namespaces at once",
+        ),
+        (
+            "p, user:a, get, core, secrets, *, *, deny",
+            "policy:1: denies secrets, which does not stop its subresources: name those it has too,"
+            " like secrets|secrets/status",
+        ),
+        (
+            "p, user:*, get, core, pods, *, *",
+            "policy:1: is about the one user called '*': there are no patterns in subjects;"
+            " for everybody write group:system:authenticated",
+        ),
+        (
+            "p2, group:dev*, get, /a",
+            "policy:1: is about the one group called 'dev*': there are no patterns in subjects",
+        ),
+        (
+            "p, role:r, get, core, pods, *, *\ng, user:a|b, role:r",
+            "policy:2: is about the one user called 'a|b': there are no patterns in subjects",
         ),
         ("g, user:a, role:edtior", "policy:1: grants role:edtior, for which there is no rule"),
         ("p, role:editor, get, core, pods, *, *", "policy:1: is about role:editor, which is granted to nobody"),
@@ -201,7 +219,8 @@ def test_warnings(text: str, warning: str, logs: list[dict[str, Any]]) -> None:
 def test_good_policy_has_no_warnings() -> None:
     """A denying rule for one name and one verb, custom verbs and inheritance are nothing to warn of."""
     text = (
-        f"{GOOD}\np, user:a, delete, core, pods, dev, p1, deny\np, role:r, impersonate:user, core, users, *, bob\n"
+        f"{GOOD}\np, user:a, delete, core, pods|pods/status, dev, p1, deny\np, user:a, get, *, *, *, *, deny\n"
+        "p, role:r, impersonate:user, core, users, *, bob\n"
         "g, role:s, role:r\ng, user:a, role:s\n"
     )
     assert CasbinAuthorizer.from_text(text).warnings == ()

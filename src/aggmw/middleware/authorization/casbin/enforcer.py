@@ -13,6 +13,7 @@ from importlib import metadata
 import casbin
 from casbin.core_enforcer import EnforceContext
 from casbin.model import FunctionMap
+from casbin.util import SimpleEval
 
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authorization.casbin.functions import bounded
@@ -62,6 +63,29 @@ def known_functions() -> frozenset[str]:
     return frozenset(FunctionMap.load_function_map().get_functions())
 
 
+class _ParsedOnce(casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
+    """casbin's, which otherwise parses the matcher again for every decision.
+
+    An evaluator holds the values of one decision, so each gets its own; the tree, which nothing changes, is shared.
+    """
+
+    def __init__(self, model: casbin.Model) -> None:
+        self._trees: dict[str, object] = {}
+        super().__init__(model)
+
+    def _get_expression(self, expr: str, functions: Mapping[str, object] | None = None) -> SimpleEval:
+        tree = self._trees.get(expr)
+        if tree is None:
+            parsed = super()._get_expression(expr, functions)
+            if any(expr == matcher.value for matcher in self.model["m"].values()):
+                self._trees[expr] = parsed.ast_parsed_value  # texts of eval() are not kept
+            return parsed
+        evaluator = SimpleEval("", functions)
+        evaluator.expr = expr
+        evaluator.ast_parsed_value = tree
+        return evaluator
+
+
 class Enforcer:
     """A model with its rules, fixed when it is made. Asking changes nothing, so threads may share it.
 
@@ -86,7 +110,7 @@ class Enforcer:
         self._model.logger = _Silent()
         for definition in model.definitions.values():
             self._model.add_def(definition.key[0], definition.key, definition.value)
-        self._casbin = casbin.Enforcer(self._model)
+        self._casbin = _ParsedOnce(self._model)
         self._casbin.logger = _Silent()
         for row in rows:
             self._model[row.ptype[0]][row.ptype].policy.append(row)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
+from aggmw.middleware.authorization.casbin.expressions import LONGEST, expression_fault
 from aggmw.middleware.authorization.casbin.inputs import Names
 
 __all__ = ["FUNCTIONS", "KEY_PATTERNS", "PURE", "Unmatchable", "bounded", "key_pattern_fault"]
@@ -108,15 +109,21 @@ def key_pattern_fault(function: str, pattern: str) -> str | None:
             return f"the pattern '{pattern}' has a * before its end, and keyMatch ignores what follows it"
     elif pattern != "*" and "*" in pattern.replace("/*", ""):
         return f"the pattern '{pattern}' has a * that does not follow a /, where {function} knows none"
+    # A placeholder that is to match like an earlier one matches no more than one that is not.
+    elif expression_fault(_compiled_key(function.replace("4", "3"), pattern).pattern):
+        return (
+            f"the pattern '{pattern}' could keep the server busy with one request: it may have two *"
+            " or {placeholders} that can take the same text, and a * at its end"
+        )
     return None
 
 
-def bounded(function: Callable[[str, str], bool]) -> Callable[[str, str], bool]:
-    """The function for values of a length that a regular expression, whatever is in it, is done with in time."""
+def bounded(function: Callable[[str, str], bool], longest: int = _LONGEST) -> Callable[[str, str], bool]:
+    """The function for values of a length that a pattern which `lint` lets through is done with in time."""
 
     def matches(value: str, pattern: str) -> bool:
-        if len(value) > _LONGEST:
-            raise Unmatchable(f"a value longer than {_LONGEST} characters is not tried on a pattern")
+        if len(value) > longest:
+            raise Unmatchable(f"a value longer than {longest} characters is not tried on a pattern")
         return function(value, pattern)
 
     return matches
@@ -143,7 +150,7 @@ FUNCTIONS: Mapping[str, Callable[..., bool]] = MappingProxyType(
         "inGroups": in_groups,
         "keyMatch": key_match,
         **{function: bounded(_key_matcher(function)) for function in _PLACES},
-        "regexMatch": bounded(regex_match),
+        "regexMatch": bounded(regex_match, LONGEST),
     }
 )
 """What is given to casbin, in place of its own or besides."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aggmw.errors import Problem
 from aggmw.middleware.authorization.casbin import standard
+from aggmw.middleware.authorization.casbin.expressions import expression_fault
 from aggmw.middleware.authorization.casbin.functions import KEY_PATTERNS, PURE, key_pattern_fault
 from aggmw.middleware.authorization.casbin.inputs import FIELDS
 from aggmw.middleware.authorization.casbin.matcher import Matcher, Vocabulary, read_matcher
@@ -26,6 +27,7 @@ _EFFECTS = (
     "subjectPriority(p.eft) || deny",
     _NONE_DENIED,
 )
+_CALLERS = {"sub": "user", "user": "user", "groups": "group"}
 _ENDED = re.compile(r".*(?<!\\)(\$|\.\*|\\Z)", re.DOTALL)
 
 
@@ -80,6 +82,7 @@ def inspect(
     _inspect_rows(model, rows, shipped, report)
     _inspect_roles(report)
     for suffix, matcher in matchers.items():
+        _inspect_callers(matcher, model, suffix, report)
         _inspect_patterns(matcher, model, suffix, report)
     if shipped:
         report.warnings.extend(Problem(row.where, text) for row, text in standard.unused_roles(report.rows))
@@ -230,6 +233,20 @@ def _inspect_roles(report: Report) -> None:
             report.problem(wheres[name], f"{name} has {role} only over {depth} memberships in a row; casbin follows 9")
 
 
+def _inspect_callers(matcher: Matcher, model: Model, suffix: str, report: Report) -> None:
+    """Whether a caller could be called like a role: casbin's `g` holds for the role's own name too."""
+    where = model.definitions[f"m{suffix}"].where
+    for function, arguments in dict.fromkeys(matcher.calls()):
+        kind = _CALLERS.get((arguments[0] or "").partition(".")[2]) if function in model.role_keys else None
+        bare = [row[1] for row in report.rows if row.ptype == function and not row[1].startswith("role:")]
+        if kind is not None and bare:
+            report.warning(
+                where,
+                f"[matchers] {function}({arguments[0]}, …) also holds for a {kind} called like a role, such as"
+                f" '{bare[0]}': call roles role:NAME, or ask p.x in r{suffix}.subjects",
+            )
+
+
 def _inspect_patterns(matcher: Matcher, model: Model, suffix: str, report: Report) -> None:
     """The columns that a matcher uses as patterns, row by row."""
     policy = model.definitions[f"p{suffix}"]
@@ -263,6 +280,11 @@ def _inspect_pattern(function: str, row: Row, pattern: str, denies: bool, report
         except (re.error, OverflowError, RecursionError) as error:
             report.problem(row.where, f"the pattern '{pattern}' is no regular expression: {error}")
         else:
+            slow = expression_fault(pattern)
+            if slow is not None:
+                report.problem(
+                    row.where, f"the pattern '{pattern}' could keep the server busy with one request: it {slow}"
+                )
             if not _ENDED.fullmatch(pattern):
                 # Matching less than casbin would is safe where it allows, and a hole where it denies.
                 tell = report.problem if denies else report.warning

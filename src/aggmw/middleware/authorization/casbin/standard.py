@@ -45,6 +45,7 @@ def row_faults(row: Row) -> Iterator[str]:
 
 def row_warnings(row: Row) -> Iterator[str]:
     """What is likely to be meant otherwise."""
+    yield from _subject_warnings(row[0])
     if row.ptype == "g":
         return
     known = _RESOURCE_VERBS if row.ptype == "p" else _PATH_VERBS
@@ -56,6 +57,25 @@ def row_warnings(row: Row) -> Iterator[str]:
             yield "denies a name, which does not stop list, watch and deletecollection of the whole collection"
         elif row[4] != "*":
             yield "denies a namespace, which does not stop list and watch over all namespaces at once"
+    if row.ptype == "p" and row[6] == "deny":
+        yield from _subresource_warnings(row[3].split("|"))
+
+
+def _subject_warnings(subject: str) -> Iterator[str]:
+    kind, _, name = subject.partition(":")
+    if "*" in name or "|" in name:
+        everybody = "; for everybody write group:system:authenticated" if name == "*" else ""
+        yield f"is about the one {kind} called '{name}': there are no patterns in subjects{everybody}"
+
+
+def _subresource_warnings(resources: Sequence[str]) -> Iterator[str]:
+    """A denied resource, of which no subresource is denied."""
+    for resource in resources:
+        if "/" not in resource and resource != "*" and not any("/" in other for other in resources):
+            yield (
+                f"denies {resource}, which does not stop its subresources: name those it has too,"
+                f" like {resource}|{resource}/status"
+            )
 
 
 def unused_roles(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
