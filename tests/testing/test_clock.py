@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+import uvloop
 
 from aggmw.testing import Client, ReadHead, ScriptedBackend, Send, VirtualClock
 
@@ -127,7 +128,6 @@ async def test_never_resting(clock: VirtualClock) -> None:
 
 def test_other_loops() -> None:
     """A loop that keeps its time elsewhere is refused."""
-    uvloop = pytest.importorskip("uvloop")
 
     async def main() -> None:
         with pytest.raises(TypeError, match="asyncio"):

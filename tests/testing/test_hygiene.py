@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from aggmw.testing.hygiene import BlockingSleep, Watch, describe_socket, open_sockets
 
@@ -96,7 +97,6 @@ def test_loops_of_the_tests_own() -> None:
 
 def test_uvloop() -> None:
     """On a loop that is not asyncio's own, tasks and exceptions are found as well."""
-    uvloop = pytest.importorskip("uvloop")
 
     async def main() -> None:
         watch.begin_loop()

@@ -159,7 +159,8 @@ class BackendConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once; what has not gone out is lost."""
-        self._transport.abort()
+        if not self.closed.is_set():  # asyncio's transport forgets its loop when it is closed
+            self._transport.abort()
 
     def reset(self) -> None:
         """Break the connection with a TCP RST."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from tests.middleware.proxy.proxying import GET, NAME, whole
 
 from aggmw.contracts.backends import Backend
@@ -17,8 +18,6 @@ from aggmw.errors import UpstreamBroken, UpstreamUnreachable
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.pki.make import KeyPair, issue_server, make_ca
 from aggmw.testing import respond
-
-uvloop = pytest.importorskip("uvloop")
 
 SERVER_NAME = "wardle.default.svc"
 HELLO = respond(body=b"hello")
