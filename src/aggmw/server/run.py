@@ -82,7 +82,9 @@ def serve(configuration: Configuration, directory: Directory, announce: Announce
         ConfigurationError: all mistakes, before anything is served.
     """
     running = _prepare(configuration, directory)
-    return serving.run(running.server, beside=lambda: _beside(running, announce))
+    status = serving.run(running.server, beside=lambda: _beside(running, announce))
+    _log.info("stopped")
+    return status
 
 
 def _prepare(configuration: Configuration, directory: Directory) -> Running:
