@@ -118,11 +118,19 @@ async def test_c5_trailers_are_never_headers(front: Any, route: str, name: str, 
         "before the trailers": [whole[:cut], whole[cut:]],
         "every byte": [whole[:-40], *(bytes([byte]) for byte in whole[-40:])],
     }[split]
-    await front.exchange(*packets)
+    answer = await front.exchange(*packets)
+    # A trailer is as if it were not there, but for a length behind the body: that is refused, unless the answer was
+    # given before it came, by somebody who does not read bodies.
+    usual = b"405" if route == "health" else b"200"
+    refused = name == "Content-Length" and (route == "resource" or split == "one packet")
+    early = name == "Content-Length" and not refused
+    assert answer[9:12] in {b"400"} if refused else {usual, b"400"} if early else {usual}, answer[:200]
+    if name != "Content-Length":
+        assert len(front.received()) == (route == "resource")
     for received in front.received():
-        assert received.values(name) in ([], [b"%s:%d" % (front.backend.host.encode(), front.backend.port)]) or (
-            name in ("Connection", "X-Remote-User", "x_remote_group") or received.values(name) == [b"2"]
-        )
+        assert received.values("connection") == []
+        assert received.values("content-length") == [b"2"] or received.values("transfer-encoding") == [b"chunked"]
+        assert received.values("host") == [f"{front.backend.host}:{front.backend.port}".encode()]
     trusted(front)
 
 

@@ -15,6 +15,8 @@ from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Presented
 from aggmw.errors import ConfigurationError, InvalidIdentity, fault
+from aggmw.middleware.authentication import Anonymous
+from aggmw.middleware.authorization import AllowAll
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.server.directory import Directory
 from aggmw.server.serving import make_server
@@ -149,3 +151,34 @@ async def test_one_audit_id_in_any_case() -> None:
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     await RecoveryMiddleware(app)(scope, receive, send)
     assert [name.lower() for name, _ in sent[0]["headers"]] == [b"audit-id"]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_websocket_handshakes_are_not_logged(accepted: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """§12.5: at debug the WebSocket library writes every field of a handshake; behind our door it is mute."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise RuntimeError("no lifespan")
+        await receive()
+        await send({"type": "websocket.accept"} if accepted else {"type": "websocket.close"})
+        if accepted:
+            await send({"type": "websocket.close", "code": 1000})
+
+    proxy = FrontProxy(app, anonymous=Anonymous.everywhere(), authorization=AllowAll())
+    caplog.set_level("DEBUG")
+    server = make_server(proxy, port=0, drain=proxy.drain, grace=1, loop="asyncio", signals=False, log_level="debug")
+    task = asyncio.create_task(server.serve())
+    await server.up.wait()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    lines = [
+        f"GET /x?token={SECRET} HTTP/1.1", "Host: door", "Connection: Upgrade", "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Cookie: a={SECRET}", "", "",
+    ]  # fmt: skip
+    writer.write("\r\n".join(lines).encode())
+    answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    server.stop()
+    await task
+    assert answer.startswith(b"HTTP/1.1 101" if accepted else b"HTTP/1.1 403")
+    assert SECRET not in caplog.text

@@ -11,6 +11,7 @@ import structlog
 
 from aggmw.contracts.backends import ApiService, Backend, Routes, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import ApiVersion
+from aggmw.errors import fault
 from aggmw.middleware.discovery.fetch import GroupVersion, IndexReader, Origin, ResourcesReader
 from aggmw.middleware.discovery.limits import Offload
 
@@ -174,7 +175,7 @@ class DiscoveryController:
             try:
                 results = await reader.read()
             except Exception as error:  # noqa: BLE001  a fault of ours must not end discovery of the others
-                _log.error("discovery failed by a fault of its own", backend=origin.backend.name, exc_info=error)
+                _log.error("discovery failed by a fault of its own", backend=origin.backend.name, **fault(error))
                 results = dict.fromkeys(origin.owned, "its discovery could not be read")
             for service in origin.services:
                 self._note_version(service, results[service.group, service.version])
@@ -189,7 +190,7 @@ class DiscoveryController:
             try:
                 hashes = await reader.read()
             except Exception as error:  # noqa: BLE001  as above
-                _log.error("OpenAPI index failed by a fault of its own", backend=origin.backend.name, exc_info=error)
+                _log.error("OpenAPI index failed by a fault of its own", backend=origin.backend.name, **fault(error))
                 hashes = None
             if hashes is None:
                 return False
