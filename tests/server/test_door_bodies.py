@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -270,13 +271,18 @@ def test_body_that_was_not_asked_for(serve: Callable[..., Any]) -> None:
     assert wire.rest() == b""
 
 
-def test_early_answer(serve: Callable[..., Any], loop: str) -> None:
-    """The rest of a body that the application did not want is read away, and the connection goes on."""
+@pytest.mark.parametrize("parts", [[b"x" * 4_000, GET], [b"x" * 4_000 + GET], [b"x" * 4_000 + GET[:-5], GET[-5:]]])
+def test_early_answer(serve: Callable[..., Any], loop: str, parts: list[bytes]) -> None:
+    """The rest of a body that the application did not want is read away, and the connection goes on.
+
+    None of it counts as a part of the next head, however they come in packets.
+    """
     wire = serve(answer_at_once, loop=loop, limits=LIMITS).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n")
     assert wire.response()[0] == 200
-    wire.send(b"x" * 4_000)
-    wire.send(GET)
+    for part in parts:
+        wire.send(part)
+        time.sleep(0.05)  # in a thread of its own: else the packets would join
     assert wire.response()[0] == 200
 
 

@@ -189,8 +189,13 @@ class Door(HttpToolsProtocol):
         if phase >= _ANSWERING:
             self._behind(data)
         elif phase == _BODY:
-            self._fed = size  # counts for a next head that begins in the same packet
+            before = self._body_bytes
+            self._fed = size
             self._feed(data)
+            if self._phase == _IDLE:
+                self._fed = 0
+            elif self._phase == _HEAD:  # begun in this packet, behind the rest of the body
+                self._fed = size - (self._body_bytes - before)
         elif self._fed + size > self._most_bytes:
             self._fill(data)
         else:
