@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.contracts.backends import ApiService, Backend
+from aggmw.contracts.backends import APIService, Backend
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity
@@ -123,7 +123,7 @@ def _transport(options: Options) -> Http1Transport:
     return Http1Transport(client_certificate=pair if options.tls else None, drain=options.drain)
 
 
-def _services(options: Options) -> list[ApiService]:
+def _services(options: Options) -> list[APIService]:
     from aggmw.middleware.registry import remote_service
 
     scheme, ca = ("https", options.workspace.certificate("back-ca").read_bytes()) if options.tls else ("http", b"")

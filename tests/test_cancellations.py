@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from aggmw import ApiService, Backend, FrontProxy
+from aggmw import APIService, Backend, FrontProxy
 from aggmw.middleware.authentication import Anonymous
 from aggmw.middleware.authorization import AllowAll
 from aggmw.middleware.proxy import Http1Transport
@@ -57,7 +57,7 @@ async def door() -> AsyncIterator[tuple[Server, Http1Transport]]:
     proxy = FrontProxy(
         anonymous=Anonymous.everywhere(),
         authorization=AllowAll(),
-        services=[ApiService(*GROUP_VERSION, Backend("wardle", "127.0.0.1", port, tls=False))],
+        services=[APIService(*GROUP_VERSION, Backend("wardle", "127.0.0.1", port, tls=False))],
         transport=transport,
     )
     server = make_server(proxy, port=0, drain=proxy.drain, grace=2, loop="asyncio", signals=False)

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from aggmw import ApiService, Backend, FrontProxy, Identity
+from aggmw import APIService, Backend, FrontProxy, Identity
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.backends import UpstreamRequest, UpstreamResponse
 from aggmw.contracts.identity import Presented
@@ -77,7 +77,7 @@ async def test_forwards_with_identity() -> None:
     """A registered group goes to its server, with the caller's identity and without the credentials."""
     async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
         backend = Backend("v1alpha1.wardle.example.com", server.host, server.port, tls=False)
-        proxy = front(services=[ApiService(*GROUP_VERSION, backend)])
+        proxy = front(services=[APIService(*GROUP_VERSION, backend)])
         async with proxy:
             response = await Client(proxy).request("GET", FLUNDERS, headers=TOKEN)
         assert (response.status, response.body) == (200, b"{}")
@@ -91,7 +91,7 @@ async def test_forwards_with_identity() -> None:
 
 async def test_unopened_says_how_to_open() -> None:
     """Rule 4: with background work and no lifespan, every request is 500 naming the two ways out."""
-    proxy = front(services=[ApiService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))])
+    proxy = front(services=[APIService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))])
     response = await Client(proxy).request("GET", "/x", headers=TOKEN)
     assert response.status == 500
     message = response.json()["message"]
@@ -101,7 +101,7 @@ async def test_unopened_says_how_to_open() -> None:
 
 async def test_lifespan_is_answered_for_an_application_without_one() -> None:
     """Rule 4: a server with lifespan support starts it."""
-    proxy = front(services=[ApiService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))])
+    proxy = front(services=[APIService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))])
     client = Client(proxy)
     async with client.lifespan():
         response = await client.request("GET", "/x", headers=TOKEN)
@@ -110,7 +110,7 @@ async def test_lifespan_is_answered_for_an_application_without_one() -> None:
 
 async def test_mounted_under_a_path() -> None:
     """Below a mount of another application, with that application's lifespan."""
-    proxy = front(services=[ApiService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))])
+    proxy = front(services=[APIService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))])
     outer = Starlette(
         routes=[Route("/plain", lambda request: PlainTextResponse("outer")), Mount("/k8s", app=proxy)],
         lifespan=proxy.lifespan(),
@@ -165,7 +165,7 @@ class Remembering:
 async def test_background_work_has_an_empty_context() -> None:
     """http-facts §4: nothing that is bound where the front proxy is opened leaks into its tasks."""
     transport = Remembering()
-    services = [ApiService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))]
+    services = [APIService(*GROUP_VERSION, Backend("x", "127.0.0.1", 1, tls=False))]
     Remembering.bound.set("a request's id")
     async with front(services=services, transport=transport):
         assert await transport.seen.get() == "nothing"

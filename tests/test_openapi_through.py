@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aggmw import ApiService, Backend, FrontProxy, Identity
+from aggmw import APIService, Backend, FrontProxy, Identity
 from aggmw.contracts.identity import Presented
 from aggmw.middleware.authorization import AllowAll
 from aggmw.testing import Client, ReceivedRequest, ScriptedBackend, respond
@@ -58,7 +58,7 @@ async def through() -> AsyncIterator[tuple[Client, list[ReceivedRequest]]]:
 
     async with ScriptedBackend(answer) as backend:
         upstream = Backend("v1alpha1.wardle.example.com", backend.host, backend.port, tls=False)
-        services = [ApiService("wardle.example.com", "v1alpha1", upstream)]
+        services = [APIService("wardle.example.com", "v1alpha1", upstream)]
         async with FrontProxy(authentication=[Alice()], authorization=AllowAll(), services=services) as proxy:
             async with asyncio.timeout(5):
                 while not (proxy.ready and any(request.target == b"/openapi/v3" for request in received)):

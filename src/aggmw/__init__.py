@@ -15,15 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aggmw.contracts.backends import ApiService, Backend
+    from aggmw.contracts.backends import APIService, Backend
     from aggmw.contracts.drain import Drain
     from aggmw.contracts.identity import Identity
     from aggmw.front_proxy import FrontProxy
 
-__all__ = ["ApiService", "Backend", "Drain", "FrontProxy", "Identity"]
+__all__ = ["APIService", "Backend", "Drain", "FrontProxy", "Identity"]
 
 _HOMES = {
-    "ApiService": "aggmw.contracts.backends",
+    "APIService": "aggmw.contracts.backends",
     "Backend": "aggmw.contracts.backends",
     "Drain": "aggmw.contracts.drain",
     "FrontProxy": "aggmw.front_proxy",

@@ -16,7 +16,7 @@ from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
 from aggmw.asgi.types import ASGIApp, Middleware, Receive, Scope, Send
 from aggmw.contracts.authorization import Authorizer
-from aggmw.contracts.backends import ApiService, RouteSource, UpstreamTransport
+from aggmw.contracts.backends import APIService, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
@@ -78,7 +78,7 @@ class FrontProxy:
         authentication: Sequence[Authenticator] = (),
         anonymous: Anonymous | None = None,
         authorization: Authorizer | None = None,
-        services: Iterable[ApiService] | RouteSource = (),
+        services: Iterable[APIService] | RouteSource = (),
         transport: UpstreamTransport | None = None,
         version: VersionInfo | None = None,
         checks: Sequence[Check] = (),

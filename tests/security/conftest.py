@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from aggmw import ApiService, Backend, FrontProxy, Identity
+from aggmw import APIService, Backend, FrontProxy, Identity
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.contracts.identity import Presented
 from aggmw.middleware.authentication import Anonymous
@@ -107,7 +107,7 @@ async def front() -> AsyncIterator[Front]:
             authentication=[BearerIsAlice()],
             anonymous=Anonymous(paths=["/healthz", "/open"]),
             authorization=authorizer,
-            services=[ApiService(*GROUP_VERSION, upstream)],
+            services=[APIService(*GROUP_VERSION, upstream)],
         )
         server = make_server(proxy, port=0, drain=proxy.drain, grace=2, loop="asyncio", signals=False)
         task = asyncio.create_task(server.serve())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aggmw import ApiService, Backend, FrontProxy, Identity
+from aggmw import APIService, Backend, FrontProxy, Identity
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.contracts.identity import Presented
@@ -46,7 +46,7 @@ async def core(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize("inside", [core, AuthorizationMiddleware(core, authorizer=DenyAll())])
 async def test_proxy_without_authorization_in_front_of_it(inside: ASGIApp) -> None:
     """The proxy forwards nothing without a verdict that allows: authorization missing, or behind it."""
-    routes = make_routes([ApiService("g.example.com", "v1", Backend("v1.g.example.com", "127.0.0.1", 1, tls=False))])
+    routes = make_routes([APIService("g.example.com", "v1", Backend("v1.g.example.com", "127.0.0.1", 1, tls=False))])
     app: ASGIApp = ProxyMiddleware(inside, transport=Http1Transport())
     app = AuthenticationMiddleware(RegistryMiddleware(app, source=StaticRoutes(routes)), authenticators=[Alice()])
     response = await Client(RecoveryMiddleware(RequestInfoMiddleware(app))).request("DELETE", PODS)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from aggmw.config.configuration import Configuration
 from aggmw.contracts.authorization import Authorizer
-from aggmw.contracts.backends import ApiService, BackendResolver
+from aggmw.contracts.backends import APIService, BackendResolver
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
@@ -84,7 +84,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     # All files in one pass, so that a service registered in two of them is named with both places.
-    services: list[ApiService] = attempt(
+    services: list[APIService] = attempt(
         lambda: load_api_services(*configuration.services.files, resolver=resolver), []
     )
     if problems:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 __all__ = [
-    "ApiService",
+    "APIService",
     "Backend",
     "BackendResolver",
     "RouteSource",
@@ -48,7 +48,7 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiService:
+class APIService:
     """One API group version and where it is served (`apiregistration.k8s.io/v1 APIService`).
 
     Args:
@@ -78,8 +78,8 @@ class Routes:
         by_group_version: (group, version) → service.
     """
 
-    services: tuple[ApiService, ...] = ()
-    by_group_version: Mapping[tuple[str, str], ApiService] = field(default_factory=lambda: MappingProxyType({}))
+    services: tuple[APIService, ...] = ()
+    by_group_version: Mapping[tuple[str, str], APIService] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class RouteSource(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["ApiGroup", "ApiResource", "ApiSubresource", "ApiVersion", "Check", "Controller", "GroupVersionKind"]
+__all__ = ["APIGroup", "APIResource", "APISubresource", "APIVersion", "Check", "Controller", "GroupVersionKind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class GroupVersionKind:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiSubresource:
+class APISubresource:
     """`pods/log`: the part behind the slash, its kind and its verbs."""
 
     name: str
@@ -28,7 +28,7 @@ class ApiSubresource:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiResource:
+class APIResource:
     """One resource of one group version."""
 
     name: str
@@ -38,24 +38,24 @@ class ApiResource:
     verbs: tuple[str, ...] = ()
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
-    subresources: tuple[ApiSubresource, ...] = ()
+    subresources: tuple[APISubresource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ApiVersion:
+class APIVersion:
     """One version of a group. `stale`: its server could not be asked; what is listed is the last good answer."""
 
     version: str
-    resources: tuple[ApiResource, ...] = ()
+    resources: tuple[APIResource, ...] = ()
     stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ApiGroup:
+class APIGroup:
     """One group, its versions in order of preference. The core group's name is ""."""
 
     name: str
-    versions: tuple[ApiVersion, ...]
+    versions: tuple[APIVersion, ...]
 
 
 class Controller(Protocol):

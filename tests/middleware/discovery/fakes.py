@@ -9,8 +9,8 @@ from typing import Any
 
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.types import Headers, Receive, Scope, Send
-from aggmw.contracts.backends import ApiService, Backend, UpstreamRequest
-from aggmw.contracts.catalog import ApiResource, ApiSubresource, GroupVersionKind
+from aggmw.contracts.backends import APIService, Backend, UpstreamRequest
+from aggmw.contracts.catalog import APIResource, APISubresource, GroupVersionKind
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import UpstreamUnreachable
@@ -21,7 +21,7 @@ V2 = b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 KUBECTL = V2 + b",application/json"
 GROUP, VERSION = "wardle.example.com", "v1alpha1"
 FLUNDER = GroupVersionKind(GROUP, VERSION, "Flunder")
-FLUNDERS = ApiResource(
+FLUNDERS = APIResource(
     "flunders",
     FLUNDER,
     True,
@@ -30,8 +30,8 @@ FLUNDERS = ApiResource(
     ("fl",),
     ("all",),
     (
-        ApiSubresource("status", FLUNDER, ("get", "patch", "update")),
-        ApiSubresource("scale", GroupVersionKind("autoscaling", "v1", "Scale"), ("get",)),
+        APISubresource("status", FLUNDER, ("get", "patch", "update")),
+        APISubresource("scale", GroupVersionKind("autoscaling", "v1", "Scale"), ("get",)),
     ),
 )
 
@@ -109,8 +109,8 @@ def json_answer(document: Any, content_type: bytes = b"application/json", etag: 
     return FakeResponse(200, headers, document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
-def remote(version: str = VERSION, group: str = GROUP, *, port: int = 1, host: str = "backend") -> ApiService:
-    return ApiService(group, version, Backend(f"{version}.{group}", host, port))
+def remote(version: str = VERSION, group: str = GROUP, *, port: int = 1, host: str = "backend") -> APIService:
+    return APIService(group, version, Backend(f"{version}.{group}", host, port))
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggmw.contracts.catalog import ApiResource, ApiSubresource, ApiVersion, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.middleware.discovery.aggregated import (
     group_discovery,
     group_discovery_list,
@@ -20,7 +20,7 @@ from aggmw.middleware.discovery.encoding import decode
 from aggmw.middleware.discovery.names import BadDocument
 
 WIDGET = GroupVersionKind("example.com", "v1", "Widget")
-WIDGETS = ApiResource(
+WIDGETS = APIResource(
     "widgets",
     WIDGET,
     True,
@@ -28,7 +28,7 @@ WIDGETS = ApiResource(
     ("get", "list"),
     ("wd",),
     ("all",),
-    (ApiSubresource("status", WIDGET, ("get", "patch", "update")),),
+    (APISubresource("status", WIDGET, ("get", "patch", "update")),),
 )
 GOLDEN = (
     '{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":['
@@ -41,7 +41,7 @@ GOLDEN = (
 OWNED = {("example.com", "v1")}
 
 
-def document(*groups: tuple[str, list[ApiVersion]]) -> bytes:
+def document(*groups: tuple[str, list[APIVersion]]) -> bytes:
     return group_discovery_list(
         [group_discovery(name, [version_discovery(each) for each in versions]) for name, versions in groups]
     )
@@ -59,33 +59,33 @@ def with_resources(*resources: Any) -> dict[str, Any]:
 
 def test_golden() -> None:
     """§3.2's example, byte for byte."""
-    assert document(("example.com", [ApiVersion("v1", (WIDGETS,))])).decode() == GOLDEN
+    assert document(("example.com", [APIVersion("v1", (WIDGETS,))])).decode() == GOLDEN
 
 
 def test_core_group_has_no_name() -> None:
     """§3.2: `/api` holds one item with an empty name."""
-    assert json.loads(document(("", [ApiVersion("v1")])))["items"][0]["metadata"] == {}
+    assert json.loads(document(("", [APIVersion("v1")])))["items"][0]["metadata"] == {}
 
 
 def test_stale() -> None:
     """A version whose server cannot be asked says so."""
-    [item] = json.loads(document(("example.com", [ApiVersion("v1", (), True)])))["items"]
+    [item] = json.loads(document(("example.com", [APIVersion("v1", (), True)])))["items"]
     assert item["versions"] == [{"version": "v1", "freshness": "Stale", "resources": []}]
 
 
 def test_response_kind_is_never_null() -> None:
     """§3.2: old clients crash on a null kind."""
-    [item] = json.loads(document(("example.com", [ApiVersion("v1", (ApiResource("a"),))])))["items"]
+    [item] = json.loads(document(("example.com", [APIVersion("v1", (APIResource("a"),))])))["items"]
     assert item["versions"][0]["resources"][0]["responseKind"] == {"group": "", "version": "", "kind": ""}
 
 
 def test_only_what_is_registered() -> None:
     """A backend speaks for its own group versions, never for those of others."""
     sent = document(
-        ("example.com", [ApiVersion("v1", (WIDGETS,)), ApiVersion("v2")]),
-        ("rbac.authorization.k8s.io", [ApiVersion("v1")]),
+        ("example.com", [APIVersion("v1", (WIDGETS,)), APIVersion("v2")]),
+        ("rbac.authorization.k8s.io", [APIVersion("v1")]),
     )
-    assert parse_group_discovery_list(decode(sent), OWNED) == {("example.com", "v1"): ApiVersion("v1", (WIDGETS,))}
+    assert parse_group_discovery_list(decode(sent), OWNED) == {("example.com", "v1"): APIVersion("v1", (WIDGETS,))}
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_entries_that_are_none() -> None:
     )
     found = parse_group_discovery_list(sent, OWNED)[("example.com", "v1")]
     assert found.resources == (
-        ApiResource("ok", namespaced=False),
-        ApiResource("fine", verbs=("get",), subresources=(ApiSubresource("log"),)),
+        APIResource("ok", namespaced=False),
+        APIResource("fine", verbs=("get",), subresources=(APISubresource("log"),)),
     )
     assert json.loads(version_discovery(found))
 
@@ -171,21 +171,21 @@ kinds = st.builds(
 )
 subresources = st.lists(
     st.builds(
-        ApiSubresource, names, kinds | st.just(GroupVersionKind()), words, st.lists(kinds, max_size=2).map(tuple)
+        APISubresource, names, kinds | st.just(GroupVersionKind()), words, st.lists(kinds, max_size=2).map(tuple)
     ),
     unique_by=lambda each: each.name,
     max_size=3,
 ).map(tuple)
 resources = st.lists(
-    st.builds(ApiResource, names, kinds, st.booleans(), names | st.just(""), words, words, words, subresources),
+    st.builds(APIResource, names, kinds, st.booleans(), names | st.just(""), words, words, words, subresources),
     unique_by=lambda each: each.name,
     max_size=3,
 ).map(tuple)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.builds(ApiVersion, st.just("v1"), resources, st.booleans()))
-def test_written_and_read_back(version: ApiVersion) -> None:
+@given(st.builds(APIVersion, st.just("v1"), resources, st.booleans()))
+def test_written_and_read_back(version: APIVersion) -> None:
     """parse(build(x)) == x."""
     sent = decode(document(("example.com", [version])))
     assert parse_group_discovery_list(sent, OWNED) == {("example.com", "v1"): version}

@@ -24,7 +24,7 @@ from tests.middleware.discovery.fakes import (
 )
 
 from aggmw.contracts.backends import UpstreamRequest
-from aggmw.contracts.catalog import ApiVersion
+from aggmw.contracts.catalog import APIVersion
 from aggmw.errors import UpstreamBroken, UpstreamUnreachable
 from aggmw.middleware.discovery import Discovery, Timing
 from aggmw.middleware.discovery.aggregated import group_discovery, group_discovery_list, version_discovery
@@ -36,7 +36,7 @@ from aggmw.middleware.registry import StaticRoutes, make_routes
 from aggmw.testing import VirtualClock
 
 Run = Callable[[Discovery], AbstractAsyncContextManager[Running]]
-AGGREGATED = group_discovery_list([group_discovery(GROUP, [version_discovery(ApiVersion(VERSION, (FLUNDERS,)))])])
+AGGREGATED = group_discovery_list([group_discovery(GROUP, [version_discovery(APIVersion(VERSION, (FLUNDERS,)))])])
 LEGACY = api_resource_list(GROUP, VERSION, (FLUNDERS,))
 
 
@@ -57,7 +57,7 @@ def legacy(request: UpstreamRequest) -> FakeResponse:
 
 
 def source(*services: object) -> StaticRoutes:
-    return StaticRoutes(make_routes(services or [remote()]))  # type: ignore[arg-type]  # only ApiServices are given
+    return StaticRoutes(make_routes(services or [remote()]))  # type: ignore[arg-type]  # only APIServices are given
 
 
 def asked(transport: FakeTransport, prefix: str = "/api") -> list[str]:
@@ -312,7 +312,7 @@ async def test_one_request_for_all_versions_of_a_server(transport: FakeTransport
 
 async def test_core_group_of_a_backend(transport: FakeTransport, running: Run) -> None:
     """A remote core group is asked for below `/api`."""
-    core = group_discovery_list([group_discovery("", [version_discovery(ApiVersion("v1", (FLUNDERS,)))])])
+    core = group_discovery_list([group_discovery("", [version_discovery(APIVersion("v1", (FLUNDERS,)))])])
     transport.backends[1] = lambda request: json_answer(core, V2) if request.target == b"/api" else FakeResponse(404)
     async with running(Discovery(source(remote("v1", "")), transport)) as served:
         assert (await served.get("/api", KUBECTL)).body == core
@@ -323,7 +323,7 @@ async def test_core_group_of_a_backend(transport: FakeTransport, running: Run) -
 
 async def test_stale_at_its_own_server(transport: FakeTransport, running: Run, clock: VirtualClock) -> None:
     """A backend that is itself an aggregator may call a version stale: what was known before is kept."""
-    stale = group_discovery_list([group_discovery(GROUP, [version_discovery(ApiVersion(VERSION, (), True))])])
+    stale = group_discovery_list([group_discovery(GROUP, [version_discovery(APIVersion(VERSION, (), True))])])
     transport.backends[1] = aggregated
     async with running(Discovery(source(), transport)) as served:
         transport.backends[1] = lambda request: (
@@ -442,9 +442,9 @@ async def test_unchanged_group_versions_are_not_encoded_again() -> None:
     routes = make_routes([remote(), remote("v1", "b.io", port=2)])
     builder = SnapshotBuilder("", {})
     first, second = routes.services
-    known = {key_of(each): Learned(ApiVersion(each.version, (FLUNDERS,)), asked=True) for each in routes.services}
+    known = {key_of(each): Learned(APIVersion(each.version, (FLUNDERS,)), asked=True) for each in routes.services}
     before = builder.build(routes, known)
-    after = builder.build(routes, {**known, key_of(second): Learned(ApiVersion(second.version), asked=True)})
+    after = builder.build(routes, {**known, key_of(second): Learned(APIVersion(second.version), asked=True)})
     for service, same in ((first, True), (second, False)):
         path = f"/apis/{service.group}/{service.version}"
         assert (before.pages[path] is after.pages[path]) is same

@@ -22,7 +22,7 @@ from tests.middleware.discovery.fakes import (
 )
 
 from aggmw.asgi.exchanges import Stages
-from aggmw.contracts.backends import ApiService
+from aggmw.contracts.backends import APIService
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
@@ -38,7 +38,7 @@ Run = Callable[[Discovery], AbstractAsyncContextManager[Running]]
 LEGACY = api_resource_list(GROUP, VERSION, (FLUNDERS,))
 
 
-def serving(transport: FakeTransport, *services: ApiService, **options: object) -> Discovery:
+def serving(transport: FakeTransport, *services: APIService, **options: object) -> Discovery:
     """A discovery of one server that knows lists only, and of further services."""
     transport.backends[1] = lambda request: (
         json_answer(LEGACY) if request.target == f"/apis/{GROUP}/{VERSION}".encode() else FakeResponse(404)
@@ -152,7 +152,7 @@ async def test_passes_on(transport: FakeTransport, running: Run, path: str) -> N
 
 async def test_local_group_version(transport: FakeTransport, running: Run) -> None:
     """A local version is listed; only the wrapped application knows its resources, so no aggregated form hides them."""
-    async with running(serving(transport, ApiService("local.io", "v1", None, 2000))) as served:
+    async with running(serving(transport, APIService("local.io", "v1", None, 2000))) as served:
         response = await served.get("/apis", KUBECTL)
         assert response.header(b"content-type") == b"application/json"
         assert [group["name"] for group in response.json()["groups"]] == ["local.io", GROUP]
@@ -163,7 +163,7 @@ async def test_local_group_version(transport: FakeTransport, running: Run) -> No
 
 async def test_order_of_groups_and_versions(transport: FakeTransport, running: Run) -> None:
     """§1.9: groups by priority, versions by maturity; the first version is the preferred one, in both forms."""
-    services = [remote("v1beta1"), remote("v2"), remote("v1"), ApiService("first.io", "v1", remote().backend, 20000)]
+    services = [remote("v1beta1"), remote("v2"), remote("v1"), APIService("first.io", "v1", remote().backend, 20000)]
     async with running(serving(transport, *services)) as served:
         legacy, aggregated = (await served.get("/apis")).json(), (await served.get("/apis", KUBECTL)).json()
     assert [group["name"] for group in legacy["groups"]] == ["first.io", GROUP]

@@ -24,7 +24,7 @@ from tests.middleware.discovery.fakes import (
     remote,
 )
 
-from aggmw.contracts.catalog import ApiResource, ApiSubresource, ApiVersion, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.middleware.discovery import Discovery, limits, snapshot
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.controller import Learned, key_of
@@ -69,11 +69,11 @@ def listing(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "APIResourceList", "groupVersion": f"{GROUP}/{VERSION}", "resources": list(entries)}
 
 
-def large(resources: int, kind: str = "A") -> ApiVersion:
+def large(resources: int, kind: str = "A") -> APIVersion:
     """A version whose documents are made in a thread."""
     names = [f"r{n}" for n in range(resources)]
     kinds = GroupVersionKind(GROUP, VERSION, kind)
-    return ApiVersion(VERSION, tuple(ApiResource(name, kinds, verbs=tuple(EVERY_VERB)) for name in names))
+    return APIVersion(VERSION, tuple(APIResource(name, kinds, verbs=tuple(EVERY_VERB)) for name in names))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_aggregated_is_limited(entries: list[dict[str, Any]], cause: str | None)
         aggregated((VERSION, entries), ("v9", [resource("fine")])), {(GROUP, VERSION), (GROUP, "v9")}
     )
     first, second = found[GROUP, VERSION], found[GROUP, "v9"]
-    assert isinstance(second, ApiVersion)
+    assert isinstance(second, APIVersion)
     assert (first if isinstance(first, str) else None) == cause
 
 
@@ -107,7 +107,7 @@ def test_version_is_read_once() -> None:
     """What a backend lists twice is not read twice: the first counts."""
     document = aggregated((VERSION, [resource("first")]), *[(VERSION, [resource("a", 10_000)])] * 2)
     found = parse_group_discovery_list(document, {(GROUP, VERSION)})[GROUP, VERSION]
-    assert isinstance(found, ApiVersion)
+    assert isinstance(found, APIVersion)
     assert [each.name for each in found.resources] == ["first"]
 
 
@@ -184,11 +184,11 @@ def test_openapi_document_is_limited() -> None:
     assert body is not None
     assert len(body) <= limits.MAX_OPENAPI_BYTES
     kind = GroupVersionKind(GROUP, VERSION, "A")
-    subresources = tuple(ApiSubresource(f"s{n}", kind, tuple(EVERY_VERB)) for n in range(limits.MAX_ENTRIES))
-    assert generate(GROUP, ApiVersion(VERSION, (ApiResource("a", kind, subresources=subresources),))) is None
+    subresources = tuple(APISubresource(f"s{n}", kind, tuple(EVERY_VERB)) for n in range(limits.MAX_ENTRIES))
+    assert generate(GROUP, APIVersion(VERSION, (APIResource("a", kind, subresources=subresources),))) is None
     kinds = (GroupVersionKind(GROUP, VERSION, f"{'A' * 250}{n % 10}") for n in range(limits.MAX_RESOURCES))
-    long = tuple(ApiResource(f"r{n}", each, verbs=tuple(EVERY_VERB)) for n, each in enumerate(kinds))
-    assert generate(GROUP, ApiVersion(VERSION, long)) is None
+    long = tuple(APIResource(f"r{n}", each, verbs=tuple(EVERY_VERB)) for n, each in enumerate(kinds))
+    assert generate(GROUP, APIVersion(VERSION, long)) is None
 
 
 async def test_version_without_a_document_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ async def test_large_answer_is_encoded_off_the_loop(monkeypatch: pytest.MonkeyPa
     """Only a prepared snapshot shows a large answer, also where routes are swapped by a request in between."""
     made: list[int] = []
 
-    def recorded(group: str, version: ApiVersion) -> bytes | None:
+    def recorded(group: str, version: APIVersion) -> bytes | None:
         made.append(threading.get_ident())
         return generate(group, version)
 
@@ -251,7 +251,7 @@ async def test_unchanged_answer_is_not_described_again(monkeypatch: pytest.Monke
     """A backend that only becomes stale, or whose index changes, costs no new documents."""
     made: list[str] = []
 
-    def recorded(group: str, version: ApiVersion) -> bytes | None:
+    def recorded(group: str, version: APIVersion) -> bytes | None:
         made.append(group)
         return generate(group, version)
 

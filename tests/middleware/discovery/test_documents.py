@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggmw.contracts.catalog import ApiResource, ApiSubresource, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APISubresource, GroupVersionKind
 from aggmw.middleware.discovery.documents import (
     api_group,
     api_group_list,
@@ -20,7 +20,7 @@ from aggmw.middleware.discovery.documents import (
 from aggmw.middleware.discovery.names import BadDocument
 
 WIDGET = GroupVersionKind("example.com", "v1", "Widget")
-WIDGETS = ApiResource(
+WIDGETS = APIResource(
     "widgets",
     WIDGET,
     True,
@@ -29,8 +29,8 @@ WIDGETS = ApiResource(
     ("wd",),
     ("all",),
     (
-        ApiSubresource("status", WIDGET, ("get", "patch", "update")),
-        ApiSubresource("scale", GroupVersionKind("autoscaling", "v1", "Scale"), ("get",)),
+        APISubresource("status", WIDGET, ("get", "patch", "update")),
+        APISubresource("scale", GroupVersionKind("autoscaling", "v1", "Scale"), ("get",)),
     ),
 )
 LIST = {
@@ -72,7 +72,7 @@ def listing(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "APIResourceList", "groupVersion": "example.com/v1", "resources": list(entries)}
 
 
-def parsed(*entries: dict[str, Any]) -> tuple[ApiResource, ...]:
+def parsed(*entries: dict[str, Any]) -> tuple[APIResource, ...]:
     return parse_resource_list(listing(*entries), "example.com", "v1")
 
 
@@ -124,11 +124,11 @@ def test_resource_list_is_read() -> None:
 def test_orphan_subresource() -> None:
     """A subresource alone makes a parent without kind and verbs, which is not listed again."""
     [parent] = parsed({"name": "widgets/log", "namespaced": True, "verbs": ["get"], "kind": "Log"})
-    assert parent == ApiResource(
+    assert parent == APIResource(
         "widgets",
         GroupVersionKind(),
         True,
-        subresources=(ApiSubresource("log", GroupVersionKind("example.com", "v1", "Log"), ("get",)),),
+        subresources=(APISubresource("log", GroupVersionKind("example.com", "v1", "Log"), ("get",)),),
     )
     names = [entry["name"] for entry in api_resource_list("example.com", "v1", [parent])["resources"]]
     assert names == ["widgets/log"]
@@ -180,7 +180,7 @@ def test_entries_that_are_none() -> None:
         {"name": "c", "kind": "C\u2028", "verbs": "get", "shortNames": [1, "\x00", "ok"], "singularName": ["x"]},
         *[None, "x", []],  # type: ignore[list-item]  # a backend sends what it likes
     )
-    assert found == (ApiResource("c", GroupVersionKind(), False, "", (), ("ok",)),)
+    assert found == (APIResource("c", GroupVersionKind(), False, "", (), ("ok",)),)
 
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
@@ -192,11 +192,11 @@ kinds = st.builds(
     st.from_regex(r"[A-Z][a-z]{0,6}", fullmatch=True),
 )
 subresources = st.lists(
-    st.builds(ApiSubresource, names, kinds | st.just(GroupVersionKind()), words), unique_by=lambda each: each.name
+    st.builds(APISubresource, names, kinds | st.just(GroupVersionKind()), words), unique_by=lambda each: each.name
 )
 resources = st.lists(
     st.builds(
-        ApiResource, names, kinds, st.booleans(), names | st.just(""), words, words, words, subresources.map(tuple)
+        APIResource, names, kinds, st.booleans(), names | st.just(""), words, words, words, subresources.map(tuple)
     ),
     unique_by=lambda each: each.name,
     max_size=4,
@@ -205,7 +205,7 @@ resources = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(resources)
-def test_written_and_read_back(given_resources: tuple[ApiResource, ...]) -> None:
+def test_written_and_read_back(given_resources: tuple[APIResource, ...]) -> None:
     """Whatever is listed is understood again."""
     document = json.loads(json.dumps(api_resource_list("example.com", "v1", given_resources)))
     assert parse_resource_list(document, "example.com", "v1") == given_resources

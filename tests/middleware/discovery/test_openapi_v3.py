@@ -25,7 +25,7 @@ from tests.middleware.discovery.fakes import (
 )
 
 from aggmw.contracts.backends import UpstreamRequest
-from aggmw.contracts.catalog import ApiResource, ApiVersion, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APIVersion, GroupVersionKind
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware
@@ -219,8 +219,8 @@ def test_index_is_read_back() -> None:
     }
 
 
-def described(*resources: ApiResource) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(generate(GROUP, ApiVersion(VERSION, resources)) or b"")
+def described(*resources: APIResource) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(generate(GROUP, APIVersion(VERSION, resources)) or b"")
     return document
 
 
@@ -263,7 +263,7 @@ def test_patch_is_what_kubectl_looks_for() -> None:
 
 def test_creatable_kind_without_patch() -> None:
     """§4.5: kubectl looks for the PATCH of whatever it creates, also of kinds that can only be created."""
-    paths = described(ApiResource("reviews", FLUNDER, False, verbs=("create",)))["paths"]
+    paths = described(APIResource("reviews", FLUNDER, False, verbs=("create",)))["paths"]
     assert "fieldValidation" in parameters(paths[f"/apis/{GROUP}/{VERSION}/reviews/{{name}}"]["patch"])
 
 
@@ -294,4 +294,4 @@ def _references(value: Any) -> list[str]:
 
 def test_resource_without_a_kind() -> None:
     """An orphan's parent has no kind, and no paths."""
-    assert described(ApiResource("a", GroupVersionKind(), verbs=("get",)))["paths"] == {}
+    assert described(APIResource("a", GroupVersionKind(), verbs=("get",)))["paths"] == {}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggmw.contracts.backends import ApiService, Backend
+from aggmw.contracts.backends import APIService, Backend
 from aggmw.errors import ConfigurationError
 from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services
 
@@ -31,7 +31,7 @@ def test_service_is_read(write: Callable[..., Path], wardle: str, ca_pem: bytes,
     backend = Backend(
         "v1alpha1.wardle.example.com", "127.0.0.1", 8443, tls=True, server_name="api.wardle.svc", ca=ca_pem
     )
-    assert service == ApiService("wardle.example.com", "v1alpha1", backend, 1000, 15)
+    assert service == APIService("wardle.example.com", "v1alpha1", backend, 1000, 15)
 
 
 def test_port_defaults_to_443(write: Callable[..., Path], wardle: str) -> None:
@@ -54,7 +54,7 @@ def test_core_group(write: Callable[..., Path]) -> None:
         " spec: {version: v1, groupPriorityMinimum: 20000, versionPriority: 1000}}"
     )
     [service] = load_api_services(write(text), resolver=RESOLVER)
-    assert service == ApiService("", "v1", None, 20000, 1000)
+    assert service == APIService("", "v1", None, 20000, 1000)
 
 
 def test_documents_and_lists(write: Callable[..., Path], wardle: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggmw.asgi.types import Receive, Scope, Send
-from aggmw.contracts.backends import ApiService, Backend
+from aggmw.contracts.backends import APIService, Backend
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import MissingInput
@@ -16,7 +16,7 @@ WARDLE = Backend("v1.wardle.example.com", "127.0.0.1", 1)
 CORE = Backend("v1.", "127.0.0.1", 2)
 SOURCE = StaticRoutes(
     make_routes(
-        [ApiService("wardle.example.com", "v1", WARDLE), ApiService("", "v1", CORE), ApiService("local.io", "v1")]
+        [APIService("wardle.example.com", "v1", WARDLE), APIService("", "v1", CORE), APIService("local.io", "v1")]
     )
 )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggmw.contracts.backends import ApiService, Backend, Routes
+from aggmw.contracts.backends import APIService, Backend, Routes
 from aggmw.errors import ConfigurationError
 from aggmw.middleware.registry import StaticRoutes, make_routes, remote_service
 from aggmw.middleware.registry.routes import version_order
@@ -56,7 +56,7 @@ def test_order_is_kube_aware(versions: list[str]) -> None:
 @given(
     st.lists(
         st.builds(
-            ApiService,
+            APIService,
             st.sampled_from(["a.io", "b.io", "c.io"]),
             LEGAL,
             st.none(),
@@ -67,7 +67,7 @@ def test_order_is_kube_aware(versions: list[str]) -> None:
         unique_by=lambda each: (each.group, each.version),
     )
 )
-def test_groups_stand_together(services: list[ApiService]) -> None:
+def test_groups_stand_together(services: list[APIService]) -> None:
     """§1.9: a group ranks by its highest version, then by that APIService's name; its versions by their priority."""
     routes = make_routes(services)
     assert sorted(routes.services, key=repr) == sorted(services, key=repr)
@@ -89,7 +89,7 @@ def test_groups_stand_together(services: list[ApiService]) -> None:
 def test_group_version_twice() -> None:
     """One group version has one home."""
     with pytest.raises(ConfigurationError, match=r"^v1\.a\.io: registered twice$"):
-        make_routes([ApiService("a.io", "v1"), ApiService("a.io", "v1")])
+        make_routes([APIService("a.io", "v1"), APIService("a.io", "v1")])
 
 
 @pytest.mark.parametrize(
@@ -98,22 +98,22 @@ def test_group_version_twice() -> None:
 def test_names_that_are_none(group: str, version: str) -> None:
     """Names stand in paths that backends are asked for, so they are checked also when they come from Python."""
     with pytest.raises(ConfigurationError) as caught:
-        make_routes([ApiService(group, version)])
+        make_routes([APIService(group, version)])
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_snapshot_is_immutable() -> None:
     """What a request has read does not change under it."""
-    routes = make_routes([ApiService("a.io", "v1")])
+    routes = make_routes([APIService("a.io", "v1")])
     with pytest.raises(TypeError):
-        routes.by_group_version["b.io", "v1"] = ApiService("b.io", "v1")  # type: ignore[index]  # the point
+        routes.by_group_version["b.io", "v1"] = APIService("b.io", "v1")  # type: ignore[index]  # the point
 
 
 def test_swap() -> None:
     """A swap replaces the whole snapshot."""
     source = StaticRoutes()
     assert source.routes == Routes()
-    routes = make_routes([ApiService("a.io", "v1")])
+    routes = make_routes([APIService("a.io", "v1")])
     source.swap(routes)
     assert source.routes is routes
 
@@ -121,7 +121,7 @@ def test_swap() -> None:
 def test_remote_service() -> None:
     """From Python: an address and, by default, that host's name to verify."""
     service = remote_service("a.io", "v1", "https://api.a.io", ca=b"PEM", version_priority=7)
-    assert service == ApiService(
+    assert service == APIService(
         "a.io", "v1", Backend("v1.a.io", "api.a.io", 443, server_name="api.a.io", ca=b"PEM"), 1000, 7
     )
     plain = remote_service("a.io", "v1", "http://127.0.0.1:8080/", server_name="x.y.svc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from aggmw.contracts.catalog import ApiResource, ApiSubresource, ApiVersion, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.middleware.discovery.encoding import encode
 from aggmw.middleware.discovery.limits import Budget
 from aggmw.middleware.discovery.names import (
@@ -35,7 +35,7 @@ def group_discovery(name: str, versions: Iterable[bytes]) -> bytes:
     return b'{"metadata":%b,"versions":[%b]}' % (encode(metadata), b",".join(versions))
 
 
-def version_discovery(version: ApiVersion) -> bytes:
+def version_discovery(version: APIVersion) -> bytes:
     """One encoded version."""
     freshness = "Stale" if version.stale else "Current"
     document: dict[str, Any] = {"version": version.version, "freshness": freshness}
@@ -43,7 +43,7 @@ def version_discovery(version: ApiVersion) -> bytes:
     return encode(document)
 
 
-def _resource(resource: ApiResource) -> dict[str, Any]:
+def _resource(resource: APIResource) -> dict[str, Any]:
     document: dict[str, Any] = {
         "resource": resource.name,
         "responseKind": _kind(resource.kind),
@@ -60,7 +60,7 @@ def _resource(resource: ApiResource) -> dict[str, Any]:
     return document
 
 
-def _subresource(subresource: ApiSubresource) -> dict[str, Any]:
+def _subresource(subresource: APISubresource) -> dict[str, Any]:
     document: dict[str, Any] = {
         "subresource": subresource.name,
         "responseKind": _kind(subresource.kind),
@@ -78,7 +78,7 @@ def _kind(kind: GroupVersionKind) -> dict[str, str]:
 
 def parse_group_discovery_list(
     document: object, owned: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], ApiVersion | str]:
+) -> dict[tuple[str, str], APIVersion | str]:
     """The group versions in a backend's aggregated document that are registered for it.
 
     One that lists too much is not read; instead of it stands why, safe to show. Others are left out, whatever the
@@ -97,7 +97,7 @@ def parse_group_discovery_list(
         or document.get("apiVersion") != "apidiscovery.k8s.io/v2"
     ):
         raise BadDocument("not an APIGroupDiscoveryList of apidiscovery.k8s.io/v2")
-    found: dict[tuple[str, str], ApiVersion | str] = {}
+    found: dict[tuple[str, str], APIVersion | str] = {}
     for item in _objects(document.get("items")):
         metadata = item.get("metadata")
         group = metadata.get("name", "") if isinstance(metadata, dict) else ""
@@ -117,8 +117,8 @@ def _objects(value: object) -> Sequence[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _parse_version(version: str, entry: dict[str, Any]) -> ApiVersion:
-    resources: dict[str, ApiResource] = {}
+def _parse_version(version: str, entry: dict[str, Any]) -> APIVersion:
+    resources: dict[str, APIResource] = {}
     entries = _objects(entry.get("resources"))
     budget = Budget()
     budget.resources(len(entries))
@@ -127,19 +127,19 @@ def _parse_version(version: str, entry: dict[str, Any]) -> ApiVersion:
         name, scope = each.get("resource"), each.get("scope")
         if isinstance(name, str) and is_resource(name) and isinstance(scope, str) and scope in _SCOPES:
             resources.setdefault(name, _parse_resource(name, each, budget))
-    return ApiVersion(version, tuple(resources.values()), entry.get("freshness") == "Stale")
+    return APIVersion(version, tuple(resources.values()), entry.get("freshness") == "Stale")
 
 
-def _parse_resource(name: str, entry: dict[str, Any], budget: Budget) -> ApiResource:
+def _parse_resource(name: str, entry: dict[str, Any], budget: Budget) -> APIResource:
     singular = entry.get("singularResource")
-    subresources: dict[str, ApiSubresource] = {}
+    subresources: dict[str, APISubresource] = {}
     entries = _objects(entry.get("subresources"))
     budget.entries(len(entries))
     for each in entries:
         subname = each.get("subresource")
         if isinstance(subname, str) and is_subresource(subname):
             subresources.setdefault(subname, _parse_subresource(subname, each))
-    return ApiResource(
+    return APIResource(
         name,
         _parse_kind(entry.get("responseKind")),
         _SCOPES[entry["scope"]],
@@ -151,11 +151,11 @@ def _parse_resource(name: str, entry: dict[str, Any], budget: Budget) -> ApiReso
     )
 
 
-def _parse_subresource(name: str, entry: dict[str, Any]) -> ApiSubresource:
+def _parse_subresource(name: str, entry: dict[str, Any]) -> APISubresource:
     types = _objects(entry.get("acceptedTypes"))
     check_words(types)
     accepted = tuple(kind for each in types if (kind := _parse_kind(each)) != GroupVersionKind())
-    return ApiSubresource(name, _parse_kind(entry.get("responseKind")), words(entry.get("verbs")), accepted)
+    return APISubresource(name, _parse_kind(entry.get("responseKind")), words(entry.get("verbs")), accepted)
 
 
 def _parse_kind(value: object) -> GroupVersionKind:

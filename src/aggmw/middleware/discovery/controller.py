@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import structlog
 
-from aggmw.contracts.backends import ApiService, Backend, Routes, RouteSource, UpstreamTransport
-from aggmw.contracts.catalog import ApiVersion
+from aggmw.contracts.backends import APIService, Backend, Routes, RouteSource, UpstreamTransport
+from aggmw.contracts.catalog import APIVersion
 from aggmw.errors import fault
 from aggmw.middleware.discovery.fetch import GroupVersion, IndexReader, Origin, ResourcesReader
 from aggmw.middleware.discovery.limits import Offload
@@ -56,7 +56,7 @@ class Learned:
         openapi: the hash of the backend's own OpenAPI document, "" for one without a hash, None when it has none.
     """
 
-    version: ApiVersion | None = None
+    version: APIVersion | None = None
     cause: str = ""
     asked: bool = False
     openapi: str | None = None
@@ -65,7 +65,7 @@ class Learned:
 UNKNOWN = Learned()
 
 
-def key_of(service: ApiService) -> Key:
+def key_of(service: APIService) -> Key:
     """Under which key the controller keeps what it learned of a service."""
     return service.backend, service.group, service.version
 
@@ -171,7 +171,7 @@ class DiscoveryController:
         reader = ResourcesReader(self._transport, origin, timeout=self._timing.timeout, offload=self._offload)
 
         async def attempt() -> bool:
-            results: Mapping[GroupVersion, ApiVersion | str]
+            results: Mapping[GroupVersion, APIVersion | str]
             try:
                 results = await reader.read()
             except Exception as error:  # noqa: BLE001  a fault of ours must not end discovery of the others
@@ -202,7 +202,7 @@ class DiscoveryController:
 
         return attempt
 
-    def _note_version(self, service: ApiService, result: ApiVersion | str) -> None:
+    def _note_version(self, service: APIService, result: APIVersion | str) -> None:
         """A failure keeps the last good answer; so does a server that calls its own group version stale."""
         key = key_of(service)
         before = self._learned.get(key, UNKNOWN)
@@ -226,9 +226,9 @@ class DiscoveryController:
             self.refresh()
 
 
-def origins_of(services: Iterable[ApiService]) -> list[Origin]:
+def origins_of(services: Iterable[APIService]) -> list[Origin]:
     """The servers behind services: what differs only in name is one."""
-    found: dict[tuple[Backend, bool], list[ApiService]] = {}
+    found: dict[tuple[Backend, bool], list[APIService]] = {}
     for service in services:
         if service.backend is not None:
             found.setdefault((replace(service.backend, name=""), not service.group), []).append(service)

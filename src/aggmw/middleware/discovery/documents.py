@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aggmw.contracts.catalog import ApiResource, ApiSubresource, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APISubresource, GroupVersionKind
 from aggmw.middleware.discovery.limits import Budget
 from aggmw.middleware.discovery.names import (
     BadDocument,
@@ -48,7 +48,7 @@ def api_group_list(groups: Sequence[bytes]) -> bytes:
     return b'{"kind":"APIGroupList","apiVersion":"v1","groups":[%b]}' % b",".join(groups)
 
 
-def api_resource_list(group: str, version: str, resources: Sequence[ApiResource]) -> dict[str, Any]:
+def api_resource_list(group: str, version: str, resources: Sequence[APIResource]) -> dict[str, Any]:
     """The document of `/apis/G/V`, or of `/api/V`, which has no apiVersion."""
     document: dict[str, Any] = {"kind": "APIResourceList"}
     if group:
@@ -60,7 +60,7 @@ def api_resource_list(group: str, version: str, resources: Sequence[ApiResource]
     return document
 
 
-def _entries(resource: ApiResource, home: GroupVersionKind) -> list[dict[str, Any]]:
+def _entries(resource: APIResource, home: GroupVersionKind) -> list[dict[str, Any]]:
     entries = []
     if resource.kind.kind:
         entry = _entry(resource.name, resource.singular, resource.namespaced, resource.kind, home)
@@ -89,7 +89,7 @@ def _entry(
     return entry
 
 
-def parse_resource_list(document: object, group: str, version: str) -> tuple[ApiResource, ...]:
+def parse_resource_list(document: object, group: str, version: str) -> tuple[APIResource, ...]:
     """The resources in a backend's `/apis/G/V`, by the rules of `k8s.io/apiserver/pkg/endpoints/discovery/aggregated`.
 
     `a/b` is a subresource of `a`, which need not be listed. What has no legal name is left out.
@@ -107,8 +107,8 @@ def parse_resource_list(document: object, group: str, version: str) -> tuple[Api
         raise BadDocument("an APIResourceList without resources")
     budget = Budget()
     budget.entries(len(entries))
-    parents: dict[str, ApiResource] = {}
-    subresources: dict[str, dict[str, ApiSubresource]] = {}
+    parents: dict[str, APIResource] = {}
+    subresources: dict[str, dict[str, APISubresource]] = {}
     scopes: dict[str, bool] = {}
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
@@ -128,7 +128,7 @@ def parse_resource_list(document: object, group: str, version: str) -> tuple[Api
             parents.setdefault(name, _resource(name, entry, group, version))
     return tuple(
         replace(
-            parents.get(name) or ApiResource(name, namespaced=namespaced),
+            parents.get(name) or APIResource(name, namespaced=namespaced),
             subresources=tuple(subresources.get(name, {}).values()),
         )
         for name, namespaced in scopes.items()
@@ -140,9 +140,9 @@ def _kind(entry: dict[str, Any], group: str, version: str) -> GroupVersionKind:
     return group_version_kind(entry.get("group") or group, entry.get("version") or version, entry.get("kind"))
 
 
-def _resource(name: str, entry: dict[str, Any], group: str, version: str) -> ApiResource:
+def _resource(name: str, entry: dict[str, Any], group: str, version: str) -> APIResource:
     singular = entry.get("singularName")
-    return ApiResource(
+    return APIResource(
         name,
         _kind(entry, group, version),
         entry.get("namespaced") is True,
@@ -153,5 +153,5 @@ def _resource(name: str, entry: dict[str, Any], group: str, version: str) -> Api
     )
 
 
-def _subresource(name: str, entry: dict[str, Any], group: str, version: str) -> ApiSubresource:
-    return ApiSubresource(name, _kind(entry, group, version), words(entry.get("verbs")))
+def _subresource(name: str, entry: dict[str, Any], group: str, version: str) -> APISubresource:
+    return APISubresource(name, _kind(entry, group, version), words(entry.get("verbs")))

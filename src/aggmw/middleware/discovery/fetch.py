@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aggmw.contracts.backends import ApiService, Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
-from aggmw.contracts.catalog import ApiResource, ApiVersion
+from aggmw.contracts.backends import APIService, Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.contracts.catalog import APIResource, APIVersion
 from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.documents import parse_resource_list
@@ -43,7 +43,7 @@ class Origin:
 
     endpoint: Backend
     core: bool
-    services: tuple[ApiService, ...]
+    services: tuple[APIService, ...]
 
     @property
     def backend(self) -> Backend:
@@ -103,11 +103,11 @@ async def _read(response: UpstreamResponse) -> Reply:
     return Reply(response.status, content_type, etag if len(etag) <= 1024 else b"", bytes(body))
 
 
-def _parse_aggregated(body: bytes, owned: frozenset[GroupVersion]) -> dict[GroupVersion, ApiVersion | str]:
+def _parse_aggregated(body: bytes, owned: frozenset[GroupVersion]) -> dict[GroupVersion, APIVersion | str]:
     return parse_group_discovery_list(decode(body), owned)
 
 
-def _parse_list(body: bytes, group: str, version: str) -> tuple[ApiResource, ...]:
+def _parse_list(body: bytes, group: str, version: str) -> tuple[APIResource, ...]:
     return parse_resource_list(decode(body), group, version)
 
 
@@ -124,20 +124,20 @@ class ResourcesReader:
         self._origin = origin
         self._timeout = timeout
         self._tag = b""
-        self._held: Mapping[GroupVersion, ApiVersion | str] = {}
+        self._held: Mapping[GroupVersion, APIVersion | str] = {}
 
-    async def read(self) -> dict[GroupVersion, ApiVersion | str]:
+    async def read(self) -> dict[GroupVersion, APIVersion | str]:
         """Each group version as the server lists it, or, as a text that is safe to show, why it is not known."""
         try:
             found = await self._aggregated()
         except UpstreamError as error:
             return dict.fromkeys(self._origin.owned, str(error))
         if found is not None:
-            return {key: found.get(key) or ApiVersion(key[1]) for key in self._origin.owned}
+            return {key: found.get(key) or APIVersion(key[1]) for key in self._origin.owned}
         self._tag, self._held = b"", {}
         return {(each.group, each.version): await self._legacy(each) for each in self._origin.services}
 
-    async def _aggregated(self) -> Mapping[GroupVersion, ApiVersion | str] | None:
+    async def _aggregated(self) -> Mapping[GroupVersion, APIVersion | str] | None:
         """The group versions in the aggregated document; None when the server has none that can be used."""
         conditional = ((b"if-none-match", self._tag),) if self._tag else ()
         reply = await get(
@@ -162,7 +162,7 @@ class ResourcesReader:
         self._tag = reply.etag
         return self._held
 
-    async def _legacy(self, service: ApiService) -> ApiVersion | str:
+    async def _legacy(self, service: APIService) -> APIVersion | str:
         group, version = service.group, service.version
         target = f"/apis/{group}/{version}" if group else f"/api/{version}"
         try:
@@ -177,7 +177,7 @@ class ResourcesReader:
                 return f"its discovery was answered with status {reply.status}"
             check_size(reply.body)
             resources = await self._offload(len(reply.body), _parse_list, reply.body, group, version)
-            return ApiVersion(version, resources)
+            return APIVersion(version, resources)
         except (UpstreamError, TooMuch) as error:
             return str(error)
         except BadDocument as error:

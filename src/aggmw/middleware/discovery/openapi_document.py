@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from aggmw.contracts.catalog import ApiResource, ApiVersion, GroupVersionKind
+from aggmw.contracts.catalog import APIResource, APIVersion, GroupVersionKind
 from aggmw.middleware.discovery.encoding import encode
 from aggmw.middleware.discovery.limits import MAX_OPENAPI_BYTES
 
@@ -59,7 +59,7 @@ _NAMESPACE = {"name": "namespace", "in": "path", "required": True, "schema": {"t
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def generate(group: str, version: ApiVersion) -> bytes | None:
+def generate(group: str, version: APIVersion) -> bytes | None:
     """The document of one group version, as JSON; None when it would be larger than `MAX_OPENAPI_BYTES`.
 
     Objects are described as far as every object is alike: apiVersion, kind, metadata; the rest is left open.
@@ -105,7 +105,7 @@ class _Writer:
         self.schemas.put(_OBJECT_META, _meta(True))
         self.schemas.put(_LIST_META, _meta(False))
 
-    def add(self, resource: ApiResource) -> bool:
+    def add(self, resource: APIResource) -> bool:
         """Everything that can be done with one resource; whether there was room for it."""
         kind, verbs = resource.kind, resource.verbs
         middle = "/namespaces/{namespace}" if resource.namespaced else ""

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from aggmw.asgi.types import Headers
-from aggmw.contracts.backends import ApiService, Routes
-from aggmw.contracts.catalog import ApiVersion
+from aggmw.contracts.backends import APIService, Routes
+from aggmw.contracts.catalog import APIVersion
 from aggmw.contracts.exchange import Answer
 from aggmw.middleware.discovery import documents, openapi_v3
 from aggmw.middleware.discovery.aggregated import group_discovery, group_discovery_list, version_discovery
@@ -43,7 +43,7 @@ class Snapshot:
 class _Encoded:
     """What is made of one answer of a server, each document when it is first needed, and once."""
 
-    def __init__(self, group: str, version: ApiVersion) -> None:
+    def __init__(self, group: str, version: APIVersion) -> None:
         self.version = version
         self._group = group
 
@@ -154,7 +154,7 @@ class SnapshotBuilder:
         pages["/openapi/v3"] = pages["/openapi/v3/"] = Plain(_document(openapi_v3.index(hashes)))
         return Snapshot(routes, MappingProxyType(pages))
 
-    def _update(self, services: Sequence[ApiService], learned: Mapping[Key, Learned]) -> dict[Key, _Entry]:
+    def _update(self, services: Sequence[APIService], learned: Mapping[Key, Learned]) -> dict[Key, _Entry]:
         kept: dict[Key, tuple[Learned, _Entry]] = {}
         for service in services:
             key = key_of(service)
@@ -169,7 +169,7 @@ class SnapshotBuilder:
         self._entries = kept
         return {key: entry for key, (_, entry) in kept.items()}
 
-    def _aggregated(self, groups: Mapping[str, Sequence[ApiService]], entries: Mapping[Key, _Entry]) -> Document | None:
+    def _aggregated(self, groups: Mapping[str, Sequence[APIService]], entries: Mapping[Key, _Entry]) -> Document | None:
         parts = _parts(groups, entries)
         return None if parts is None else self._joined.get(_key(parts)) or _joined(parts)
 
@@ -178,7 +178,7 @@ class SnapshotBuilder:
         before = self._entries.get(key)
         return before[1] if before is not None and before[0] == known else None
 
-    def _group_pages(self, groups: Mapping[str, Sequence[ApiService]], pages: dict[str, Page]) -> list[bytes]:
+    def _group_pages(self, groups: Mapping[str, Sequence[APIService]], pages: dict[str, Page]) -> list[bytes]:
         """Put the pages of `/apis/G` in place; the elements of the group list, encoded."""
         kept: dict[tuple[str, ...], tuple[bytes, Page]] = {}
         for name, services in groups.items():
@@ -199,16 +199,16 @@ def _root(path: str, legacy: Document, aggregated: Document | None) -> dict[str,
     return {path: page, f"{path}/": Plain(legacy)}
 
 
-def _by_group(services: Sequence[ApiService]) -> tuple[Mapping[str, list[ApiService]], Mapping[str, list[ApiService]]]:
+def _by_group(services: Sequence[APIService]) -> tuple[Mapping[str, list[APIService]], Mapping[str, list[APIService]]]:
     """The core group, if it is there, and all others."""
-    groups: dict[str, list[ApiService]] = {}
+    groups: dict[str, list[APIService]] = {}
     for service in services:
         groups.setdefault(service.group, []).append(service)
     core = {"": groups.pop("")} if "" in groups else {}
     return core, groups
 
 
-def _parts(groups: Mapping[str, Sequence[ApiService]], entries: Mapping[Key, _Entry]) -> _Parts | None:
+def _parts(groups: Mapping[str, Sequence[APIService]], entries: Mapping[Key, _Entry]) -> _Parts | None:
     """What an aggregated document is made of; None when it would hide what only the wrapped application knows.
 
     Clients then take the legacy one and ask for each list, which reaches that application.
@@ -243,7 +243,7 @@ def _weight(learned: Learned) -> int:
     return sum(_RESOURCE_BYTES + _SUBRESOURCE_BYTES * len(resource.subresources) for resource in resources)
 
 
-def _entry(service: ApiService, learned: Learned, before: _Entry) -> _Entry:
+def _entry(service: APIService, learned: Learned, before: _Entry) -> _Entry:
     """What is known of one group version. What was encoded `before` is used where the server's answer is the same."""
     if service.backend is None:
         return _Entry()
@@ -252,7 +252,7 @@ def _entry(service: ApiService, learned: Learned, before: _Entry) -> _Entry:
     encoded: _Encoded | None = None
     if version is None:
         listing: Page = Fixed(_unavailable(service, learned))
-        version = ApiVersion(service.version)
+        version = APIVersion(service.version)
     else:
         same = before.encoded is not None and before.encoded.version == version
         encoded = before.encoded if same and before.encoded else _Encoded(group, version)
@@ -271,7 +271,7 @@ def _openapi(path: str, encoded: _Encoded | None, own: str | None) -> tuple[Page
     return (None, "") if document is None else (GeneratedOpenApi(path, document), document.hash)
 
 
-def _unavailable(service: ApiService, learned: Learned) -> Answer:
+def _unavailable(service: APIService, learned: Learned) -> Answer:
     """503 naming the APIService. Only where nobody was asked yet is it worth coming back at once."""
     details: dict[str, object] = {
         "name": service.name,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from aggmw.contracts.backends import ApiService, Backend, BackendResolver
+from aggmw.contracts.backends import APIService, Backend, BackendResolver
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.registry.addresses import Address, parse_backend_url
 from aggmw.middleware.registry.fields import Fields
@@ -42,7 +42,7 @@ class _Object(NamedTuple):
     value: Value
 
 
-def load_api_services(*paths: Path, resolver: BackendResolver, trusted: bool = True) -> list[ApiService]:
+def load_api_services(*paths: Path, resolver: BackendResolver, trusted: bool = True) -> list[APIService]:
     """The services that YAML files declare: documents of kind APIService, APIServiceList or List.
 
     Args:
@@ -57,7 +57,7 @@ def load_api_services(*paths: Path, resolver: BackendResolver, trusted: bool = T
     """
     problems: list[Problem] = []
     found: dict[str, str] = {}
-    services: list[ApiService] = []
+    services: list[APIService] = []
     for path in paths:
         try:
             objects = list(_objects(path, problems))
@@ -106,7 +106,7 @@ class _Reading:
     def _report(self, path: str, message: str) -> None:
         self._problems.append(Problem(f"{self.place}: {path}" if path else self.place, message))
 
-    def service(self) -> ApiService | None:
+    def service(self) -> APIService | None:
         """The value; None when there was a mistake."""
         before = len(self._problems)
         if not isinstance(self._value, dict):
@@ -129,13 +129,13 @@ class _Reading:
         service = self._spec(metadata, spec)
         return service if len(self._problems) == before else None
 
-    def _spec(self, metadata: Fields, spec: Fields) -> ApiService:
+    def _spec(self, metadata: Fields, spec: Fields) -> APIService:
         spec.only(_SPEC)
         group, version = spec.text("group"), spec.text("version")
         _check_names(metadata, spec, self.name, group, version)
         group_priority = spec.number("groupPriorityMinimum", 1, 20000)
         version_priority = spec.number("versionPriority", 1, 1000)
-        return ApiService(group, version, self._backend(metadata, spec), group_priority, version_priority)
+        return APIService(group, version, self._backend(metadata, spec), group_priority, version_priority)
 
     def _backend(self, metadata: Fields, spec: Fields) -> Backend | None:
         service = spec.inner("service")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from aggmw.contracts.backends import ApiService, Backend, Routes
+from aggmw.contracts.backends import APIService, Backend, Routes
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.registry.addresses import parse_backend_url
 from aggmw.middleware.registry.names import is_group, is_version
@@ -30,7 +30,7 @@ def version_order(version: str) -> tuple[int, int, int, int, str]:
     return (0, _MATURITY[maturity], -int(major), -int(minor or 0), "")
 
 
-def make_routes(services: Iterable[ApiService]) -> Routes:
+def make_routes(services: Iterable[APIService]) -> Routes:
     """A snapshot of `services`.
 
     Groups stand by the highest priority of their versions, then by name of that APIService; versions by priority, then
@@ -40,7 +40,7 @@ def make_routes(services: Iterable[ApiService]) -> Routes:
         ConfigurationError: a group version that is registered twice, or that has names which no path may hold.
     """
     services = tuple(services)
-    known: dict[tuple[str, str], ApiService] = {}
+    known: dict[tuple[str, str], APIService] = {}
     problems: list[Problem] = []
     for service in services:
         if (service.group, service.version) in known:
@@ -54,7 +54,7 @@ def make_routes(services: Iterable[ApiService]) -> Routes:
         known[service.group, service.version] = service
     if problems:
         raise ConfigurationError(problems)
-    groups: dict[str, list[ApiService]] = {}
+    groups: dict[str, list[APIService]] = {}
     for service in sorted(services, key=lambda each: (-each.group_priority_minimum, each.name)):
         groups.setdefault(service.group, []).append(service)
     ordered = tuple(
@@ -95,7 +95,7 @@ def remote_service(
     insecure_skip_tls_verify: bool = False,
     group_priority_minimum: int = 1000,
     version_priority: int = 15,
-) -> ApiService:
+) -> APIService:
     """An API group version that a server at `url` serves.
 
     Args:
@@ -123,4 +123,4 @@ def remote_service(
         ca=ca,
         insecure_skip_tls_verify=insecure_skip_tls_verify,
     )
-    return ApiService(group, version, backend, group_priority_minimum, version_priority)
+    return APIService(group, version, backend, group_priority_minimum, version_priority)
