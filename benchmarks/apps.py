@@ -124,11 +124,10 @@ def _transport(options: Options) -> Http1Transport:
 
 
 def _services(options: Options) -> list[APIService]:
-    from aggmw.middleware.registry import remote_service
 
     scheme, ca = ("https", options.workspace.certificate("back-ca").read_bytes()) if options.tls else ("http", b"")
     return [
-        remote_service(group, "v1", f"{scheme}://127.0.0.1:{port}", ca=ca, server_name=SERVER_NAME)
+        APIService.remote(group, "v1", f"{scheme}://127.0.0.1:{port}", ca=ca, server_name=SERVER_NAME)
         for group, port in ((GROUP, options.backend), (STREAMS, options.streams))
     ]
 

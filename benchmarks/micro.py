@@ -13,13 +13,14 @@ from typing import Any
 from aggmw.asgi.exchanges import Stages, enter, leave
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes
+from aggmw.contracts.backends import APIService
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.authentication import Authentication, ClientCertificates, StaticTokens
 from aggmw.middleware.authorization import Authorization, CasbinAuthorizer
 from aggmw.middleware.recovery import RecoveryMiddleware
-from aggmw.middleware.registry import Registry, StaticRoutes, make_routes, remote_service
+from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
 from aggmw.middleware.request_info import RequestInfoResolver
 from aggmw.middleware.request_info.parse import parse
 from aggmw.pki.make import make_ca
@@ -126,7 +127,7 @@ def _stages() -> Iterator[tuple[str, Callable[[], object]]]:
     certificates = ClientCertificates(make_ca("benchmark").certificate)
     authentication = Authentication([certificates, StaticTokens({TOKEN: _CALLER})])
     authorization = Authorization(CasbinAuthorizer.from_text(rules(1000)))
-    service = remote_service(GROUP, "v1", "http://127.0.0.1:1")
+    service = APIService.remote(GROUP, "v1", "http://127.0.0.1:1")
     registry = Registry(StaticRoutes(make_routes([service])))
     path, query = scope["raw_path"], scope["query_string"]
     exchange = enter(scope)

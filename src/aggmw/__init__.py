@@ -15,12 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aggmw.contracts.backends import APIService, Backend
+    from aggmw.contracts.backends import APIService, Backend, LocalBackend, PathService
     from aggmw.contracts.drain import Drain
     from aggmw.contracts.identity import Identity
     from aggmw.front_proxy import FrontProxy
 
-__all__ = ["APIService", "Backend", "Drain", "FrontProxy", "Identity"]
+__all__ = ["APIService", "Backend", "Drain", "FrontProxy", "Identity", "LocalBackend", "PathService"]
 
 _HOMES = {
     "APIService": "aggmw.contracts.backends",
@@ -28,6 +28,8 @@ _HOMES = {
     "Drain": "aggmw.contracts.drain",
     "FrontProxy": "aggmw.front_proxy",
     "Identity": "aggmw.contracts.identity",
+    "LocalBackend": "aggmw.contracts.backends",
+    "PathService": "aggmw.contracts.backends",
 }
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+from aggmw.asgi.types import ASGIApp
+from aggmw.contracts.addresses import parse_backend_url
+from aggmw.contracts.identity import Identity
+from aggmw.errors import ConfigurationError, Problem
 
 __all__ = [
+    "RESERVED",
     "APIService",
+    "AnyBackend",
     "Backend",
     "BackendResolver",
+    "LocalBackend",
+    "PathService",
     "RouteSource",
     "Routes",
     "UpstreamRequest",
@@ -18,13 +28,19 @@ __all__ = [
     "UpstreamTransport",
 ]
 
+RESERVED = frozenset({"api", "apis", "openapi", "version", "healthz", "livez", "readyz", "metrics"})
+"""First segments of the paths that are the front proxy's own: no path service is ever asked for them."""
+
+_PREFIX = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,=:@-]+/)*")
+
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One place requests are forwarded to. Two equal backends share their connections.
+    """One server that requests are forwarded to. Two equal backends share their connections.
 
     Args:
-        name: who asks for it in error messages: the APIService's name, such as "v1alpha1.wardle.example.com".
+        name: who asks for it in error messages: the APIService's name, such as "v1alpha1.wardle.example.com", or the
+            path of a path service.
         host, port: what is dialled; a host name is resolved at each dial.
         tls: whether to speak TLS. Plain HTTP is for loopback, tests and terminators.
         server_name: SNI and the name to verify; `<service>.<namespace>.svc` for a service, else the host.
@@ -40,6 +56,21 @@ class Backend:
     ca: bytes = field(default=b"", repr=False)
     insecure_skip_tls_verify: bool = False
 
+    @classmethod
+    def at(
+        cls, url: str, *, name: str = "", ca: bytes = b"", server_name: str = "", insecure_skip_tls_verify: bool = False
+    ) -> Backend:
+        """The server at `https://host[:port]` or `http://host[:port]`.
+
+        Raises:
+            ConfigurationError: a URL with more than scheme, host and port.
+        """
+        try:
+            host, port, tls = parse_backend_url(url)
+        except ValueError as error:
+            raise ConfigurationError([Problem(f"{name}: url" if name else "url", str(error))]) from None
+        return cls(name, host, port, tls, server_name or host, ca, insecure_skip_tls_verify)
+
     @property
     def authority(self) -> str:
         """`host:port` for the Host header, an IPv6 address in brackets."""
@@ -48,25 +79,185 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalBackend:
+    """An ASGI application in this process that requests are handed to, as if it were a server of its own.
+
+    It gets a new scope with nothing of ours in it but the caller's `Identity`; its lifespan is run by `FrontProxy`.
+
+    Args:
+        name: as for `Backend`.
+        app: the application.
+    """
+
+    name: str
+    app: ASGIApp = field(hash=False)
+
+    def __repr__(self) -> str:
+        return f"LocalBackend({self.name!r}, {type(self.app).__name__})"
+
+
+AnyBackend: TypeAlias = Backend | LocalBackend
+
+
+@dataclass(frozen=True, slots=True)
 class APIService:
     """One API group version and where it is served (`apiregistration.k8s.io/v1 APIService`).
 
     Args:
         group, version: "" is the core group.
-        backend: None for a local one, served by what the front proxy wraps.
+        backend: None for one that the application around which the front proxy stands serves itself.
         group_priority_minimum: 1…20000; the higher, the earlier the group is listed.
         version_priority: 1…1000, within the group.
     """
 
     group: str
     version: str
-    backend: Backend | None = None
+    backend: AnyBackend | None = None
     group_priority_minimum: int = 1000
     version_priority: int = 15
+
+    @classmethod
+    def remote(
+        cls,
+        group: str,
+        version: str,
+        url: str,
+        *,
+        ca: bytes = b"",
+        server_name: str = "",
+        insecure_skip_tls_verify: bool = False,
+        group_priority_minimum: int = 1000,
+        version_priority: int = 15,
+    ) -> APIService:
+        """A group version that a server at `url` serves.
+
+        Args:
+            group, version: "" is the core group.
+            url: `https://host:port` or `http://host:port`.
+            ca: PEM bundle to trust; empty means the system's roots.
+            server_name: SNI and the name to verify; by default the URL's host.
+            insecure_skip_tls_verify: do not verify the server's certificate.
+            group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
+
+        Raises:
+            ConfigurationError: a URL with more than scheme, host and port.
+        """
+        backend = Backend.at(
+            url,
+            name=f"{version}.{group}",
+            ca=ca,
+            server_name=server_name,
+            insecure_skip_tls_verify=insecure_skip_tls_verify,
+        )
+        return cls(group, version, backend, group_priority_minimum, version_priority)
+
+    @classmethod
+    def local(
+        cls,
+        group: str,
+        version: str,
+        *,
+        app: ASGIApp | None = None,
+        group_priority_minimum: int = 1000,
+        version_priority: int = 15,
+    ) -> APIService:
+        """A group version that is served in this process.
+
+        Args:
+            group, version: "" is the core group.
+            app: an ASGI application of its own for it: asked for `/apis/G/V` and all below, and for its discovery, as
+                a server would be. None: the application around which the front proxy stands serves it.
+            group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
+
+        Raises:
+            TypeError: an `app` that nobody can call.
+        """
+        name = f"{version}.{group}"
+        if app is not None and not callable(app):
+            raise TypeError(f"{name}: app must be an ASGI application, not {type(app).__name__}")
+        backend = None if app is None else LocalBackend(name, app)
+        return cls(group, version, backend, group_priority_minimum, version_priority)
 
     @property
     def name(self) -> str:
         return f"{self.version}.{self.group}"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class PathService:
+    """A plain web service behind a path: no API group, no discovery. Authorised as a non-resource path.
+
+    Everything at and below the path is forwarded, byte for byte unless `strip_prefix` says otherwise.
+
+    Args:
+        path: such as "/billing/"; with or without the last slash it stands for "/billing" and all below it. "/" takes
+            whatever nobody else does, and never a path of the front proxy's own (`/api`, `/apis`, `/openapi`, …).
+        url: `https://host:port` or `http://host:port`; or leave it out and give `app`.
+        app: an ASGI application in this process.
+        ca, server_name, insecure_skip_tls_verify: as for `Backend`.
+        strip_prefix: forward what is below the path only, and say the path in `X-Forwarded-Prefix`.
+        redirects: pass the service's redirects on to the client, those to itself as paths; otherwise they are 502.
+
+    Raises:
+        ConfigurationError: a path of the front proxy's own, one that is no plain path, or a bad URL.
+        TypeError: neither a URL nor an application, or both.
+    """
+
+    path: str
+    backend: AnyBackend
+    strip_prefix: bool
+    redirects: bool
+
+    def __init__(
+        self,
+        path: str,
+        url: str | None = None,
+        *,
+        app: ASGIApp | None = None,
+        ca: bytes = b"",
+        server_name: str = "",
+        insecure_skip_tls_verify: bool = False,
+        strip_prefix: bool = False,
+        redirects: bool = True,
+    ) -> None:
+        prefix = _prefix(path)
+        if (url is None) == (app is None):
+            raise TypeError(f"PathService({path!r}) needs either a URL or app=…")
+        if app is not None and not callable(app):
+            raise TypeError(f"PathService({path!r}): app must be an ASGI application, not {type(app).__name__}")
+        backend: AnyBackend
+        if url is not None:
+            backend = Backend.at(
+                url,
+                name=path,
+                ca=ca,
+                server_name=server_name,
+                insecure_skip_tls_verify=insecure_skip_tls_verify,
+            )
+        elif app is not None:
+            backend = LocalBackend(path, app)
+        object.__setattr__(self, "path", prefix)
+        object.__setattr__(self, "backend", backend)
+        object.__setattr__(self, "strip_prefix", strip_prefix)
+        object.__setattr__(self, "redirects", redirects)
+
+
+def _prefix(path: str) -> str:
+    """The path with a slash at both ends.
+
+    Raises:
+        ConfigurationError: not a plain path, or the front proxy's own.
+    """
+    prefix = path if path.endswith("/") else f"{path}/"
+    segments = prefix.split("/")[1:-1]
+    where = f"path service {path!r}"
+    if not _PREFIX.fullmatch(prefix) or not {".", ".."}.isdisjoint(segments):
+        raise ConfigurationError(
+            [Problem(where, 'must be a plain path such as "/billing/": no escapes, dot segments or empty segments')]
+        )
+    if segments and segments[0] in RESERVED:
+        raise ConfigurationError([Problem(where, f"/{segments[0]} is the front proxy's own; take another path")])
+    return prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +267,18 @@ class Routes:
     Attributes:
         services: in the order of wire contract §1.9: groups by priority, versions by priority and kube-aware order.
         by_group_version: (group, version) → service.
+        by_path: the path services by their path, with a slash at both ends.
     """
 
     services: tuple[APIService, ...] = ()
     by_group_version: Mapping[tuple[str, str], APIService] = field(default_factory=lambda: MappingProxyType({}))
+    by_path: Mapping[str, PathService] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def local(self) -> tuple[LocalBackend, ...]:
+        """The applications in this process, in no particular order; one that serves several things comes repeatedly."""
+        backends = [*(each.backend for each in self.services), *(each.backend for each in self.by_path.values())]
+        return tuple(each for each in backends if isinstance(each, LocalBackend))
 
 
 class RouteSource(Protocol):
@@ -99,9 +298,9 @@ class BackendResolver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class UpstreamRequest:
-    """One request as it goes on the wire.
+    """One request as it goes on the wire. Nobody changes it once it was handed to a transport.
 
     Args:
         method: as sent by the client.
@@ -112,6 +311,8 @@ class UpstreamRequest:
         content_length: the body's length when known; None with a `body` means chunked.
         long_running: no deadline for the first byte of the answer or between bytes.
         timeout: seconds until the head of the answer must have come, the wait for a connection included.
+        identity: the caller, for an application in this process; a server is told in `headers`.
+        client: address and port of the client, and `host`, its Host field: for an application in this process.
     """
 
     method: bytes
@@ -122,6 +323,9 @@ class UpstreamRequest:
     content_length: int | None = None
     long_running: bool = False
     timeout: float | None = 60.0
+    identity: Identity | None = None
+    client: tuple[str, int] | None = None
+    host: bytes = b""
 
 
 class UpstreamResponse(Protocol):
@@ -157,7 +361,7 @@ class UpstreamTransport(Protocol):
     """One exchange with one backend: streaming both ways, exact target bytes, no redirects, no cookies, no retries
     of anything that was sent."""
 
-    async def send(self, backend: Backend, request: UpstreamRequest) -> UpstreamResponse:
+    async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
         """Send the request and wait for the head of the answer.
 
         Raises:

@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol
 
 from aggmw.asgi.types import Headers, Scope
 from aggmw.contracts.authorization import Verdict
-from aggmw.contracts.backends import Backend
+from aggmw.contracts.backends import AnyBackend, PathService
 from aggmw.contracts.connection import UNKNOWN, Connection
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.request_info import RequestInfo
 
-__all__ = ["Answer", "Exchange", "Stage"]
+__all__ = ["Answer", "Exchange", "Observer", "Stage"]
 
 
 class Answer(NamedTuple):
@@ -35,6 +35,8 @@ class Exchange:
         request_info, identity, verdict, backend: what the stages found out, each None until its stage ran.
         target: what goes upstream instead of `request_info.target`; set only by discovery, for OpenAPI documents
             that are asked for without their hash.
+        path_service: set by the registry beside `backend`, for a path that is not an API.
+        in_flight: what the metrics stage counts this request under; None when it does not.
         warnings: texts for `Warning: 299` response headers.
     """
 
@@ -45,10 +47,12 @@ class Exchange:
     request_info: RequestInfo | None = None
     identity: Identity | None = None
     verdict: Verdict | None = None
-    backend: Backend | None = None
+    backend: AnyBackend | None = None
+    path_service: PathService | None = None
     target: bytes | None = None
     subprotocols: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
+    in_flight: object = None
 
 
 class Stage(Protocol):
@@ -59,5 +63,20 @@ class Stage(Protocol):
 
         Raises:
             StatusError: becomes an answer, as if it had been returned.
+        """
+        ...
+
+
+class Observer(Protocol):
+    """Is told of every request when it is over. Called on the event loop: must not block, must not raise."""
+
+    def ended(self, exchange: Exchange, status: int, seconds: float, size: int) -> None:
+        """A request is over.
+
+        Args:
+            exchange: what the stages found out, as far as they came.
+            status: what was answered; 0 when the client left before that, 101 for a WebSocket.
+            seconds: from its arrival at the outermost stage.
+            size: bytes of the response's body.
         """
         ...

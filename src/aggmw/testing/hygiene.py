@@ -122,7 +122,8 @@ class Watch:
             await asyncio.sleep(pause)
             pause *= 2
         gc.collect(1)  # an unretrieved exception is reported when its task is collected
-        await asyncio.sleep(0)
+        for _ in range(3):  # and an asynchronous generator is closed then, by a task of the loop's own
+            await asyncio.sleep(0)
         if "tasks" not in self._allowed:
             self.problems += [f"a task was left running: {task!r}" for task in self._left_tasks()]
         self._end_sockets()

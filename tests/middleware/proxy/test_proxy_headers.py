@@ -12,14 +12,14 @@ from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import Backend
 from aggmw.contracts.identity import Identity
 from aggmw.errors import InvalidIdentity, StatusError
-from aggmw.middleware.proxy.headers import IdentityFields, backwards, forwards, sift
+from aggmw.middleware.proxy.headers import IdentityFields, authority_of, backwards, forwards, sift
 
 BACKEND = Backend("v1.x", "10.0.0.9", 8443)
 OURS = IdentityFields().of(ALICE)
 
 
 def outgoing(*headers: tuple[bytes, bytes], peer: str = "192.0.2.7", request_id: str = "id-1") -> Headers:
-    return forwards(sift(headers), BACKEND, OURS, b"/a/b?c=d", peer, "https", request_id)
+    return forwards(sift(headers), authority_of(BACKEND), OURS, b"/a/b?c=d", peer, "https", request_id)
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:

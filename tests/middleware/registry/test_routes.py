@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aggmw.contracts.backends import APIService, Backend, Routes
 from aggmw.errors import ConfigurationError
-from aggmw.middleware.registry import StaticRoutes, make_routes, remote_service
+from aggmw.middleware.registry import StaticRoutes, make_routes
 from aggmw.middleware.registry.routes import version_order
 
 EXAMPLE = ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"]
@@ -120,11 +120,11 @@ def test_swap() -> None:
 
 def test_remote_service() -> None:
     """From Python: an address and, by default, that host's name to verify."""
-    service = remote_service("a.io", "v1", "https://api.a.io", ca=b"PEM", version_priority=7)
+    service = APIService.remote("a.io", "v1", "https://api.a.io", ca=b"PEM", version_priority=7)
     assert service == APIService(
         "a.io", "v1", Backend("v1.a.io", "api.a.io", 443, server_name="api.a.io", ca=b"PEM"), 1000, 7
     )
-    plain = remote_service("a.io", "v1", "http://127.0.0.1:8080/", server_name="x.y.svc")
+    plain = APIService.remote("a.io", "v1", "http://127.0.0.1:8080/", server_name="x.y.svc")
     assert plain.backend == Backend("v1.a.io", "127.0.0.1", 8080, tls=False, server_name="x.y.svc")
 
 
@@ -134,4 +134,4 @@ def test_remote_service() -> None:
 def test_remote_service_refuses_urls(url: str) -> None:
     """An address with anything else in it is a mistake of the program's, said at once."""
     with pytest.raises(ConfigurationError, match=r"^v1\.a\.io: url: must "):
-        remote_service("a.io", "v1", url)
+        APIService.remote("a.io", "v1", url)

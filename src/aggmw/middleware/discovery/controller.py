@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import structlog
 
-from aggmw.contracts.backends import APIService, Backend, Routes, RouteSource, UpstreamTransport
+from aggmw.contracts.backends import AnyBackend, APIService, Routes, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import APIVersion
 from aggmw.errors import fault
 from aggmw.middleware.discovery.fetch import GroupVersion, IndexReader, Origin, ResourcesReader
@@ -19,7 +19,7 @@ __all__ = ["DiscoveryController", "Key", "Learned", "Synced", "Timing", "key_of"
 
 _log = structlog.get_logger("aggmw.discovery")
 
-Key: TypeAlias = tuple[Backend | None, str, str]
+Key: TypeAlias = tuple[AnyBackend | None, str, str]
 """A group version at one backend: what was learned there is forgotten when it moves."""
 
 TICK = 1.0
@@ -228,7 +228,7 @@ class DiscoveryController:
 
 def origins_of(services: Iterable[APIService]) -> list[Origin]:
     """The servers behind services: what differs only in name is one."""
-    found: dict[tuple[Backend, bool], list[APIService]] = {}
+    found: dict[tuple[AnyBackend, bool], list[APIService]] = {}
     for service in services:
         if service.backend is not None:
             found.setdefault((replace(service.backend, name=""), not service.group), []).append(service)

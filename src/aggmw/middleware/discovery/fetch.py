@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aggmw.contracts.backends import APIService, Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.contracts.backends import AnyBackend, APIService, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.catalog import APIResource, APIVersion
 from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
@@ -41,12 +41,12 @@ class Origin:
         services: in a stable order.
     """
 
-    endpoint: Backend
+    endpoint: AnyBackend
     core: bool
     services: tuple[APIService, ...]
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> AnyBackend:
         """The backend to name in errors that concern all of them."""
         return self.services[0].backend or self.endpoint
 
@@ -66,7 +66,7 @@ class Reply(NamedTuple):
 
 async def get(
     transport: UpstreamTransport,
-    backend: Backend,
+    backend: AnyBackend,
     target: str,
     headers: tuple[tuple[bytes, bytes], ...],
     *,

@@ -5,7 +5,7 @@ None of them carries `Retry-After`: clients repeat any 5xx that has one, whateve
 
 from __future__ import annotations
 
-from aggmw.contracts.backends import Backend
+from aggmw.contracts.backends import AnyBackend
 from aggmw.contracts.exchange import Answer
 from aggmw.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.objects.status import status_answer
@@ -25,7 +25,7 @@ STOPPING = status_answer(503, "ServiceUnavailable", "the front proxy is shutting
 WRONG_LENGTH = status_answer(400, "BadRequest", "the request's body is not as long as its Content-Length says")
 
 
-def failure(backend: Backend, error: UpstreamError) -> Answer:
+def failure(backend: AnyBackend, error: UpstreamError) -> Answer:
     """503 when nothing was sent, 504 when no answer came, 502 when the answer was none."""
     if isinstance(error, UpstreamUnreachable):
         code, reason, what = 503, "ServiceUnavailable", "cannot be reached"

@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
 
 import structlog
 
 from aggmw.asgi.headers import first
 from aggmw.asgi.responses import respond
-from aggmw.asgi.types import Headers, Receive, Scope, Send
-from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.asgi.types import Receive, Scope, Send
+from aggmw.contracts.backends import AnyBackend, PathService, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer
 from aggmw.errors import StatusError, UpstreamError
 from aggmw.middleware.proxy.body import Body, ClientGone
 from aggmw.middleware.proxy.errors import REDIRECTED, STOPPING, WRONG_LENGTH, failure
 from aggmw.middleware.proxy.headers import backwards
+from aggmw.middleware.proxy.paths import relocated
 from aggmw.middleware.proxy.watching import Departures, Watched
 from aggmw.objects.status import answer_of
 
-__all__ = ["Forwarding", "Outgoing"]
+__all__ = ["Forwarding"]
 
 _log = structlog.get_logger("aggmw.proxy")
 
 _USUALLY_WITH_A_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
-
-
-class Outgoing(NamedTuple):
-    """A request as it is to go on, its body still with the client.
-
-    Attributes:
-        method, target, headers, long_running, timeout: as in `UpstreamRequest`.
-        length: what the client declared.
-        chunked: a body follows whose length nobody knows.
-    """
-
-    method: bytes
-    target: bytes
-    headers: Headers
-    length: int | None
-    chunked: bool
-    long_running: bool
-    timeout: float | None
 
 
 class Forwarding:
@@ -55,6 +37,8 @@ class Forwarding:
         backend: where it goes.
         request_id: for the log.
         scope, receive, send: the client's side.
+        service: the path service, where it is not an API that is asked.
+        prefix: what the client's path has in front of the path that is sent, for redirects of a path service.
     """
 
     __slots__ = (
@@ -63,10 +47,12 @@ class Forwarding:
         "_departures",
         "_drain",
         "_gone",
+        "_prefix",
         "_receive",
         "_request_id",
         "_scope",
         "_send",
+        "_service",
         "_stopping",
         "_task",
         "_transport",
@@ -78,17 +64,21 @@ class Forwarding:
         transport: UpstreamTransport,
         departures: Departures,
         drain: Drain | None,
-        backend: Backend,
+        backend: AnyBackend,
         request_id: str,
         scope: Scope,
         receive: Receive,
         send: Send,
+        service: PathService | None = None,
+        prefix: bytes = b"",
     ) -> None:
         self._transport = transport
         self._departures = departures
         self._drain = drain
         self._backend = backend
         self._request_id = request_id
+        self._service = service
+        self._prefix = prefix
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -98,12 +88,16 @@ class Forwarding:
         self._stopping = False
         self._cancelled = False
 
-    async def run(self, outgoing: Outgoing) -> None:
-        """Forward, and answer. A client that leaves ends it silently, whatever was going on."""
+    async def run(self, request: UpstreamRequest, *, chunked: bool) -> None:
+        """Forward, and answer. A client that leaves ends it silently, whatever was going on.
+
+        Args:
+            request: as it is to go on, its body still with the client; `content_length` is what the client declared.
+            chunked: a body follows whose length nobody knows.
+        """
         try:
-            request = await self._with_body(outgoing)
-            if request is not None:
-                await self._exchange(request, outgoing.method == b"HEAD")
+            if await self._take_body(request, chunked):
+                await self._exchange(request)
         except asyncio.CancelledError:
             if not self._cancelled or self._task is None or self._task.uncancel() > 0:
                 raise
@@ -114,35 +108,37 @@ class Forwarding:
             pass
         finally:
             self._gone = True  # a departure that is noticed now interrupts nothing
-            watched, self._watched = self._watched, None  # it holds our method: no cycle for the collector
+            request.body = None  # it and `watched` hold our methods: no cycle for the collector
+            watched, self._watched = self._watched, None
             if watched is not None and (ending := self._departures.forget(watched)) is not None:
                 await asyncio.gather(ending, return_exceptions=True)
 
-    async def _with_body(self, outgoing: Outgoing) -> UpstreamRequest | None:
-        """The request with its body: none, whole when it is at hand, else as a stream. None when it was answered."""
-        method, target, headers, length, chunked, long_running, timeout = outgoing
+    async def _take_body(self, request: UpstreamRequest, chunked: bool) -> bool:
+        """Give the request its body: none, whole when it is at hand, else as a stream. False when it was answered."""
+        length = request.content_length
         # HTTP/1 says in the head whether there is a body; the later ones do not.
         if not (length or chunked) and self._scope.get("http_version", "1.1") in ("1.1", "1.0"):
             self._watch()
-            if length is None and method in _USUALLY_WITH_A_BODY:
-                length = 0
-            return UpstreamRequest(method, target, headers, b"", None, length, long_running, timeout)
+            if length is None and request.method in _USUALLY_WITH_A_BODY:
+                request.content_length = 0
+            return True
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         content: bytes = message.get("body", b"")
         if message.get("more_body", False):
-            body = Body(content, self._receive, whole=self._watch, broken_off=self._leave)
-            return UpstreamRequest(method, target, headers, b"", body, length, long_running, timeout)
+            request.body = Body(content, self._receive, whole=self._watch, broken_off=self._leave)
+            return True
         if length is not None and length != len(content):
             await self._answer(WRONG_LENGTH)
-            return None
+            return False
         self._watch()
-        if content or method in _USUALLY_WITH_A_BODY or chunked:
-            length = len(content)
-        return UpstreamRequest(method, target, headers, content, None, length, long_running, timeout)
+        request.content = content
+        if content or request.method in _USUALLY_WITH_A_BODY or chunked:
+            request.content_length = len(content)
+        return True
 
-    async def _exchange(self, request: UpstreamRequest, head_only: bool) -> None:
+    async def _exchange(self, request: UpstreamRequest) -> None:
         drain = self._drain if request.long_running else None
         if drain is not None:
             if drain.begun:
@@ -164,7 +160,7 @@ class Forwarding:
             if drain is not None:
                 drain.remove(self._stop)
         try:
-            await self._pass_back(response, request, head_only)
+            await self._pass_back(response, request)
         except (UpstreamError, StatusError) as error:
             # Returning without completing is how a server is told to cut the response.
             if not self._gone:
@@ -174,14 +170,18 @@ class Forwarding:
         finally:
             await response.aclose()
 
-    async def _pass_back(self, response: UpstreamResponse, request: UpstreamRequest, head_only: bool) -> None:
+    async def _pass_back(self, response: UpstreamResponse, request: UpstreamRequest) -> None:
         status, headers = response.status, response.headers
         length = first(headers, b"content-length")
+        service = self._service
         if 300 <= status < 400 and status != 304 and first(headers, b"location") is not None:
-            await self._answer(REDIRECTED)
-            return
-        await self._send({"type": "http.response.start", "status": status, "headers": backwards(status, headers)})
-        if head_only or status in (204, 304):
+            if service is None or not service.redirects:
+                await self._answer(REDIRECTED)
+                return
+            headers = relocated(headers, self._backend, self._prefix)
+        fields = backwards(status, headers, api=service is None)
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        if request.method == b"HEAD" or status in (204, 304):
             await self._send({"type": "http.response.body", "body": b""})
         elif length is not None:
             await self._pass_exactly(response, int(length))

@@ -16,7 +16,7 @@ from aggmw.contracts.backends import Backend
 from aggmw.contracts.identity import Identity
 from aggmw.errors import StatusError
 
-__all__ = ["IdentityFields", "Incoming", "backwards", "forwards", "sift"]
+__all__ = ["IdentityFields", "Incoming", "authority_of", "backwards", "forwards", "sift"]
 
 _REMEMBERED = 1024
 
@@ -31,15 +31,13 @@ _DROPPED = HOP_BY_HOP | {
 }
 """Folded names that end here: of one hop, of the framing, or ours to say."""
 
-_DROPPED_BACK = frozenset(
-    {
-        b"access-control-allow-credentials",
-        b"access-control-allow-headers",
-        b"access-control-allow-methods",
-        b"access-control-allow-origin",
-        b"audit-id",
-    }
-)
+_OURS = frozenset({b"audit-id"})
+_DROPPED_BACK = _OURS | {
+    b"access-control-allow-credentials",
+    b"access-control-allow-headers",
+    b"access-control-allow-methods",
+    b"access-control-allow-origin",
+}
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _ESCAPED = re.compile(rb"[^!#$&'*+\-.^_`|~0-9A-Za-z]")
 
@@ -152,22 +150,22 @@ def _refused(what: str) -> StatusError:
 
 
 def forwards(
-    incoming: Incoming, backend: Backend, identity: Headers, target: bytes, peer: str, proto: str, request_id: str
+    incoming: Incoming, host: bytes, identity: Headers, target: bytes, peer: str, proto: str, request_id: str
 ) -> Headers:
     """What goes to the backend, without Host and framing. `TE` is dropped: trailers are not forwarded.
 
     Args:
         incoming: the client's fields, from `sift`.
-        backend: for `X-Forwarded-Host`.
+        host: for `X-Forwarded-Host`.
         identity: the caller's fields, from `IdentityFields`.
-        target: the target that is sent, for `X-Forwarded-Uri`.
+        target: the target that was asked for, for `X-Forwarded-Uri`.
         peer: the address of the socket's other end; "" where it is not known.
         proto: how the client came, "https" or "http".
         request_id: the audit id; "" for none.
     """
     fields = incoming.kept
     fields.append((b"X-Forwarded-Uri", target.partition(b"?")[0]))
-    fields.append(_forwarded_host(backend))
+    fields.append((b"X-Forwarded-Host", host))
     fields.append((b"X-Forwarded-Proto", proto.encode()))
     earlier = b", ".join(incoming.earlier)
     if peer:
@@ -180,8 +178,9 @@ def forwards(
 
 
 @lru_cache(_REMEMBERED)
-def _forwarded_host(backend: Backend) -> tuple[bytes, bytes]:
-    return b"X-Forwarded-Host", backend.authority.encode("ascii", "replace")
+def authority_of(backend: Backend) -> bytes:
+    """`host:port` of a server, for `X-Forwarded-Host`."""
+    return backend.authority.encode("ascii", "replace")
 
 
 class IdentityFields:
@@ -223,11 +222,17 @@ def _identity_fields(identity: Identity) -> Headers:
     return tuple(fields)
 
 
-def backwards(status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
-    """What goes back to the client: end-to-end fields, without what only the front may say."""
+def backwards(status: int, headers: Headers, *, api: bool = True) -> list[tuple[bytes, bytes]]:
+    """What goes back to the client: end-to-end fields, without what only the front may say.
+
+    Args:
+        status, headers: the answer's.
+        api: whether it is an API server's: then who may read it from other origins is the front's to say, too.
+    """
     bodiless = status in (204, 304)
+    dropped = _DROPPED_BACK if api else _OURS
     return [
         field
         for field in end_to_end(headers)
-        if field[0] not in _DROPPED_BACK and not (bodiless and field[0] == b"content-length")
+        if field[0] not in dropped and not (bodiless and field[0] == b"content-length")
     ]

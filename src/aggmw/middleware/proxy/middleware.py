@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 from aggmw.asgi.exchanges import enter
+from aggmw.asgi.headers import first
 from aggmw.asgi.responses import respond
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
-from aggmw.contracts.backends import Backend, UpstreamTransport
+from aggmw.contracts.backends import AnyBackend, LocalBackend, PathService, UpstreamRequest, UpstreamTransport
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import MissingInput, StatusError
 from aggmw.middleware.proxy.errors import NO_WEBSOCKET, USE_WEBSOCKET
-from aggmw.middleware.proxy.forward import Forwarding, Outgoing
-from aggmw.middleware.proxy.headers import IdentityFields, forwards, sift
+from aggmw.middleware.proxy.forward import Forwarding
+from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift
+from aggmw.middleware.proxy.paths import stripped
 from aggmw.middleware.proxy.watching import Departures
 from aggmw.objects.status import answer_of
 
@@ -42,7 +45,7 @@ class ProxyMiddleware:
         app: ASGIApp,
         *,
         transport: UpstreamTransport,
-        backend: Backend | Callable[[Exchange], Backend | None] | None = None,
+        backend: AnyBackend | Callable[[Exchange], AnyBackend | None] | None = None,
         request_info: Callable[[Exchange], RequestInfo] | None = None,
         anonymous: bool = False,
         drain: Drain | None = None,
@@ -68,16 +71,33 @@ class ProxyMiddleware:
         if backend is None:
             await self._app(scope, receive, send)
             return
-        outgoing = NO_WEBSOCKET if scope["type"] == "websocket" else self._outgoing(exchange, backend, scope)
+        if scope["type"] == "websocket":
+            await respond(scope, send, NO_WEBSOCKET)
+            return
+        service = exchange.path_service if backend is exchange.backend else None
+        prefix = b"" if service is None else _prefix(scope, service)
+        outgoing = self._outgoing(exchange, backend, scope, service, prefix)
         if isinstance(outgoing, Answer):
             await respond(scope, send, outgoing)
-        else:
-            await Forwarding(
-                self._transport, self._departures, self._drain, backend, exchange.request_id, scope, receive, send
-            ).run(outgoing)
+            return
+        request, chunked = outgoing
+        await Forwarding(
+            self._transport,
+            self._departures,
+            self._drain,
+            backend,
+            exchange.request_id,
+            scope,
+            receive,
+            send,
+            service,
+            prefix,
+        ).run(request, chunked=chunked)
 
-    def _outgoing(self, exchange: Exchange, backend: Backend, scope: Scope) -> Outgoing | Answer:
-        """What is to be sent, or why nothing is."""
+    def _outgoing(
+        self, exchange: Exchange, backend: AnyBackend, scope: Scope, service: PathService | None, prefix: bytes
+    ) -> tuple[UpstreamRequest, bool] | Answer:
+        """What is to be sent, and whether a body of unknown length follows; or why nothing is."""
         info = self._request_info(exchange)
         identity: Headers = ()
         if exchange.identity is not None:
@@ -86,21 +106,52 @@ class ProxyMiddleware:
             raise MissingInput("proxy", "an identity", "authentication")
         if not self._anonymous and (exchange.verdict is None or not exchange.verdict.allowed):
             raise MissingInput("proxy", "a verdict that allows", "authorization")
+        asked = target = info.target if exchange.target is None else exchange.target
         try:
             incoming = sift(exchange.headers)
+            if service is not None and service.strip_prefix:
+                target = stripped(target, service)
         except StatusError as error:
             return answer_of(error)
         if incoming.upgrade:
             return USE_WEBSOCKET
-        target = info.target if exchange.target is None else exchange.target
-        peer = exchange.connection.peer or scope.get("client") or ("",)
+        client = exchange.connection.peer or scope.get("client")
         proto = scope.get("scheme", "http")
-        headers = forwards(incoming, backend, identity, target, peer[0], proto, exchange.request_id)
-        method = info.method.encode("ascii")
-        return Outgoing(method, target, headers, incoming.length, incoming.chunked, info.long_running, info.timeout)
+        host = b""
+        if service is not None or isinstance(backend, LocalBackend):
+            # Not an API server with an address of its own: it should know itself as its clients do.
+            host = forwarded = first(exchange.headers, b"host") or b""
+            if prefix:
+                incoming.kept.append((b"X-Forwarded-Prefix", prefix))
+        else:
+            forwarded = authority_of(backend)
+        peer = client[0] if client else ""
+        headers = forwards(incoming, forwarded, identity, asked, peer, proto, exchange.request_id)
+        request = UpstreamRequest(
+            info.method.encode("ascii"),
+            target,
+            headers,
+            b"",
+            None,
+            incoming.length,
+            info.long_running,
+            info.timeout,
+            exchange.identity,
+            client,
+            host,
+        )
+        return request, incoming.chunked
 
 
-def _left(exchange: Exchange) -> Backend | None:
+def _prefix(scope: Scope, service: PathService) -> bytes:
+    """What clients have in front of the path that is sent: the mount, and the service's own path where it is cut."""
+    prefix: str = (scope.get("root_path") or "").rstrip("/")
+    if service.strip_prefix:
+        prefix += service.path.rstrip("/")
+    return quote(prefix).encode("ascii")
+
+
+def _left(exchange: Exchange) -> AnyBackend | None:
     return exchange.backend
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from aggmw.contracts.addresses import Address, parse_backend_url
 from aggmw.contracts.backends import APIService, Backend, BackendResolver
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.registry.addresses import Address, parse_backend_url
 from aggmw.middleware.registry.fields import Fields
 from aggmw.middleware.registry.names import is_group, is_service, is_version
 from aggmw.middleware.registry.yaml_files import Value, read_documents, shown

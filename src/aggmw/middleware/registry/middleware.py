@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.contracts.backends import Backend, Routes, RouteSource
+from aggmw.contracts.backends import RESERVED, AnyBackend, PathService, Routes, RouteSource
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import MissingInput
@@ -18,7 +18,8 @@ class Registry:
     """Leaves the backend of a remote group version; what is local or unknown passes.
 
     Routed are `/apis/G/V`, everything below it, and `/openapi/v3/apis/G/V`; for the core group `/api`, everything below
-    it, and `/openapi/v3/api/V` (wire contract §2.1). Only the parsed request decides: never a header.
+    it, and `/openapi/v3/api/V` (wire contract §2.1). Of all other paths the longest path service takes those at and
+    below its own. Only the parsed request decides: never a header.
 
     Args:
         source: the current routes, read once per request.
@@ -42,10 +43,23 @@ class Registry:
                 exchange.backend = service.backend
         elif (backend := _of_document(routes, info.path)) is not None:
             exchange.backend = backend
+        elif routes.by_path and (found := _of_path(routes, info.path)) is not None:
+            exchange.path_service = found
+            exchange.backend = found.backend
         return None
 
 
-def _of_document(routes: Routes, path: str) -> Backend | None:
+def _of_path(routes: Routes, path: str) -> PathService | None:
+    """The longest path service that a path is at or below."""
+    if path.split("/", 2)[1] in RESERVED:
+        return None
+    prefix = path if path.endswith("/") else f"{path}/"
+    while (found := routes.by_path.get(prefix)) is None and prefix != "/":
+        prefix = prefix[: prefix.rindex("/", 0, -1) + 1]
+    return found
+
+
+def _of_document(routes: Routes, path: str) -> AnyBackend | None:
     """The backend of a path that names a group version but no resource."""
     match path.split("/"):
         case ["", "apis", group, version, *rest] if rest in ([], [""]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from aggmw.contracts.addresses import parse_host_port
 from aggmw.contracts.backends import BackendResolver
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.registry.addresses import parse_host_port
 
 __all__ = ["DnsResolver", "StaticResolver"]
 

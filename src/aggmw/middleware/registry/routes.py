@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from aggmw.contracts.backends import APIService, Backend, Routes
+from aggmw.contracts.backends import APIService, PathService, Routes
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.registry.addresses import parse_backend_url
 from aggmw.middleware.registry.names import is_group, is_version
 
-__all__ = ["StaticRoutes", "make_routes", "remote_service", "version_order"]
+__all__ = ["StaticRoutes", "make_routes", "version_order"]
 
 _KUBE_LIKE = re.compile(r"v([0-9]+)(?:(alpha|beta)([0-9]+))?")
 _MATURITY = {None: 0, "beta": 1, "alpha": 2}
@@ -30,19 +29,28 @@ def version_order(version: str) -> tuple[int, int, int, int, str]:
     return (0, _MATURITY[maturity], -int(major), -int(minor or 0), "")
 
 
-def make_routes(services: Iterable[APIService]) -> Routes:
+def make_routes(services: Iterable[APIService | PathService]) -> Routes:
     """A snapshot of `services`.
 
     Groups stand by the highest priority of their versions, then by name of that APIService; versions by priority, then
     by `version_order`. The versions of a group stand together.
 
     Raises:
-        ConfigurationError: a group version that is registered twice, or that has names which no path may hold.
+        ConfigurationError: a group version or a path that is registered twice, or a group version that has names which
+            no path may hold.
+        TypeError: something that is no service.
     """
-    services = tuple(services)
-    known: dict[tuple[str, str], APIService] = {}
     problems: list[Problem] = []
+    known: dict[tuple[str, str], APIService] = {}
+    paths: dict[str, PathService] = {}
     for service in services:
+        if isinstance(service, PathService):
+            if service.path in paths:
+                problems.append(Problem(f"path service {service.path!r}", "registered twice"))
+            paths[service.path] = service
+            continue
+        if not isinstance(service, APIService):
+            raise TypeError(f"services must hold APIService and PathService values, not {type(service).__name__}")
         if (service.group, service.version) in known:
             problems.append(Problem(service.name, "registered twice"))
         if not is_version(service.version) or not (
@@ -55,14 +63,15 @@ def make_routes(services: Iterable[APIService]) -> Routes:
     if problems:
         raise ConfigurationError(problems)
     groups: dict[str, list[APIService]] = {}
-    for service in sorted(services, key=lambda each: (-each.group_priority_minimum, each.name)):
+    for service in sorted(known.values(), key=lambda each: (-each.group_priority_minimum, each.name)):
         groups.setdefault(service.group, []).append(service)
     ordered = tuple(
         service
         for versions in groups.values()
         for service in sorted(versions, key=lambda each: (-each.version_priority, version_order(each.version)))
     )
-    return Routes(ordered, MappingProxyType({(each.group, each.version): each for each in ordered}))
+    by_group_version = {(each.group, each.version): each for each in ordered}
+    return Routes(ordered, MappingProxyType(by_group_version), MappingProxyType(paths))
 
 
 class StaticRoutes:
@@ -74,7 +83,8 @@ class StaticRoutes:
         self._routes = routes or Routes()
 
     def __repr__(self) -> str:
-        return f"StaticRoutes({', '.join(service.name for service in self._routes.services)})"
+        names = [*(service.name for service in self._routes.services), *self._routes.by_path]
+        return f"StaticRoutes({', '.join(names)})"
 
     @property
     def routes(self) -> Routes:
@@ -83,44 +93,3 @@ class StaticRoutes:
     def swap(self, routes: Routes) -> None:
         """Every request that begins from now on sees `routes`."""
         self._routes = routes
-
-
-def remote_service(
-    group: str,
-    version: str,
-    url: str,
-    *,
-    ca: bytes = b"",
-    server_name: str = "",
-    insecure_skip_tls_verify: bool = False,
-    group_priority_minimum: int = 1000,
-    version_priority: int = 15,
-) -> APIService:
-    """An API group version that a server at `url` serves.
-
-    Args:
-        group, version: "" is the core group.
-        url: `https://host:port` or `http://host:port`.
-        ca: PEM bundle to trust; empty means the system's roots.
-        server_name: SNI and the name to verify; by default the URL's host.
-        insecure_skip_tls_verify: do not verify the server's certificate.
-        group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
-
-    Raises:
-        ConfigurationError: a URL with more than scheme, host and port.
-    """
-    name = f"{version}.{group}"
-    try:
-        host, port, tls = parse_backend_url(url)
-    except ValueError as error:
-        raise ConfigurationError([Problem(f"{name}: url", str(error))]) from None
-    backend = Backend(
-        name,
-        host,
-        port,
-        tls=tls,
-        server_name=server_name or host,
-        ca=ca,
-        insecure_skip_tls_verify=insecure_skip_tls_verify,
-    )
-    return APIService(group, version, backend, group_priority_minimum, version_priority)

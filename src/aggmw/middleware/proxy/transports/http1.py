@@ -6,9 +6,9 @@ import asyncio
 from contextvars import Context
 from dataclasses import replace
 
-from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamResponse
+from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
-from aggmw.errors import StatusError, UpstreamError
+from aggmw.errors import StatusError, UpstreamError, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.exchange import Exchange
 from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
@@ -36,7 +36,7 @@ class _Loop:
         self._client_certificate = client_certificate
         self._limits = limits
         self._drain = drain
-        self._pools: dict[Backend, Pool] = {}
+        self._pools: dict[AnyBackend, Pool] = {}
         self._shared: dict[Backend, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # nothing of the request that started the timer stays with it
@@ -45,10 +45,12 @@ class _Loop:
     def pools(self) -> tuple[Pool, ...]:
         return tuple(self._shared.values())
 
-    def pool(self, backend: Backend) -> Pool:
+    def pool(self, backend: AnyBackend) -> Pool:
         """The pool of a backend. Two services of one server share it: the name is for error messages only."""
         pool = self._pools.get(backend)
         if pool is None:
+            if isinstance(backend, LocalBackend):
+                raise UpstreamUnreachable("this transport reaches servers only, no application in this process")
             if len(self._pools) >= _MANY_POOLS:
                 self._forget_unused()
             shared = replace(backend, name="")
@@ -120,7 +122,7 @@ class Http1Transport:
         """Connections that carry an exchange or are being dialled, over all backends of the running loop."""
         return sum(pool.taken for pool in self._state().pools)
 
-    async def send(self, backend: Backend, request: UpstreamRequest) -> UpstreamResponse:
+    async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
         """As `UpstreamTransport.send`. The time-out covers waiting for a connection, too."""
         state = self._state()
         pool = state.pool(backend)
