@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import structlog
 
+from aggmw.asgi.applications import Applications
 from aggmw.asgi.folding import fold
 from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
 from aggmw.asgi.types import ASGIApp, Middleware, Receive, Scope, Send
 from aggmw.contracts.authorization import Authorizer
-from aggmw.contracts.backends import APIService, RouteSource, UpstreamTransport
+from aggmw.contracts.backends import APIService, PathService, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
@@ -25,7 +26,7 @@ from aggmw.errors import fault
 from aggmw.middleware.authentication import Anonymous, Authentication
 from aggmw.middleware.authorization import Authorization, DenyAll
 from aggmw.middleware.discovery import Discovery, VersionInfo
-from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
+from aggmw.middleware.proxy import AsgiTransport, Http1Transport, ProxyMiddleware, Transports
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
 from aggmw.middleware.request_info import RequestInfoResolver
@@ -62,8 +63,9 @@ class FrontProxy:
         authentication: the authenticators to ask, in order. None: everybody is refused.
         anonymous: who may come without credentials; nobody by default.
         authorization: decides. None: everything is denied.
-        services: the API groups and where they are served, as values or as a source that swaps snapshots.
-        transport: how backends are reached; by default HTTP/1.1 over our own pool, without a client certificate.
+        services: the API groups and paths and where they are served, as values or as a source that swaps snapshots.
+            Applications in this process (`APIService.local(…, app=…)`) are started and stopped with the front proxy.
+        transport: how servers are reached; by default HTTP/1.1 over our own pool, without a client certificate.
         version: what `/version` says.
         checks: further lines of `/readyz`.
         drain: begins when the server is told to stop (`aggmw.server` does that): streams end, readiness fails.
@@ -78,7 +80,7 @@ class FrontProxy:
         authentication: Sequence[Authenticator] = (),
         anonymous: Anonymous | None = None,
         authorization: Authorizer | None = None,
-        services: Iterable[APIService] | RouteSource = (),
+        services: Iterable[APIService | PathService] | RouteSource = (),
         transport: UpstreamTransport | None = None,
         version: VersionInfo | None = None,
         checks: Sequence[Check] = (),
@@ -87,9 +89,11 @@ class FrontProxy:
     ) -> None:
         self.drain = drain or Drain()
         self._core = app or not_found
-        self._transport = transport or Http1Transport()
+        self._applications = AsgiTransport()
+        self._transport = Transports(transport or Http1Transport(), self._applications)
         given = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else None
         source: RouteSource = given or cast(RouteSource, services)
+        self._source = source
         discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
         self._discovery = discovery
         # THE ORDER, from the outside in.
@@ -110,9 +114,13 @@ class FrontProxy:
         }
         self._order = tuple(parts)
         # Routes that never change and lead nowhere need no background work, so no lifespan either.
-        self._controllers: tuple[Controller, ...] = (
-            (discovery.controller,) if discovery.has_work or given is None else ()
-        )
+        controllers: list[Controller] = []
+        if discovery.has_work or given is None:
+            controllers.append(discovery.controller)
+        if given is None:
+            controllers.append(_LocalApplications(source, self._applications.applications))
+        self._controllers = tuple(controllers)
+        self._needs_lifespan = bool(controllers or source.routes.local)
         self._open = 0
         self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
 
@@ -132,7 +140,7 @@ class FrontProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await serve_lifespan(self._core, self._running, scope, receive, send)
-        elif self._controllers and not self._open and scope["type"] in ("http", "websocket"):
+        elif self._needs_lifespan and not self._open and scope["type"] in ("http", "websocket"):
             await respond(scope, send, _UNOPENED)
         else:
             await self._stack(scope, receive, send)
@@ -167,7 +175,12 @@ class FrontProxy:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        """Run the background work, and close every connection at the end."""
+        """Run applications and background work, and close every connection at the end."""
+        async with self._applications.applications.running(self._source.routes.local), self._working():
+            yield
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
         # An empty context: nothing that was bound where we are opened leaks into work that outlives it.
         tasks = [
             asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
@@ -182,6 +195,24 @@ class FrontProxy:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._transport.aclose()
+
+
+class _LocalApplications:
+    """Starts and stops applications in this process as they come into the routes and leave them."""
+
+    name = "local-applications"
+
+    def __init__(self, source: RouteSource, applications: Applications) -> None:
+        self._source = source
+        self._applications = applications
+
+    async def run(self) -> None:
+        followed = None
+        while True:
+            if (routes := self._source.routes) is not followed:
+                followed = routes
+                await self._applications.follow(routes.local)
+            await asyncio.sleep(1)
 
 
 async def _keep_running(controller: Controller) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import AnyBackend, APIService, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.catalog import APIResource, APIVersion
+from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.documents import parse_resource_list
@@ -25,10 +27,11 @@ __all__ = ["GroupVersion", "IndexReader", "Origin", "ResourcesReader", "get"]
 
 GroupVersion = tuple[str, str]
 
-_AGGREGATOR = ((b"x-remote-user", b"system:kube-aggregator"),)
-_MASTER = (*_AGGREGATOR, (b"x-remote-group", b"system:masters"))
-_OPENAPI = ((b"x-remote-user", b"system:aggregator"),)
+_AGGREGATOR = Identity("system:kube-aggregator")
+_MASTER = Identity("system:kube-aggregator", groups=(SYSTEM_MASTERS,))
+_OPENAPI = Identity("system:aggregator")
 _JSON = b"application/json"
+_HOST = b"aggregator.invalid"  # for an application in this process; a server is told its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +71,21 @@ async def get(
     transport: UpstreamTransport,
     backend: AnyBackend,
     target: str,
-    headers: tuple[tuple[bytes, bytes], ...],
+    identity: Identity,
+    headers: Headers,
     *,
     timeout: float,
 ) -> Reply:
-    """One GET; the whole of it takes at most `timeout` seconds.
+    """One GET in the name of `identity`; the whole of it takes at most `timeout` seconds.
 
     Raises:
         UpstreamError: no whole answer came, or it was larger than `MAX_BYTES`, or encoded without being asked for.
     """
-    request = UpstreamRequest(b"GET", target.encode("ascii"), headers, timeout=timeout)
+    fields: Headers = ((b"x-remote-user", identity.user.encode()),)
+    fields += tuple((b"x-remote-group", group.encode()) for group in identity.groups)
+    request = UpstreamRequest(
+        b"GET", target.encode("ascii"), (*fields, *headers), timeout=timeout, identity=identity, host=_HOST
+    )
     try:
         async with asyncio.timeout(timeout):
             response = await transport.send(backend, request)
@@ -144,7 +152,8 @@ class ResourcesReader:
             self._transport,
             self._origin.backend,
             "/api" if self._origin.core else "/apis",
-            (*_MASTER, (b"accept", AGGREGATED_TYPE), *conditional),
+            _MASTER,
+            ((b"accept", AGGREGATED_TYPE), *conditional),
             timeout=self._timeout,
         )
         if reply.status == 304 and self._tag:
@@ -170,7 +179,8 @@ class ResourcesReader:
                 self._transport,
                 service.backend or self._origin.backend,
                 target,
-                (*_AGGREGATOR, (b"accept", _JSON)),
+                _AGGREGATOR,
+                ((b"accept", _JSON),),
                 timeout=self._timeout,
             )
             if reply.status != 200:
@@ -206,7 +216,8 @@ class IndexReader:
                 self._transport,
                 self._origin.backend,
                 "/openapi/v3",
-                (*_OPENAPI, (b"accept", _JSON), *conditional),
+                _OPENAPI,
+                ((b"accept", _JSON), *conditional),
                 timeout=self._timeout,
             )
             if reply.status == 304 and self._tag:

@@ -1,6 +1,6 @@
 """Proxy: forwards to the server of a registered API group, both bodies streamed, with the caller's identity."""
 
 from aggmw.middleware.proxy.middleware import ProxyMiddleware
-from aggmw.middleware.proxy.transports.http1 import Http1Transport, TransportLimits
+from aggmw.middleware.proxy.transports import AsgiTransport, Http1Transport, TransportLimits, Transports
 
-__all__ = ["Http1Transport", "ProxyMiddleware", "TransportLimits"]
+__all__ = ["AsgiTransport", "Http1Transport", "ProxyMiddleware", "TransportLimits", "Transports"]

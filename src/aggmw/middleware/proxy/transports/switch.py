@@ -1,0 +1,38 @@
+"""One transport for both kinds of backends: servers, and applications in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from aggmw.contracts.backends import AnyBackend, LocalBackend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.middleware.proxy.transports.asgi import AsgiTransport
+
+__all__ = ["Transports"]
+
+
+class Transports:
+    """Asks the transport that reaches a kind of backend.
+
+    Args:
+        servers: reaches `Backend`s.
+        applications: reaches `LocalBackend`s.
+    """
+
+    def __init__(self, servers: UpstreamTransport, applications: AsgiTransport) -> None:
+        self.servers = servers
+        self.applications = applications
+
+    def __repr__(self) -> str:
+        return f"Transports({self.servers!r}, {self.applications!r})"
+
+    def send(self, backend: AnyBackend, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamResponse]:
+        """As `UpstreamTransport.send`; no coroutine of its own, because every request comes through here."""
+        if isinstance(backend, LocalBackend):
+            return self.applications.send(backend, request)
+        return self.servers.send(backend, request)
+
+    async def aclose(self) -> None:
+        """Close both."""
+        await self.applications.aclose()
+        await self.servers.aclose()
