@@ -6,7 +6,8 @@ Start it with its path: `python …/wardle/__main__.py --help`. What each module
 - `discovery`: what it says it has
 - `app`: routes, and what each verb does
 - `queries`: what a query may ask for
-- `objects`: what a flunder is: decoding, validation, metadata, selectors, merge patches
+- `objects`: what a flunder is: decoding, validation, metadata, status, selectors
+- `patches`: merge patches and JSON patches
 - `storage`: objects, revisions and the changes that watches read
 - `watching`: a watch as lines of JSON
 - `tables`: what `kubectl get` shows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,18 +25,20 @@ from .objects import (
     created,
     decode,
     invalid,
-    merged,
     named,
     settled,
     updated,
+    with_status,
 )
+from .patches import JSON_PATCH, MERGE_PATCH, change_of
 from .queries import check_list, flag, included, is_dry_run, is_strict, wanted_objects, watch_of
 from .storage import Object, Storage
 from .tables import table, table_version
 from .watching import Lines
 
 BODY_LIMIT = 3 * 1024 * 1024
-MERGE_PATCH = "application/merge-patch+json"
+JSON = "application/json"
+Take = Callable[[Object, Object], Object]  # what was sent, what is stored: what is to be stored
 
 
 def make_app(storage: Storage, *, ready_after: float = 0.0) -> Starlette:
@@ -60,6 +63,9 @@ def make_app(storage: Storage, *, ready_after: float = 0.0) -> Starlette:
             Route(one_namespace + "/{name}", flunders.update, methods=["PUT"]),
             Route(one_namespace + "/{name}", flunders.patch, methods=["PATCH"]),
             Route(one_namespace + "/{name}", flunders.delete, methods=["DELETE"]),
+            Route(one_namespace + "/{name}/status", flunders.get),
+            Route(one_namespace + "/{name}/status", flunders.update_status, methods=["PUT"]),
+            Route(one_namespace + "/{name}/status", flunders.patch_status, methods=["PATCH"]),
         ],
         exception_handlers={Refused: _refused, HTTPException: _not_routed, Exception: _broken},
     )
@@ -88,7 +94,7 @@ class Flunders:
         return self._answer_list(request, list(filter(wanted, self._storage.all())))
 
     async def create(self, request: Request) -> Response:
-        sent = await self._body(request, "application/json")
+        sent = decode((await self._body(request, JSON))[1])
         metadata, namespace = sent.get("metadata") or {}, request.path_params["namespace"]
         check(sent, namespace, strict=is_strict(request.query_params))
         if metadata.get("resourceVersion"):
@@ -105,20 +111,16 @@ class Flunders:
         return self._answer(request, flunder, 201)
 
     async def update(self, request: Request) -> Response:
-        sent = await self._body(request, "application/json")
-        check(sent, request.path_params["namespace"], strict=is_strict(request.query_params))
-        name, metadata = request.path_params["name"], sent.get("metadata") or {}
-        stored = self._stored(request)
-        if not metadata.get("resourceVersion"):
-            raise invalid(name, "metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
-        return self._answer(request, self._write(request, sent, stored))
+        return await self._update(request, updated)
+
+    async def update_status(self, request: Request) -> Response:
+        return await self._update(request, with_status)
 
     async def patch(self, request: Request) -> Response:
-        patch = await self._body(request, MERGE_PATCH)
-        stored = self._stored(request)
-        sent = merged(stored, patch)
-        check(sent, request.path_params["namespace"], strict=is_strict(request.query_params))
-        return self._answer(request, self._write(request, sent, stored))
+        return await self._patch(request, updated)
+
+    async def patch_status(self, request: Request) -> Response:
+        return await self._patch(request, with_status)
 
     async def delete(self, request: Request) -> Response:
         dry_run, preconditions = await self._delete_options(request)
@@ -146,8 +148,24 @@ class Flunders:
             raise Refused(404, "NotFound", f'{QUALIFIED} "{name}" not found', about(name))
         return stored
 
-    def _write(self, request: Request, sent: Object, stored: Object) -> Object:
-        """Replace `stored` by what was sent, unless something else has, or nothing changes."""
+    async def _update(self, request: Request, take: Take) -> Response:
+        sent = decode((await self._body(request, JSON))[1])
+        check(sent, request.path_params["namespace"], strict=is_strict(request.query_params))
+        name, metadata = request.path_params["name"], sent.get("metadata") or {}
+        stored = self._stored(request)
+        if not metadata.get("resourceVersion"):
+            raise invalid(name, "metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+        return self._answer(request, self._write(request, sent, stored, take))
+
+    async def _patch(self, request: Request, take: Take) -> Response:
+        change = change_of(*await self._body(request, MERGE_PATCH, JSON_PATCH))
+        stored = self._stored(request)
+        sent = change(stored)
+        check(sent, request.path_params["namespace"], strict=is_strict(request.query_params))
+        return self._answer(request, self._write(request, sent, stored, take))
+
+    def _write(self, request: Request, sent: Object, stored: Object, take: Take) -> Object:
+        """Replace `stored` by what `take` takes of what was sent, unless somebody else has, or nothing changes."""
         before, metadata = stored["metadata"], sent.get("metadata") or {}
         name = before["name"]
         if metadata.get("name", name) != name:
@@ -161,7 +179,7 @@ class Flunders:
         if metadata.get("resourceVersion", before["resourceVersion"]) != before["resourceVersion"]:
             what = "the object has been modified; please apply your changes to the latest version and try again"
             raise conflict(name, what)
-        flunder = updated(sent, stored)
+        flunder = take(sent, stored)
         if flunder == stored or is_dry_run(request.query_params.getlist("dryRun")):
             return flunder
         return self._storage.put(_key(stored), flunder)
@@ -173,25 +191,25 @@ class Flunders:
 
     async def _delete_options(self, request: Request) -> tuple[bool, Object]:
         """Whether nothing is to be done, and the preconditions; `DeleteOptions` come in the body or not at all."""
-        options = await self._body(request, "application/json", empty={})
+        _, body = await self._body(request, JSON)
+        options = decode(body) if body else {}
         dry_run, preconditions = options.get("dryRun") or [], options.get("preconditions") or {}
         if not isinstance(dry_run, list) or not isinstance(preconditions, dict):
             raise Refused(400, "BadRequest", "the body of the request is not DeleteOptions")
         return is_dry_run([*request.query_params.getlist("dryRun"), *dry_run]), preconditions
 
-    async def _body(self, request: Request, media_type: str, empty: Object | None = None) -> Object:
-        sent = request.headers.get("content-type", media_type if media_type == "application/json" else "")
+    async def _body(self, request: Request, *accepted: str) -> tuple[str, bytes]:
+        """Media type and body; without a Content-Type it is JSON, and without a body the type does not matter."""
         body = b""
         async for chunk in request.stream():
             body += chunk
             if len(body) > BODY_LIMIT:
                 raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_LIMIT}")
-        if empty is not None and not body:
-            return empty
-        if sent.partition(";")[0].strip().lower() != media_type:
+        media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+        if body and media_type not in accepted:
             what = "the body of the request was in an unknown format - accepted media types include: "
-            raise Refused(415, "UnsupportedMediaType", what + media_type)
-        return decode(body)
+            raise Refused(415, "UnsupportedMediaType", what + ", ".join(accepted))
+        return media_type, body
 
     def _answer(self, request: Request, flunder: Object, status: int = 200) -> Response:
         if version := table_version(request.headers.get("accept", "")):

@@ -1,4 +1,4 @@
-"""What a flunder is: decoding, validation, the metadata that a server sets, selectors, merge patches."""
+"""What a flunder is: decoding, validation, the metadata that a server sets, selectors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from .storage import Object
 GROUP, VERSION, KIND, RESOURCE = "wardle.example.com", "v1alpha1", "Flunder", "flunders"
 API_VERSION = f"{GROUP}/{VERSION}"
 QUALIFIED = f"{RESOURCE}.{GROUP}"
+DEPTH_LIMIT = 100
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _SERVER_SET = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "selfLink")
@@ -57,20 +58,42 @@ def invalid(name: str, path: str, what: str, reason: str = "FieldValueInvalid") 
     return Refused(422, "Invalid", message, {"name": name, "group": GROUP, "kind": KIND, "causes": causes})
 
 
-def decode(body: bytes) -> Object:
-    """A JSON object. Duplicate keys are as in any JSON reader of Python: the last one counts."""
+def loads(body: bytes) -> Any:
+    """JSON that is not nested absurdly. Duplicate keys are as in any JSON reader of Python: the last one counts."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "BadRequest", "the body of the request is not JSON") from error
+    if too_deep(found):
+        raise Refused(400, "BadRequest", f"the body of the request is nested more than {DEPTH_LIMIT} deep")
+    return found
+
+
+def decode(body: bytes) -> Object:
+    """A JSON object."""
+    found = loads(body)
     if not isinstance(found, dict):
         raise Refused(400, "BadRequest", "the body of the request is not a JSON object")
     return found
 
 
+def too_deep(value: Any) -> bool:
+    """Whether containers are nested more than `DEPTH_LIMIT` deep: what is kept can then be written again."""
+    level = [value]
+    for _ in range(DEPTH_LIMIT):
+        level = [child for each in level if isinstance(each, (dict, list)) for child in _children(each)]
+        if not level:
+            return False
+    return any(isinstance(each, (dict, list)) for each in level)
+
+
+def _children(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
 def check(object_: Object, namespace: str, *, strict: bool) -> None:
     """The shape of what a client sent, against its kind and the URL's namespace."""
-    metadata, spec = object_.get("metadata", {}), object_.get("spec", {})
+    metadata, spec, status = (object_.get(field, {}) for field in ("metadata", "spec", "status"))
     if object_.get("apiVersion") != API_VERSION or object_.get("kind") != KIND:
         _unreadable(f"no kind {str(object_.get('kind'))!r} is served in {str(object_.get('apiVersion'))!r} here")
     if not isinstance(metadata, dict) or not isinstance(spec, dict):
@@ -81,16 +104,33 @@ def check(object_: Object, namespace: str, *, strict: bool) -> None:
         values = metadata.get(field) or {}
         if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
             _unreadable(f"metadata.{field} maps strings to strings")
-    if strict and (unknown := _unknown(object_, spec)):
+    if not _is_status(status):
+        _unreadable("status.conditions is a list of objects with the strings type and status")
+    if strict and (unknown := _unknown(object_)):
         _unreadable("strict decoding error: " + ", ".join(f'unknown field "{field}"' for field in unknown))
     if metadata.get("namespace", namespace) != namespace:
         what = "the namespace of the provided object does not match the namespace sent on the request"
         raise Refused(400, "BadRequest", what)
 
 
-def _unknown(object_: Object, spec: Object) -> list[str]:
-    known = ("apiVersion", "kind", "metadata", "spec", "status")
-    return [key for key in object_ if key not in known] + [f"spec.{key}" for key in spec if key != "reference"]
+def _is_status(status: Any) -> bool:
+    if not isinstance(status or {}, dict):
+        return False
+    conditions = _conditions(status)
+    if not isinstance(conditions, list) or not all(isinstance(each, dict) for each in conditions):
+        return False
+    return all(isinstance(each.get(key), str) for each in conditions for key in ("type", "status"))
+
+
+def _conditions(status: Any) -> Any:
+    return (status or {}).get("conditions") or []
+
+
+def _unknown(object_: Object) -> list[str]:
+    unknown = [key for key in object_ if key not in ("apiVersion", "kind", "metadata", "spec", "status")]
+    for part, known in (("spec", "reference"), ("status", "conditions")):
+        unknown += [f"{part}.{key}" for key in object_.get(part) or {} if key != known]
+    return unknown
 
 
 def _unreadable(why: str) -> None:
@@ -129,8 +169,13 @@ def updated(sent: Object, stored: Object) -> Object:
     return {**stored, "metadata": metadata, "spec": spec}
 
 
+def with_status(sent: Object, stored: Object) -> Object:
+    """An existing flunder with what the client may change of its status."""
+    return {**stored, "status": {"conditions": _conditions(sent.get("status"))}}
+
+
 def settled(flunder: Object, *, ready: bool) -> Object:
-    """With the condition that `kubectl wait --for=condition=Ready` looks at."""
+    """With the condition that `kubectl wait --for=condition=Ready` looks at, beside the conditions of others."""
     condition = {
         "type": "Ready",
         "status": "True" if ready else "False",
@@ -138,7 +183,8 @@ def settled(flunder: Object, *, ready: bool) -> Object:
         "reason": "Settled" if ready else "Settling",
         "message": "",
     }
-    return {**flunder, "status": {"conditions": [condition]}}
+    others = [each for each in _conditions(flunder.get("status")) if each["type"] != "Ready"]
+    return {**flunder, "status": {"conditions": [condition, *others]}}
 
 
 def _spec(sent: Object) -> Object:
@@ -148,19 +194,6 @@ def _spec(sent: Object) -> Object:
 
 def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """JSON merge patch (RFC 7386)."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
 
 
 def selection(namespace: str, labels: str, fields: str) -> Callable[[Object], bool]:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from examples.wardle.app import make_app
 from examples.wardle.discovery import AGGREGATED
-from examples.wardle.objects import merged
 from examples.wardle.storage import Storage
 from examples.wardle.tables import age
 from examples.wardle.trust import FrontProxyOnly
@@ -195,6 +194,8 @@ async def test_aggregated_discovery(wardle: Wardle) -> None:
         assert (group["metadata"]["name"], resource["resource"], resource["scope"]) == (
             "wardle.example.com", "flunders", "Namespaced",
         )  # fmt: skip
+        (status,) = resource["subresources"]
+        assert (status["subresource"], status["verbs"]) == ("status", ["get", "patch", "update"])
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", ""])
@@ -206,6 +207,12 @@ async def test_legacy_discovery(wardle: Wardle, accept: str) -> None:
             response = await wardle.send("GET", target, accept=accept)
             assert response.json()["kind"] == kind
             assert response.header(b"content-type") == b"application/json"
+
+
+async def test_legacy_resources(wardle: Wardle) -> None:
+    """The subresource is a line of its own."""
+    listed = (await wardle.send("GET", BASE)).json()["resources"]
+    assert [each["name"] for each in listed] == ["flunders", "flunders/status"]
 
 
 async def test_no_openapi(wardle: Wardle) -> None:
@@ -264,6 +271,7 @@ async def test_dry_run_keeps_nothing(wardle: Wardle) -> None:
 WRONG_BODIES = {
     "not JSON": (b"{", "the body of the request is not JSON"),
     "deep": (b"[" * 100_000, "the body of the request is not JSON"),
+    "too deep": (b"[" * 101 + b"]" * 101, "the body of the request is nested more than 100 deep"),
     "a list": (b"[]", "the body of the request is not a JSON object"),
     "another kind": (
         b'{"apiVersion":"v1","kind":"Pod"}',
@@ -327,13 +335,16 @@ async def test_a_body_that_is_too_large(wardle: Wardle) -> None:
     assert_status(answer, 413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")
 
 
+PATCHES = "application/merge-patch+json, application/json-patch+json"
+
+
 @pytest.mark.parametrize(
     ("method", "content_type", "accepted"),
     [
         ("POST", "application/vnd.kubernetes.protobuf", "application/json"),
-        ("PATCH", "application/strategic-merge-patch+json", "application/merge-patch+json"),
-        ("PATCH", "application/json", "application/merge-patch+json"),
-        ("PATCH", "application/apply-patch+yaml", "application/merge-patch+json"),
+        ("PATCH", "application/strategic-merge-patch+json", PATCHES),
+        ("PATCH", "application/json", PATCHES),
+        ("PATCH", "application/apply-patch+yaml", PATCHES),
     ],
 )
 async def test_media_types_that_are_refused(wardle: Wardle, method: str, content_type: str, accepted: str) -> None:
@@ -411,23 +422,83 @@ async def test_patch_conflict(wardle: Wardle) -> None:
     assert (await wardle.patch(f"{DEV}/one", {"metadata": {"labels": {"x": "y"}}})).status == 200
 
 
-@pytest.mark.parametrize(
-    ("target", "patch", "expected"),
-    [
-        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
-        ({"a": "b"}, {"a": None}, {}),
-        ({"a": [1]}, {"a": "c"}, {"a": "c"}),
-        ({"a": "c"}, {"a": {"b": None}}, {"a": {}}),
-        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
-        (["a"], ["c"], ["c"]),
-        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
-        ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
-        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
-    ],
-)
-def test_merging(target: object, patch: object, expected: object) -> None:
-    """RFC 7386, its appendix."""
-    assert merged(target, patch) == expected
+async def test_json_patch(wardle: Wardle) -> None:
+    """A JSON patch changes what it names; a wrong `test` in it changes nothing."""
+    made = await wardle.create("one", labels={"a": "1"})
+    patch = [
+        {"op": "test", "path": "/spec/reference", "value": "r"},
+        {"op": "replace", "path": "/spec/reference", "value": "s"},
+        {"op": "add", "path": "/metadata/labels/b~1c", "value": "2"},
+        {"op": "remove", "path": "/status"},
+    ]
+    answer = await wardle.send("PATCH", f"{DEV}/one", patch, content_type="application/json-patch+json")
+    assert (answer.status, answer.json()["spec"]) == (200, {"reference": "s"})
+    assert answer.json()["metadata"]["labels"] == {"a": "1", "b/c": "2"}
+    assert answer.json()["status"] == made["status"]
+    again = await wardle.send("PATCH", f"{DEV}/one", patch, content_type="application/json-patch+json")
+    message = "the patch cannot be applied: operation 0, test '/spec/reference': the value is another one"
+    assert_status(again, 422, "Invalid", message)
+    assert (await wardle.send("GET", f"{DEV}/one")).json() == answer.json()
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+CONDITION = {"type": "Painted", "status": "True"}
+
+
+async def test_status_is_read(wardle: Wardle) -> None:
+    """The subresource shows the whole object."""
+    made = await wardle.create("one")
+    assert (await wardle.send("GET", f"{DEV}/one/status")).json() == made
+
+
+@pytest.mark.parametrize("content_type", ["application/json", *PATCHES.split(", ")])
+async def test_status_is_written(wardle: Wardle, content_type: str) -> None:
+    """An update or a patch of the subresource changes the status and nothing else."""
+    made = await wardle.create("one", labels={"a": "1"})
+    sent: object = made | {"spec": {"reference": "new"}, "status": {"conditions": [CONDITION]}}
+    if content_type == "application/json-patch+json":
+        sent = [{"op": "replace", "path": f"/{key}", "value": value} for key, value in made.items()]
+        sent += [{"op": "replace", "path": "/status/conditions", "value": [CONDITION]}]
+        sent += [{"op": "replace", "path": "/spec/reference", "value": "new"}]
+    method = "PUT" if content_type == "application/json" else "PATCH"
+    answer = await wardle.send(method, f"{DEV}/one/status", sent, content_type=content_type)
+    assert answer.status == 200
+    changed = answer.json()
+    assert changed["status"] == {"conditions": [CONDITION]}
+    assert revision(changed) > revision(made)
+    made["metadata"]["resourceVersion"] = changed["metadata"]["resourceVersion"]
+    assert {**changed, "status": made["status"]} == made
+
+
+async def test_status_update_conflict(wardle: Wardle) -> None:
+    """The subresource has the object's resourceVersion."""
+    made = await wardle.create("one")
+    await wardle.patch(f"{DEV}/one", {"spec": {"reference": "new"}})
+    assert (await wardle.send("PUT", f"{DEV}/one/status", made)).status == 409
+    assert (await wardle.send("GET", f"{DEV}/two/status")).status == 404
+
+
+@pytest.mark.parametrize("status", ["x", {"conditions": "x"}, {"conditions": ["x"]}, {"conditions": [{"type": "x"}]}])
+async def test_status_that_is_refused(wardle: Wardle, status: object) -> None:
+    """A status that its own tables could not show is a 400."""
+    await wardle.create("one")
+    message = (
+        'Flunder in version "v1alpha1" cannot be handled as a Flunder: '
+        "status.conditions is a list of objects with the strings type and status"
+    )
+    assert_status(await wardle.patch(f"{DEV}/one/status", {"status": status}), 400, "BadRequest", message)
+    assert (await wardle.send("GET", DEV, accept=TABLE)).status == 200
+
+
+async def test_unknown_fields_of_a_status(wardle: Wardle) -> None:
+    """Strict validation looks into the status too."""
+    await wardle.create("one")
+    answer = await wardle.patch(f"{DEV}/one/status?fieldValidation=Strict", {"status": {"colour": "red"}})
+    assert (answer.status, 'unknown field "status.colour"' in answer.json()["message"]) == (400, True)
+
+
+# --- deleting --------------------------------------------------------------------------------------------------------
 
 
 async def test_delete(wardle: Wardle) -> None:
@@ -804,6 +875,16 @@ async def test_becoming_ready(clock: VirtualClock) -> None:
         await clock.advance(1.1)
         kind, object_ = await events.next()
     assert (kind, object_["status"]["conditions"][0]["status"]) == ("MODIFIED", "True")
+
+
+async def test_becoming_ready_keeps_conditions_of_others(clock: VirtualClock) -> None:
+    """What a client wrote into the status in the meantime stays."""
+    wardle = Wardle(ready_after=1.0)
+    await wardle.create("one")
+    await wardle.patch(f"{DEV}/one/status", {"status": {"conditions": [CONDITION]}})
+    await clock.advance(1.1)
+    found = (await wardle.send("GET", f"{DEV}/one")).json()["status"]["conditions"]
+    assert [(each["type"], each["status"]) for each in found] == [("Ready", "True"), ("Painted", "True")]
 
 
 async def test_another_object_of_the_same_name_waits_for_itself(clock: VirtualClock) -> None:
