@@ -12,7 +12,7 @@ from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
 from aggmw.errors import StatusError
 from aggmw.objects.status import answer_of
 
-__all__ = ["Credentials", "Stages", "User", "enter", "leave"]
+__all__ = ["Credentials", "Stages", "User", "enter", "leave", "path_of"]
 
 _KEY = "aggmw.exchange"
 _PARSED = ("type", "method", "path", "raw_path", "query_string")
@@ -110,6 +110,20 @@ def leave(exchange: Exchange) -> Scope:
     if exchange.request_id:
         scope["aggmw.request_id"] = exchange.request_id
     return scope
+
+
+def path_of(exchange: Exchange) -> str:
+    """The decoded path below the mount: the request_info stage's where it ran, else what the server says.
+
+    Without that stage a `root_path` that is not a prefix is left alone, as in Starlette.
+    """
+    if exchange.request_info is not None:
+        return exchange.request_info.path
+    path: str = exchange.scope["path"]
+    root = (exchange.scope.get("root_path") or "").rstrip("/")
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :] or "/"
+    return path
 
 
 class Stages:

@@ -24,6 +24,7 @@ __all__ = [
     "Authenticator",
     "Identity",
     "Presented",
+    "authenticated",
 ]
 
 SYSTEM_ANONYMOUS = "system:anonymous"
@@ -90,6 +91,17 @@ class Identity:
 
 
 ANONYMOUS = Identity(SYSTEM_ANONYMOUS, groups=(SYSTEM_UNAUTHENTICATED,))
+
+
+def authenticated(identity: Identity) -> Identity:
+    """The identity in `system:authenticated` too; itself when it says already which of the two groups it belongs to.
+
+    Authenticators whose identities live longer than a request apply it once, when they are made.
+    """
+    groups = identity.groups
+    if SYSTEM_AUTHENTICATED in groups or SYSTEM_UNAUTHENTICATED in groups or identity.user == SYSTEM_ANONYMOUS:
+        return identity
+    return identity.with_groups((*groups, SYSTEM_AUTHENTICATED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Authentication: who is asking. Identity in; credentials and forged identity headers out; 401."""
 
-from aggmw.middleware.authentication.anonymous import Anonymous
+from aggmw.contracts.anonymous import Anonymous
 from aggmw.middleware.authentication.client_cert import ClientCertificates
 from aggmw.middleware.authentication.middleware import Authentication, AuthenticationMiddleware
 from aggmw.middleware.authentication.tokens import StaticTokens

@@ -16,9 +16,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from aggmw.contracts.connection import Connection
-from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.identity import Identity, Presented, authenticated
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
-from aggmw.middleware.authentication.union import authenticated
 from aggmw.pki.read import fingerprint, pem_certificates
 
 __all__ = ["ClientCertificates"]

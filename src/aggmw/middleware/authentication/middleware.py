@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.exchanges import Stages, path_of
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Authenticator, Presented
-from aggmw.middleware.authentication.anonymous import Anonymous
 from aggmw.middleware.authentication.bearer import without_token
 from aggmw.middleware.authentication.hygiene import Sieve
 from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
 from aggmw.objects.status import status_answer
 
-__all__ = ["Authentication", "AuthenticationMiddleware", "path_of"]
+__all__ = ["Authentication", "AuthenticationMiddleware"]
 
 _log = structlog.get_logger("aggmw.authentication")
 
@@ -25,20 +25,6 @@ _NO_IMPERSONATION = status_answer(
     403, "Forbidden", "forbidden: nobody can be impersonated here; send the request without Impersonate- headers"
 )
 _ALWAYS_TAKEN = frozenset({b"authorization"})
-
-
-def path_of(exchange: Exchange) -> str:
-    """The decoded path below the mount: the request_info stage's where it ran, else what the server says.
-
-    Without that stage a `root_path` that is not a prefix is left alone, as in Starlette.
-    """
-    if exchange.request_info is not None:
-        return exchange.request_info.path
-    path: str = exchange.scope["path"]
-    root = (exchange.scope.get("root_path") or "").rstrip("/")
-    if path == root or path.startswith(f"{root}/"):
-        return path[len(root) :] or "/"
-    return path
 
 
 class Authentication:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.identity import Identity, Presented, authenticated
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
 from aggmw.middleware.authentication.bearer import presented_token
-from aggmw.middleware.authentication.union import authenticated
 
 __all__ = ["StaticTokens"]
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aggmw.contracts.identity import (
-    SYSTEM_ANONYMOUS,
-    SYSTEM_AUTHENTICATED,
-    SYSTEM_UNAUTHENTICATED,
-    Authenticator,
-    Identity,
-    Presented,
-)
+from aggmw.contracts.identity import Authenticator, Identity, Presented, authenticated
 from aggmw.errors import InvalidCredentials, InvalidIdentity
 
-__all__ = ["AuthenticatorUnion", "Failure", "Finding", "authenticated", "credentials_of"]
+__all__ = ["AuthenticatorUnion", "Failure", "Finding", "credentials_of"]
 
 _AUTHORIZATION = frozenset({b"authorization"})
 
@@ -88,17 +81,6 @@ class AuthenticatorUnion:
         if finding.identity is None and finding.failures:
             raise finding.failures[0].error
         return finding.identity
-
-
-def authenticated(identity: Identity) -> Identity:
-    """The identity in `system:authenticated` too; itself when it says already which of the two groups it belongs to.
-
-    Authenticators whose identities live longer than a request apply it once, when they are made.
-    """
-    groups = identity.groups
-    if SYSTEM_AUTHENTICATED in groups or SYSTEM_UNAUTHENTICATED in groups or identity.user == SYSTEM_ANONYMOUS:
-        return identity
-    return identity.with_groups((*groups, SYSTEM_AUTHENTICATED))
 
 
 def credentials_of(authenticator: object) -> frozenset[bytes]:
