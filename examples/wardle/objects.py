@@ -202,7 +202,7 @@ def selection(namespace: str, labels: str, fields: str) -> Callable[[Object], bo
     if namespace:
         tests.append(lambda metadata: metadata["namespace"] == namespace)
     tests += [_label_test(part) for part in labels.split(",") if labels]
-    tests += [_field_test(part) for part in fields.split(",") if fields]
+    tests += [_field_test(part) for part in fields.split(",") if part]  # kr8s ends its selectors with a comma
     return lambda object_: all(test(object_["metadata"]) for test in tests)
 
 

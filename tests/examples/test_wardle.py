@@ -597,6 +597,7 @@ async def test_an_empty_list(wardle: Wardle) -> None:
         ("fieldSelector=metadata.name%3Da", ["dev/a", "prod/a"]),
         ("fieldSelector=metadata.name!%3Da", ["dev/b"]),
         ("fieldSelector=metadata.name%3Da,metadata.namespace%3Ddev", ["dev/a"]),
+        ("fieldSelector=metadata.name%3Da,", ["dev/a", "prod/a"]),
         ("fieldSelector=metadata.name%3Da&labelSelector=x", ["prod/a"]),
     ],
 )
