@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "aggmw"
 LIBRARIES = {
     "casbin": {"middleware/authorization/casbin/enforcer.py"},
     "httptools": {"middleware/proxy/transports/connection.py", "server/door.py"},
-    "cryptography": {"pki/make.py", "pki/read.py", "middleware/authentication/client_cert.py"},
+    "cryptography": {"pki/make.py", "pki/read.py", "pki/verify.py"},
     "yaml": {"middleware/registry/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo.py"},
     "uvicorn": {
         "server/door.py",

@@ -1,0 +1,217 @@
+"""Client certificates of one purpose: whose authority it is, and what the certificates may be used for (http-facts §6).
+
+The TLS layer has verified the chain against all authorities of the listener. What is left is ours: that the chain ends
+in an authority of this purpose, that its certificates are for clients, valid now and not revoked, and what they say.
+The rules on key usage are those of Go's `crypto/x509`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+from aggmw.contracts.connection import Connection
+from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
+from aggmw.pki.make import USER_ID
+from aggmw.pki.read import fingerprint, pem_certificates
+
+__all__ = ["ClientCA", "Subject"]
+
+_USER_ID = ObjectIdentifier(USER_ID)
+_CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+_CRL_END = b"-----END X509 CRL-----"
+
+_T = TypeVar("_T")
+_Revocations = dict[bytes, list[x509.CertificateRevocationList]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a client certificate names.
+
+    Args:
+        common_name: "" when there is none.
+        organizations: in the order of the subject.
+        uids: the values of Kubernetes' attribute for a uid (wire contract §6.4).
+        fingerprint: SHA-256 of the certificate, in lower-case hexadecimal digits.
+    """
+
+    common_name: str
+    organizations: tuple[str, ...]
+    uids: tuple[str, ...]
+    fingerprint: str
+
+
+class _Checked(NamedTuple, Generic[_T]):
+    """What was found out about a connection; times in seconds since the epoch."""
+
+    found: _T | None
+    complaint: str = ""
+    not_before: float = float("-inf")
+    not_after: float = float("inf")
+
+
+class ClientCA(Generic[_T]):
+    """The authorities whose client certificates count for one purpose.
+
+    A chain that ends in another authority is somebody else's, so that several of these share one listener. Chains are
+    checked once per connection, their validity each time.
+
+    Args:
+        ca: the authorities, a PEM bundle.
+        read: what a certificate that counts means to the caller; asked once per connection. May raise
+            `InvalidCredentials` or `InvalidIdentity`.
+        crl: certificate revocation lists, a PEM bundle; each signed by a member of `ca`, and effective for the
+            certificates that this member issued itself. A list past its date keeps its effect.
+        name: what `ca` is called in error messages.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: a bundle that cannot be read, or a list of no authority in `ca`.
+    """
+
+    def __init__(
+        self,
+        ca: bytes,
+        read: Callable[[Subject], _T | None],
+        *,
+        crl: bytes | None = None,
+        name: str = "client CA",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._read = read
+        self._name = name
+        self._clock = clock
+        self.reload(ca, crl=crl)
+
+    def __repr__(self) -> str:
+        return f"ClientCA({self.size} authorities)"
+
+    @property
+    def size(self) -> int:
+        """How many authorities there are."""
+        return len(self._authorities)
+
+    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
+        """Trust these authorities from now on, also on connections that are open. On a mistake nothing changes.
+
+        Raises:
+            ConfigurationError: as on construction.
+        """
+        try:
+            authorities = pem_certificates(ca)
+        except ValueError as error:
+            raise ConfigurationError([Problem(self._name, str(error))]) from error
+        revocations = _revocations(crl, authorities, self._name) if crl is not None else {}
+        self._authorities = frozenset(authorities)
+        self._revocations = revocations
+        self._checked: WeakKeyDictionary[Connection, _Checked[_T]] = WeakKeyDictionary()
+
+    def find(self, connection: Connection) -> _T | None:
+        """What `read` makes of the client's certificate; None without one, and with one of another authority.
+
+        Raises:
+            InvalidCredentials: not for clients, not valid now, revoked, or refused by `read`.
+        """
+        if not connection.chain:
+            return None
+        checked = self._checked.get(connection)
+        if checked is None:
+            checked = self._checked[connection] = self._check(connection.chain)
+        if checked.complaint:
+            raise InvalidCredentials(checked.complaint)
+        if checked.found is not None and not checked.not_before <= self._clock() <= checked.not_after:
+            raise InvalidCredentials("a certificate of the client's chain is expired or not valid yet")
+        return checked.found
+
+    def _check(self, chain: Sequence[bytes]) -> _Checked[_T]:
+        if chain[-1] not in self._authorities:
+            return _Checked(None)
+        try:
+            certificates = [x509.load_der_x509_certificate(der) for der in chain]
+            if not all(map(_is_for_clients, certificates)):
+                return _Checked(None, "the client certificate may not be used by clients (extended key usage)")
+            if self._is_revoked(certificates, chain):
+                return _Checked(None, "a certificate of the client's chain is revoked")
+            found = self._read(_subject(certificates[0], chain[0]))
+        except InvalidCredentials as error:
+            return _Checked(None, str(error))
+        except InvalidIdentity as error:
+            return _Checked(None, f"the client certificate names nobody that can be used: {error}")
+        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            return _Checked(None, "the client certificate cannot be decoded")
+        return _Checked(
+            found,
+            "",
+            max(certificate.not_valid_before_utc.timestamp() for certificate in certificates),
+            min(certificate.not_valid_after_utc.timestamp() for certificate in certificates),
+        )
+
+    def _is_revoked(self, certificates: Sequence[x509.Certificate], chain: Sequence[bytes]) -> bool:
+        return any(
+            revocation.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+            for certificate, issuer in zip(certificates, chain[1:], strict=False)
+            for revocation in self._revocations.get(issuer, ())
+        )
+
+
+def _revocations(crl: bytes, authorities: Sequence[bytes], name: str) -> _Revocations:
+    """The lists by the authority that signed them, whose signatures are checked here once."""
+    try:
+        lists = [x509.load_pem_x509_crl(block + _CRL_END) for block in crl.split(_CRL_END)[:-1]]
+    except ValueError as error:
+        raise ConfigurationError([Problem("CRL", "holds a list that cannot be decoded")]) from error
+    if not lists:
+        raise ConfigurationError([Problem("CRL", "holds no PEM list (-----BEGIN X509 CRL-----)")])
+    found: _Revocations = {}
+    for number, revocation in enumerate(lists, 1):
+        signers = [der for der in authorities if _has_signed(der, revocation)]
+        if not signers:
+            raise ConfigurationError([Problem("CRL", f"list {number} is not signed by any authority of the {name}")])
+        for signer in signers:
+            found.setdefault(signer, []).append(revocation)
+    return found
+
+
+def _has_signed(authority: bytes, revocation: x509.CertificateRevocationList) -> bool:
+    certificate = x509.load_der_x509_certificate(authority)
+    if certificate.subject != revocation.issuer:
+        return False
+    try:
+        return revocation.is_signature_valid(certificate.public_key())  # type: ignore[arg-type]  # TypeError is caught
+    except TypeError:
+        return False
+
+
+def _is_for_clients(certificate: x509.Certificate) -> bool:
+    """Whether the extended key usage, if there is one, allows clients; an authority's limits what is below it."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return True
+    return not _CLIENT_PURPOSES.isdisjoint(usage.value)
+
+
+def _subject(certificate: x509.Certificate, der: bytes) -> Subject:
+    names = _texts(certificate, NameOID.COMMON_NAME)
+    if len(names) > 1:
+        raise InvalidCredentials("the client certificate has several common names")
+    return Subject(
+        "".join(names),
+        _texts(certificate, NameOID.ORGANIZATION_NAME),
+        _texts(certificate, _USER_ID),
+        fingerprint(der),
+    )
+
+
+def _texts(certificate: x509.Certificate, kind: ObjectIdentifier) -> tuple[str, ...]:
+    values = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(kind)]
+    if any(isinstance(value, bytes) for value in values):
+        raise InvalidCredentials("the client certificate has a name that is not text")
+    return tuple(str(value) for value in values)
