@@ -251,7 +251,7 @@ def _prefix(path: str) -> str:
     prefix = path if path.endswith("/") else f"{path}/"
     segments = prefix.split("/")[1:-1]
     where = f"path service {path!r}"
-    if not _PREFIX.fullmatch(prefix) or not {".", ".."}.isdisjoint(segments):
+    if not path or not _PREFIX.fullmatch(prefix) or not {".", ".."}.isdisjoint(segments):
         raise ConfigurationError(
             [Problem(where, 'must be a plain path such as "/billing/": no escapes, dot segments or empty segments')]
         )

@@ -7,7 +7,7 @@ from typing import Any
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.authorization import Outcome, Verdict
-from aggmw.contracts.backends import Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.contracts.backends import AnyBackend, Backend, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.request_info import RequestInfo
@@ -44,7 +44,7 @@ def parsed(exchange: Exchange) -> RequestInfo:
 class Before:
     """Stands for the stages in front of the proxy."""
 
-    def __init__(self, backend: Backend | None, identity: Identity | None, request_id: str) -> None:
+    def __init__(self, backend: AnyBackend | None, identity: Identity | None, request_id: str) -> None:
         self.backend = backend
         self.identity = identity
         self.request_id = request_id
@@ -66,7 +66,7 @@ async def core(scope: Scope, receive: Receive, send: Send) -> None:
 
 def proxied(
     transport: UpstreamTransport,
-    backend: Backend | None,
+    backend: AnyBackend | None,
     *,
     identity: Identity | None = ALICE,
     request_id: str = "id-1",
