@@ -4,7 +4,10 @@
 
     AggmwError
     ├── ConfigurationError      every mistake of the operator's files at once (start-up; exit 2)
-    ├── MissingInput            a stage was mounted without the stage before it (500, names both)
+    ├── CompositionError        stages were put together wrongly (when they are made, else 500)
+    │   ├── MissingInput          a stage was mounted without the stage before it (names both)
+    │   ├── MisplacedStage        a stage stands twice, or around one whose findings it needs
+    │   └── NotOpened             background work does not run, because no lifespan came by
     ├── InvalidIdentity         a name, group or extra value that may not travel in a header (401)
     ├── InvalidCredentials      credentials that are an authenticator's own, and bad (401)
     ├── StatusError             an error that a client sees: code, reason, message, details
@@ -24,10 +27,13 @@ from typing import Any
 
 __all__ = [
     "AggmwError",
+    "CompositionError",
     "ConfigurationError",
     "InvalidCredentials",
     "InvalidIdentity",
+    "MisplacedStage",
     "MissingInput",
+    "NotOpened",
     "Problem",
     "StatusError",
     "UpstreamBroken",
@@ -69,11 +75,29 @@ class ConfigurationError(AggmwError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-class MissingInput(AggmwError):
+class CompositionError(AggmwError):
+    """Stages were put together wrongly. The text names them and says what to do; it is safe to show."""
+
+
+class MissingInput(CompositionError):
     """A stage needs what another stage leaves, and that stage is not in front of it."""
 
     def __init__(self, stage: str, needs: str, left_by: str) -> None:
         super().__init__(f"{stage} needs {needs}, which {left_by} leaves: put {left_by} in front of {stage}")
+
+
+class MisplacedStage(CompositionError):
+    """A stage stands twice, or in a place where it cannot do its work."""
+
+
+class NotOpened(CompositionError):
+    """A stage has background work, and neither a lifespan nor anybody else has started it."""
+
+    def __init__(self, stage: str, by_hand: str) -> None:
+        super().__init__(
+            f"{stage} was not opened, so its background work does not run: let the server run the lifespan of the"
+            f" application outside, or open it yourself: {by_hand}"
+        )
 
 
 class InvalidIdentity(AggmwError, ValueError):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from aggmw.asgi.responses import respond
+from aggmw.asgi.stacking import shown
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.connection import UNKNOWN, Connection
-from aggmw.contracts.exchange import Exchange, Stage
+from aggmw.contracts.exchange import Answer, Exchange, Stage
 from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
-from aggmw.errors import StatusError
-from aggmw.objects.status import answer_of
+from aggmw.errors import CompositionError, MisplacedStage, StatusError
+from aggmw.objects.status import answer_of, status_answer
 
-__all__ = ["Credentials", "Stages", "User", "enter", "leave", "path_of"]
+__all__ = ["Credentials", "Stages", "User", "enter", "leave", "misuse", "path_of"]
+
+_log = structlog.get_logger("aggmw.stages")
 
 _KEY = "aggmw.exchange"
 _PARSED = ("type", "method", "path", "raw_path", "query_string")
@@ -64,7 +69,7 @@ def enter(scope: Scope) -> Exchange:
     changed it; a server that appends trailers to its own list reaches only the outermost one.
 
     Raises:
-        RuntimeError: method, path or query are no longer what was parsed: nobody authorised that.
+        MisplacedStage: method, path or query are no longer what was parsed: nobody authorised that.
     """
     exchange: Exchange | None = scope.get(_KEY)
     if exchange is None:
@@ -77,7 +82,10 @@ def enter(scope: Scope) -> Exchange:
             exchange.subprotocols = tuple(scope.get("subprotocols") or ())
         return exchange
     if exchange.request_info is not None and any(scope.get(key) != exchange.scope.get(key) for key in _PARSED):
-        raise RuntimeError("method, path or query were changed behind the stage that parsed them")
+        raise MisplacedStage(
+            "method, path or query were changed behind the stage that parsed them: put what changes them in front of"
+            " request_info"
+        )
     exchange.scope = scope
     if tuple(scope["headers"]) != exchange.headers:
         exchange.headers = _frozen(scope)
@@ -101,8 +109,9 @@ def leave(exchange: Exchange) -> Scope:
         scope["aggmw.request_info"] = exchange.request_info
     if exchange.identity is not None:
         scope["aggmw.identity"] = exchange.identity
-        scope["user"] = User(exchange.identity)
-        scope["auth"] = Credentials(exchange.identity)
+        if not exchange.host_user:
+            scope["user"] = User(exchange.identity)
+            scope["auth"] = Credentials(exchange.identity)
     if exchange.verdict is not None:
         scope["aggmw.verdict"] = exchange.verdict
     if exchange.backend is not None:
@@ -126,6 +135,12 @@ def path_of(exchange: Exchange) -> str:
     return path
 
 
+def misuse(error: CompositionError, request_id: str) -> Answer:
+    """The 500 of a stack that was put together wrongly, in words for whoever did; also a line in the log."""
+    _log.error("stages are put together wrongly", error=str(error), request_id=request_id)
+    return status_answer(500, "InternalError", f"Internal error occurred: {error}")
+
+
 class Stages:
     """Neighbouring deciding stages around an application, run in one coroutine; also the shell of a stage alone.
 
@@ -140,14 +155,14 @@ class Stages:
         self._decisions = tuple(stage.decide for stage in stages)
 
     def __repr__(self) -> str:
-        return f"Stages({', '.join(type(stage).__name__ for stage in self._stages)}) → {self._app!r}"
+        return f"Stages({', '.join(type(stage).__name__ for stage in self._stages)}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        exchange = enter(scope)
         try:
+            exchange = enter(scope)
             for decide in self._decisions:
                 answer = await decide(exchange)
                 if answer is not None:
@@ -156,6 +171,8 @@ class Stages:
                 answer = None
         except StatusError as error:
             answer = answer_of(error)
+        except CompositionError as error:
+            answer = misuse(error, scope.get("aggmw.request_id", ""))
         if answer is not None:
             await respond(scope, send, answer)
         else:

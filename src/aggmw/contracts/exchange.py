@@ -36,6 +36,8 @@ class Exchange:
         target: what goes upstream instead of `request_info.target`; set only by discovery, for OpenAPI documents
             that are asked for without their hash.
         path_service: set by the registry beside `backend`, for a path that is not an API.
+        routed: whether the registry ran, so that no backend means that there is none.
+        host_user: whether `identity` was taken from the application outside: its `scope["user"]` is left alone.
         in_flight: what the metrics stage counts this request under; None when it does not.
         warnings: texts for `Warning: 299` response headers.
     """
@@ -50,6 +52,8 @@ class Exchange:
     backend: AnyBackend | None = None
     path_service: PathService | None = None
     target: bytes | None = None
+    routed: bool = False
+    host_user: bool = False
     subprotocols: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     in_flight: object = None

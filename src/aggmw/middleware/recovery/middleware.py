@@ -6,11 +6,12 @@ import logging
 
 import structlog
 
-from aggmw.asgi.exchanges import enter, leave
+from aggmw.asgi.exchanges import enter, leave, misuse
 from aggmw.asgi.responses import respond
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.contracts.exchange import Answer, Exchange
-from aggmw.errors import MissingInput, StatusError, fault
+from aggmw.errors import CompositionError, StatusError, fault
 from aggmw.middleware.recovery.request_ids import RequestIds
 from aggmw.objects.status import answer_of, status_answer
 
@@ -29,30 +30,40 @@ class RecoveryMiddleware:
     stages named for a missing stage, else 500 with nothing but the request's id. After that the response is cut
     without being completed, which the client sees as broken.
 
+    Below another one, as in a front proxy that is mounted in an application with this middleware, it only recovers:
+    the request keeps its id.
+
     Args:
         app: what is inside.
     """
 
     def __init__(self, app: ASGIApp) -> None:
+        self.aggmw_stages = stand("recovery", app)
         self._app = app
         self._ids = RequestIds()
 
     def __repr__(self) -> str:
-        return f"RecoveryMiddleware → {self._app!r}"
+        return f"RecoveryMiddleware → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        exchange = enter(scope)
-        exchange.request_id = self._ids.of(exchange.headers)
+        try:
+            exchange = enter(scope)
+        except CompositionError as error:
+            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
+            return
+        nested = bool(exchange.request_id)
+        if not nested:
+            exchange.request_id = self._ids.of(exchange.headers)
         started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if not started:
                 started = message["type"] in _STARTS or message["type"] in _ENDS
-                if message["type"] in _STARTS:
+                if message["type"] in _STARTS and not nested:
                     message = {**message, "headers": _head(message, exchange)}
             await send(message)
 
@@ -85,9 +96,8 @@ def _quotable(text: str) -> bytes:
 def _answer(error: Exception, exchange: Exchange) -> Answer:
     if isinstance(error, StatusError):
         return answer_of(error)
-    if isinstance(error, MissingInput):
-        _log.error("stage missing", error=str(error), request_id=exchange.request_id)
-        return status_answer(500, "InternalError", f"Internal error occurred: {error}")
+    if isinstance(error, CompositionError):
+        return misuse(error, exchange.request_id)
     _log.error("request failed", request_id=exchange.request_id, **fault(error))
     if _levels.isEnabledFor(logging.DEBUG):
         _log.debug("request failed", request_id=exchange.request_id, exc_info=error)

@@ -1,0 +1,67 @@
+"""What embedders hand in, checked when a stage is made: a mistake must not wait for the first request.
+
+Every check raises TypeError with the option's name, what is wrong and what to write. Values are named by their type,
+never shown: they may hold secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from inspect import iscoroutinefunction, unwrap
+from types import FunctionType, MethodType
+from typing import TypeVar, cast
+
+__all__ = ["check_lookup", "check_routes", "check_seam", "check_type", "checked_seams"]
+
+T = TypeVar("T")
+
+
+def check_seam(option: str, value: object, method: str) -> None:
+    """`value` must be an instance with the coroutine method that its Protocol asks for."""
+    if isinstance(value, type):
+        raise TypeError(f"{option}: {value.__name__} is a class; make an instance of it: {value.__name__}(…)")
+    function = getattr(value, method, None)
+    if not callable(function):
+        raise TypeError(f"{option}: {_named(value)} has no method {method}()")
+    if isinstance(function, FunctionType | MethodType) and not iscoroutinefunction(unwrap(function)):
+        raise TypeError(f"{option}: {_named(value)}.{method} must be a coroutine function: async def {method}(…)")
+
+
+def checked_seams(option: str, values: Iterable[T], method: str) -> tuple[T, ...]:
+    """Several of them, in a list or the like."""
+    if isinstance(values, str | bytes | Mapping | type) or not isinstance(values, Iterable):
+        raise TypeError(f"{option} takes a list, not {_named(values)}")
+    checked = tuple(values)
+    for number, value in enumerate(checked):
+        check_seam(f"{option}[{number}]", value, method)
+    return checked
+
+
+def check_lookup(option: str, function: object) -> None:
+    """A plain function of the exchange, or None."""
+    if function is None:
+        return
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"{option} takes a function of the exchange, not {_named(function)}")
+    if iscoroutinefunction(function):
+        raise TypeError(f"{option} takes a plain function: it is not awaited")
+
+
+def check_routes(option: str, source: object) -> None:
+    """A `RouteSource`, not the services themselves."""
+    if isinstance(source, type) or not hasattr(source, "routes"):
+        raise TypeError(f"{option} takes a RouteSource, not {_named(source)}: StaticRoutes(make_routes([…]))")
+
+
+def check_type(option: str, value: object, *kinds: type) -> None:
+    """An instance of one of these types."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{option} takes {' or '.join(kind.__name__ for kind in kinds)}, not {_named(value)}")
+
+
+def _named(value: object) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return type(cast(object, value)).__name__
