@@ -99,7 +99,7 @@ class FakeTransport:
 
 
 def header(request: UpstreamRequest, name: bytes) -> list[bytes]:
-    return [value for key, value in request.headers if key == name]
+    return [value for key, value in request.headers if key.lower() == name]
 
 
 def json_answer(document: Any, content_type: bytes = b"application/json", etag: bytes = b"") -> FakeResponse:

@@ -77,8 +77,8 @@ async def test_asked_as_the_aggregator(transport: FakeTransport, running: Run) -
     async with running(Discovery(source(), transport)):
         [request] = [request for _, request in transport.requests if request.target == b"/apis"]
     assert request.headers == (
-        (b"x-remote-user", b"system:kube-aggregator"),
-        (b"x-remote-group", b"system:masters"),
+        (b"X-Remote-User", b"system:kube-aggregator"),
+        (b"X-Remote-Group", b"system:masters"),
         (b"accept", V2),
     )
     assert (request.method, request.body, request.timeout) == (b"GET", None, 5.0)
@@ -89,7 +89,7 @@ async def test_openapi_is_asked_as_nobody_in_particular(transport: FakeTransport
     transport.backends[1] = aggregated
     async with running(Discovery(source(), transport)):
         [request] = [request for _, request in transport.requests if request.target == b"/openapi/v3"]
-    assert request.headers == ((b"x-remote-user", b"system:aggregator"), (b"accept", b"application/json"))
+    assert request.headers == ((b"X-Remote-User", b"system:aggregator"), (b"accept", b"application/json"))
     assert request.timeout == 60.0
 
 
@@ -246,7 +246,7 @@ async def test_falls_back_to_lists(transport: FakeTransport, running: Run, answe
     transport.backends[1] = lambda request: answer if request.target == b"/apis" else legacy(request)
     async with running(Discovery(source(), transport)) as served:
         [request] = [request for _, request in transport.requests if request.target.endswith(VERSION.encode())]
-        assert request.headers == ((b"x-remote-user", b"system:kube-aggregator"), (b"accept", b"application/json"))
+        assert request.headers == ((b"X-Remote-User", b"system:kube-aggregator"), (b"accept", b"application/json"))
         assert (await served.get(f"/apis/{GROUP}/{VERSION}")).json() == LEGACY
 
 

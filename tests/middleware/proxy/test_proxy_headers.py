@@ -178,18 +178,6 @@ def test_whatever_comes_nothing_forged_leaves(headers: list[tuple[bytes, bytes]]
 # The identity
 
 
-def test_extra_keys_are_escaped() -> None:
-    """§2.3: every byte that is no token character, and the percent sign, in upper-case hex; one line per value."""
-    caller = Identity("ö", extra={"authentication.kubernetes.io/credential-id": ("a", "b"), "50%é": ("ñ", "")})
-    assert IdentityFields().of(caller) == (
-        (b"X-Remote-User", "ö".encode()),
-        (b"X-Remote-Extra-authentication.kubernetes.io%2Fcredential-id", b"a"),
-        (b"X-Remote-Extra-authentication.kubernetes.io%2Fcredential-id", b"b"),
-        (b"X-Remote-Extra-50%25%C3%A9", "ñ".encode()),
-        (b"X-Remote-Extra-50%25%C3%A9", b""),
-    )
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [("user", " alice"), ("user", "a\r\nX-Remote-Group: b"), ("uid", "1\t"), ("groups", ("ok", " system:masters"))],

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from aggmw.asgi.remote_headers import write_identity
 from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import AnyBackend, APIService, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.catalog import APIResource, APIVersion
@@ -81,11 +82,8 @@ async def get(
     Raises:
         UpstreamError: no whole answer came, or it was larger than `MAX_BYTES`, or encoded without being asked for.
     """
-    fields: Headers = ((b"x-remote-user", identity.user.encode()),)
-    fields += tuple((b"x-remote-group", group.encode()) for group in identity.groups)
-    request = UpstreamRequest(
-        b"GET", target.encode("ascii"), (*fields, *headers), timeout=timeout, identity=identity, host=_HOST
-    )
+    fields = (*write_identity(identity), *headers)
+    request = UpstreamRequest(b"GET", target.encode("ascii"), fields, timeout=timeout, identity=identity, host=_HOST)
     try:
         async with asyncio.timeout(timeout):
             response = await transport.send(backend, request)

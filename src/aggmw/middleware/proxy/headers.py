@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from aggmw.asgi.headers import HOP_BY_HOP, end_to_end, fold, is_identity
+from aggmw.asgi.remote_headers import write_identity
 from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import Backend
 from aggmw.contracts.identity import Identity
@@ -39,7 +40,6 @@ _DROPPED_BACK = _OURS | {
     b"access-control-allow-origin",
 }
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_ESCAPED = re.compile(rb"[^!#$&'*+\-.^_`|~0-9A-Za-z]")
 
 
 # What becomes of a field of a request.
@@ -203,23 +203,11 @@ class IdentityFields:
         made = self._made.get(id(identity))
         if made is not None and made[0] is identity:
             return made[1]
-        fields = _identity_fields(identity)
+        fields = write_identity(identity)
         if len(self._made) >= _REMEMBERED:
             del self._made[next(iter(self._made))]
         self._made[id(identity)] = (identity, fields)
         return fields
-
-
-def _identity_fields(identity: Identity) -> Headers:
-    identity = Identity(identity.user, identity.uid, identity.groups, identity.extra)
-    fields = [(b"X-Remote-User", identity.user.encode())]
-    if identity.uid:
-        fields.append((b"X-Remote-Uid", identity.uid.encode()))
-    fields.extend((b"X-Remote-Group", group.encode()) for group in identity.groups)
-    for key, values in identity.extra.items():
-        name = b"X-Remote-Extra-" + _ESCAPED.sub(lambda byte: b"%%%02X" % byte[0][0], key.encode())
-        fields.extend((name, value.encode()) for value in values)
-    return tuple(fields)
 
 
 def backwards(status: int, headers: Headers, *, api: bool = True) -> list[tuple[bytes, bytes]]:
