@@ -32,6 +32,11 @@ authorization:
 services:
   files: [apiservices.yaml]
   resolve: {wardle/api: "127.0.0.1:7443"}
+  local:
+    - {group: notes.example.com, version: v1, app: "notes:app", versionPriority: 100}
+  paths:
+    - {path: /billing/, url: "https://127.0.0.1:9000", ca: billing.crt, serverName: billing, stripPrefix: true}
+    - {path: /tools/, app: "tools:app", redirects: false}
   clientCertificate: front-proxy.crt
   clientKey: front-proxy.key
 """
@@ -59,6 +64,21 @@ def test_everything(tmp_path: Path) -> None:
     assert configuration.authorization.model == tmp_path / "model.conf"
     assert configuration.services.files == (tmp_path / "apiservices.yaml",)
     assert configuration.services.resolve == {"wardle/api": "127.0.0.1:7443"}
+    (local,) = configuration.services.local
+    assert (local.group, local.version, local.app, local.version_priority) == (
+        "notes.example.com",
+        "v1",
+        "notes:app",
+        100,
+    )
+    billing, tools = configuration.services.paths
+    assert (billing.url, billing.ca, billing.server_name) == (
+        "https://127.0.0.1:9000",
+        tmp_path / "billing.crt",
+        "billing",
+    )
+    assert (billing.strip_prefix, billing.redirects, tools.app, tools.redirects) == (True, True, "tools:app", False)
+    assert configuration.services.app_directory == tmp_path
 
 
 def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -91,6 +111,31 @@ authorization: []
         "config.yaml: services.resolve.wardle/api: must be a text, not 7443",
         "config.yaml: hots: is not a known key; known here: authentication, authorization, grace, host, logFormat,"
         " logLevel, port, services, tls",
+    ]
+
+
+def test_mistakes_in_lists(tmp_path: Path) -> None:
+    """Each entry is named by its place."""
+    text = """
+services:
+  local: [{group: a.io, app: "a:b", versionPriority: 0}, 7, {}]
+  paths: [{path: /a/, url: "http://a", app: "a:b"}, {path: /b/}, {path: /c/, url: "http://c", stripPrefix: 1, x: y}]
+"""
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: services.local[0].version: is missing",
+        "config.yaml: services.local[0].versionPriority: must be a whole number from 1 to 1000, not 0",
+        "config.yaml: services.local[1]: must be a mapping of keys to values, not 7",
+        "config.yaml: services.local[2].group: is missing",
+        "config.yaml: services.local[2].version: is missing",
+        "config.yaml: services.local[2].app: is missing",
+        "config.yaml: services.paths[0]: needs exactly one of url, app",
+        "config.yaml: services.paths[1]: needs exactly one of url, app",
+        "config.yaml: services.paths[2].stripPrefix: must be true or false, not 1",
+        "config.yaml: services.paths[2].x: is not a known key; known here: app, ca, path, redirects, serverName,"
+        " stripPrefix, url",
+    ]
+    assert problems_of(tmp_path, "services: {local: {group: a.io}}") == [
+        "config.yaml: services.local: must be a list of mappings, not a mapping"
     ]
 
 

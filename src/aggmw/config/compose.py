@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from aggmw.config.configuration import Configuration
+from aggmw.config.applications import import_application
+from aggmw.config.configuration import Configuration, LocalServiceConfiguration, PathServiceConfiguration
 from aggmw.contracts.authorization import Authorizer
-from aggmw.contracts.backends import APIService, BackendResolver
+from aggmw.contracts.backends import APIService, BackendResolver, PathService
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
@@ -18,7 +19,7 @@ from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
 from aggmw.middleware.proxy import Http1Transport
-from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services
+from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services, make_routes
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.read import pem_certificates
 
@@ -84,9 +85,16 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     # All files in one pass, so that a service registered in two of them is named with both places.
-    services: list[APIService] = attempt(
-        lambda: load_api_services(*configuration.services.files, resolver=resolver), []
-    )
+    services: list[APIService | PathService] = [
+        *attempt(lambda: load_api_services(*configuration.services.files, resolver=resolver), [])
+    ]
+    directory = configuration.services.app_directory
+    for local in configuration.services.local:
+        services += attempt(partial(_local, local, directory), [])
+    for path in configuration.services.paths:
+        services += attempt(partial(_path, path, directory), [])
+    if not problems:
+        attempt(lambda: make_routes(services), None)
     if problems:
         raise ConfigurationError(problems)
     anonymous = configuration.authentication.anonymous.paths
@@ -139,6 +147,34 @@ def _resolver(configuration: Configuration) -> BackendResolver:
     except ConfigurationError as error:
         where = f"{configuration.source}: services.resolve"
         raise ConfigurationError([Problem(f"{where}: {each.path}", each.message) for each in error.problems]) from error
+
+
+def _local(local: LocalServiceConfiguration, directory: Path | None) -> list[APIService]:
+    service = APIService.local(
+        local.group,
+        local.version,
+        app=import_application(local.app, where=f"{local.where}.app", directory=directory),
+        group_priority_minimum=local.group_priority_minimum,
+        version_priority=local.version_priority,
+    )
+    return [service]
+
+
+def _path(path: PathServiceConfiguration, directory: Path | None) -> list[PathService]:
+    app = path.app and import_application(path.app, where=f"{path.where}.app", directory=directory)
+    try:
+        service = PathService(
+            path.path,
+            path.url,
+            app=app or None,
+            ca=_bundle(path.ca) if path.ca else b"",
+            server_name=path.server_name,
+            strip_prefix=path.strip_prefix,
+            redirects=path.redirects,
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError([Problem(path.where, str(each)) for each in error.problems]) from error
+    return [service]
 
 
 def _front_proxy(configuration: Configuration, credentials: Credentials) -> ClientCertificatePair:

@@ -11,6 +11,8 @@ __all__ = [
     "AuthenticationConfiguration",
     "AuthorizationConfiguration",
     "Configuration",
+    "LocalServiceConfiguration",
+    "PathServiceConfiguration",
     "ServicesConfiguration",
     "TLSConfiguration",
 ]
@@ -66,17 +68,66 @@ class AuthorizationConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalServiceConfiguration:
+    """An API group version that an ASGI application in this process serves.
+
+    Args:
+        group, version: as in an `APIService`.
+        app: "module:attribute"; the module may lie beside the configuration file.
+        group_priority_minimum, version_priority: the place in discovery.
+        where: in which file, for error messages.
+    """
+
+    group: str
+    version: str
+    app: str
+    group_priority_minimum: int = 1000
+    version_priority: int = 15
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PathServiceConfiguration:
+    """A plain web service at a path; exactly one of `url` and `app` is given.
+
+    Args:
+        path: such as "/billing/".
+        url: `https://host:port` or `http://host:port`.
+        app: "module:attribute" of an ASGI application in this process.
+        ca: PEM bundle to trust for `url`; None: the system's.
+        server_name: to verify instead of the URL's host; "" for that.
+        strip_prefix, redirects: as in `PathService`.
+        where: in which file, for error messages.
+    """
+
+    path: str
+    url: str | None = None
+    app: str | None = None
+    ca: Path | None = None
+    server_name: str = ""
+    strip_prefix: bool = False
+    redirects: bool = True
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServicesConfiguration:
-    """The API services behind the proxy.
+    """What is behind the proxy.
 
     Args:
         files: YAML files of `APIService` objects.
+        local: API groups that applications in this process serve.
+        paths: plain web services.
+        app_directory: where the modules of `local` and `paths` are looked for first: beside the configuration file.
         resolve: "namespace/name" or "namespace/name:port" → "host:port"; others are looked up in DNS.
         client_certificate, client_key: what the proxy shows to backends; both or neither. Neither: the directory's own
             front-proxy certificate.
     """
 
     files: tuple[Path, ...] = ()
+    local: tuple[LocalServiceConfiguration, ...] = ()
+    paths: tuple[PathServiceConfiguration, ...] = ()
+    app_directory: Path | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)
     client_certificate: Path | None = None
     client_key: Path | None = None

@@ -12,6 +12,8 @@ from aggmw.config.configuration import (
     AuthenticationConfiguration,
     AuthorizationConfiguration,
     Configuration,
+    LocalServiceConfiguration,
+    PathServiceConfiguration,
     ServicesConfiguration,
     TLSConfiguration,
 )
@@ -60,7 +62,7 @@ def parse(values: Any, *, file: str, base: Path) -> Configuration:
         tls=_tls(top.section("tls")),
         authentication=_authentication(top.section("authentication")),
         authorization=_authorization(top.section("authorization")),
-        services=_services(top.section("services")),
+        services=_services(top.section("services"), base),
     )
     top.finish()
     if problems:
@@ -93,10 +95,44 @@ def _authorization(section: Section) -> AuthorizationConfiguration:
     return authorization
 
 
-def _services(section: Section) -> ServicesConfiguration:
+def _local(section: Section) -> LocalServiceConfiguration:
+    local = LocalServiceConfiguration(
+        group=section.required("group"),
+        version=section.required("version"),
+        app=section.required("app"),
+        group_priority_minimum=section.integer("groupPriorityMinimum", 1000, least=1, most=20_000),
+        version_priority=section.integer("versionPriority", 15, least=1, most=1000),
+        where=section.where,
+    )
+    section.finish()
+    return local
+
+
+def _path(section: Section) -> PathServiceConfiguration:
+    section.exactly_one("url", "app")
+    path = PathServiceConfiguration(
+        path=section.required("path"),
+        url=section.text("url", None),
+        app=section.text("app", None),
+        ca=section.file("ca"),
+        server_name=section.text("serverName", ""),
+        strip_prefix=section.flag("stripPrefix", False),
+        redirects=section.flag("redirects", True),
+        where=section.where,
+    )
+    section.finish()
+    return path
+
+
+def _services(section: Section, base: Path) -> ServicesConfiguration:
     section.together("clientCertificate", "clientKey")
+    local = tuple(_local(each) for each in section.sections("local"))
+    paths = tuple(_path(each) for each in section.sections("paths"))
     services = ServicesConfiguration(
         files=section.files("files"),
+        local=local,
+        paths=paths,
+        app_directory=base if local or any(path.app for path in paths) else None,
         resolve=section.mapping("resolve"),
         client_certificate=section.file("clientCertificate"),
         client_key=section.file("clientKey"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,49 @@ class Section:
         return Section(
             self._take(key), file=self._file, path=self._below(key), base=self._base, problems=self._problems
         )
+
+    def sections(self, key: str) -> Iterator[Section]:
+        """The mappings of a list below this one, each to be read before the next is asked for."""
+        values = self._take(key)
+        if values is not None and not isinstance(values, list):
+            self._note(key, f"must be a list of mappings, not {_kind(values)}")
+            values = None
+        for number, value in enumerate(values or ()):
+            name = f"{key}[{number}]"
+            if isinstance(value, Mapping):
+                path = self._below(name)
+                yield Section(value, file=self._file, path=path, base=self._base, problems=self._problems)
+            else:
+                self._note(name, f"must be a mapping of keys to values, not {_kind(value)}")
+
+    @property
+    def where(self) -> str:
+        """The file and the path in it, as problems name this section."""
+        return f"{self._file}: {self._path}"
+
+    def required(self, key: str) -> str:
+        """A non-empty string that must be there."""
+        if self._values.get(key) is None:
+            self._asked.add(key)
+            self._note(key, "is missing")
+            return ""
+        return self.text(key, "")
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self._note(key, f"must be true or false, not {_kind(value)}")
+            return default
+        return value
+
+    def exactly_one(self, *keys: str) -> None:
+        """Note a problem unless one of `keys` is given, and only one."""
+        given = [key for key in keys if self._values.get(key) is not None]
+        if len(given) != 1:
+            self._note("", f"needs exactly one of {', '.join(keys)}")
 
     def text(self, key: str, default: _T) -> str | _T:
         """A non-empty string."""

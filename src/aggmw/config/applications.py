@@ -1,0 +1,51 @@
+"""Applications by name, "module:attribute", as servers take them: imported where a configuration names them."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from aggmw.asgi.types import ASGIApp
+from aggmw.errors import ConfigurationError, Problem
+
+__all__ = ["import_application"]
+
+
+def import_application(name: str, *, where: str, directory: Path | None) -> ASGIApp:
+    """The ASGI application that `name` stands for.
+
+    Args:
+        name: "package.module:attribute.attribute".
+        where: who names it, for error messages.
+        directory: where modules are looked for first, now and by what they import later; None for nowhere.
+
+    Raises:
+        ConfigurationError: no such name, a module that fails, or a thing that nobody can call.
+    """
+    module, colon, attributes = name.partition(":")
+    if not (module and colon and attributes):
+        raise _problem(where, f'must be "module:attribute", not {name!r}')
+    if directory is not None and (path := str(directory.resolve())) not in sys.path:
+        sys.path.insert(0, path)
+    try:
+        found: object = import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        raise _problem(where, f"cannot import {module}: {type(error).__name__}: {_line(error)}") from error
+    for attribute in attributes.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise _problem(where, f"{module} has no {attributes}") from None
+    if not callable(found):
+        raise _problem(where, f"{name} is no ASGI application but a {type(found).__name__}")
+    return found
+
+
+def _problem(where: str, message: str) -> ConfigurationError:
+    return ConfigurationError([Problem(where, message)])
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else "no message"

@@ -1,0 +1,58 @@
+"""Applications that a configuration names: found beside its file, and every failure one line with its place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aggmw.config.applications import import_application
+from aggmw.errors import ConfigurationError
+
+MODULE = """
+async def app(scope, receive, send): ...
+class holder:
+    app = app
+number = 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with modules, which nobody can import before and after."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    (tmp_path / "given_application.py").write_text(MODULE)
+    (tmp_path / "failing_application.py").write_text("raise RuntimeError('first line\\nsecond line')")
+    (tmp_path / "exiting_application.py").write_text("import sys; sys.exit(3)")
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", ["given_application:app", "given_application:holder.app"])
+def test_found_beside_the_file(name: str, modules: Path) -> None:
+    """The file's own directory comes first."""
+    app = import_application(name, where="x", directory=modules)
+    assert app.__name__ == "app"  # type: ignore[attr-defined]  # a function
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("given_application", "must be \"module:attribute\", not 'given_application'"),
+        (":app", "must be \"module:attribute\", not ':app'"),
+        ("no_such_module:app", "cannot import no_such_module: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("given_application:nothing", "given_application has no nothing"),
+        ("given_application:number", "given_application:number is no ASGI application but a int"),
+        ("failing_application:app", "cannot import failing_application: RuntimeError: first line"),
+        ("exiting_application:app", "cannot import exiting_application: SystemExit: 3"),
+    ],
+)
+def test_mistakes(name: str, message: str, modules: Path) -> None:
+    """What is wrong and where, in one line, whatever the module does."""
+    with pytest.raises(ConfigurationError) as caught:
+        import_application(name, where="config.yaml: services.local[0].app", directory=modules)
+    assert str(caught.value) == f"config.yaml: services.local[0].app: {message}"
