@@ -23,7 +23,7 @@ def check_seam(option: str, value: object, method: str) -> None:
     function = getattr(value, method, None)
     if not callable(function):
         raise TypeError(f"{option}: {_named(value)} has no method {method}()")
-    if isinstance(function, FunctionType | MethodType) and not iscoroutinefunction(unwrap(function)):
+    if isinstance(function, FunctionType | MethodType) and not _awaitable(unwrap(function)):
         raise TypeError(f"{option}: {_named(value)}.{method} must be a coroutine function: async def {method}(…)")
 
 
@@ -57,6 +57,12 @@ def check_type(option: str, value: object, *kinds: type) -> None:
     """An instance of one of these types."""
     if not isinstance(value, kinds):
         raise TypeError(f"{option} takes {' or '.join(kind.__name__ for kind in kinds)}, not {_named(value)}")
+
+
+def _awaitable(function: object) -> bool:
+    """Whether what it returns can be awaited: it is `async def`, or says that it hands on somebody else's coroutine."""
+    returns = str(getattr(function, "__annotations__", {}).get("return", ""))
+    return iscoroutinefunction(function) or "Awaitable" in returns or "Coroutine" in returns
 
 
 def _named(value: object) -> str:
