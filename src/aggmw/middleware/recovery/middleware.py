@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import structlog
 
 from aggmw.asgi.exchanges import enter, leave, misuse
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
+from aggmw.asgi.tally import Tally
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.exchange import Answer, Exchange, Observer
 from aggmw.errors import CompositionError, StatusError, fault
 from aggmw.middleware.recovery.request_ids import RequestIds
 from aggmw.objects.status import answer_of, status_answer
@@ -35,11 +37,13 @@ class RecoveryMiddleware:
 
     Args:
         app: what is inside.
+        observers: are told of every request when it is over, whatever became of it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, observers: Sequence[Observer] = ()) -> None:
         self.aggmw_stages = stand("recovery", app)
         self._app = app
+        self._observers = tuple(observers)
         self._ids = RequestIds()
 
     def __repr__(self) -> str:
@@ -58,9 +62,13 @@ class RecoveryMiddleware:
         if not nested:
             exchange.request_id = self._ids.of(exchange.headers)
         started = False
+        tally = Tally() if self._observers else None
+        outer, exchange.in_flight = exchange.in_flight, None  # what is observed inside is no business of one outside
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
+            if tally is not None:
+                tally.note(message)
             if not started:
                 started = message["type"] in _STARTS or message["type"] in _ENDS
                 if message["type"] in _STARTS and not nested:
@@ -77,6 +85,17 @@ class RecoveryMiddleware:
                 await send({"type": "websocket.close", "code": 1011})
         finally:
             exchange.scope = scope  # not the inner one, which holds the exchange: no cycle for the collector
+            if tally is not None:
+                self._tell(exchange, tally)
+            exchange.in_flight = outer
+
+    def _tell(self, exchange: Exchange, tally: Tally) -> None:
+        for observer in self._observers:
+            try:
+                observer.ended(exchange, tally.status, tally.seconds, tally.size)
+            except Exception as error:  # noqa: BLE001  who only looks on must not break the response
+                name = type(observer).__name__
+                _log.error("observer failed", observer=name, request_id=exchange.request_id, **fault(error))
 
 
 def _head(message: Message, exchange: Exchange) -> list[tuple[bytes, bytes]]:
