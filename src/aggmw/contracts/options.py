@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from inspect import iscoroutinefunction, unwrap
 from types import FunctionType, MethodType
-from typing import TypeVar, cast
+from typing import TypeVar
 
 __all__ = ["check_lookup", "check_routes", "check_seam", "check_type", "checked_seams"]
 
@@ -70,4 +70,4 @@ def _named(value: object) -> str:
         return "None"
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return type(cast(object, value)).__name__
+    return type(value).__name__

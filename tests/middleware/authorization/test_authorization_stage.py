@@ -243,8 +243,9 @@ async def test_keyword_without_an_answer_is_a_missing_input() -> None:
     app = AuthorizationMiddleware(
         inside, authorizer=Scripted(get=ALLOW), identity=lambda one: None, request_info=lambda one: HEALTH
     )
-    with pytest.raises(MissingInput):
-        await Client(app).request("GET", "/healthz")
+    response = await Client(app).request("GET", "/healthz")
+    assert response.status == 500
+    assert "put authentication in front of authorization" in response.json()["message"]
 
 
 async def test_websocket_is_refused_before_it_is_accepted() -> None:

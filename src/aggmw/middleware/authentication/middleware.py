@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
 from aggmw.asgi.exchanges import Stages, path_of
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Authenticator, Presented
+from aggmw.contracts.options import check_lookup, check_type
+from aggmw.errors import MisplacedStage
 from aggmw.middleware.authentication.bearer import without_token
+from aggmw.middleware.authentication.exempt import Exempt
 from aggmw.middleware.authentication.hygiene import Sieve
 from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
 from aggmw.objects.status import status_answer
@@ -35,8 +39,9 @@ class Authentication:
         anonymous: where callers who present nothing are let in; nowhere when left out.
         strip_credentials: take `Authorization` and every authenticator's credentials out of each request. When false,
             only those of the authenticator that knew the caller.
+        exempt: paths whose callers the application identifies itself.
         impersonation: leave `Impersonate-*` headers to a stage behind this one; otherwise they are 403.
-        path: where the path for `anonymous` comes from.
+        path: where the path for `anonymous` and `exempt` comes from.
     """
 
     def __init__(
@@ -45,26 +50,51 @@ class Authentication:
         *,
         anonymous: Anonymous | None = None,
         strip_credentials: bool = True,
+        exempt: Iterable[str] = (),
         impersonation: bool = False,
         path: Callable[[Exchange], str] = path_of,
     ) -> None:
+        if anonymous is not None:
+            check_type("anonymous", anonymous, Anonymous)
+        check_lookup("path", path)
         self._union = AuthenticatorUnion(authenticators)
         self._anonymous = anonymous
+        self._exempt = Exempt(exempt)
         self._impersonation = impersonation
         self._path = path
         everything = self._union.credentials | _ALWAYS_TAKEN
         self._sieves = {
             consumed: Sieve(everything if strip_credentials else consumed, keep_impersonation=impersonation)
-            for consumed in (frozenset[bytes](), *map(credentials_of, authenticators))
+            for consumed in (frozenset[bytes](), *map(credentials_of, self._union.members))
         }
+        self._exempt_sieve = Sieve(keep_impersonation=impersonation)
+
+    def __repr__(self) -> str:
+        shown_options = [repr(self._union)]
+        if self._anonymous is not None:
+            shown_options.append(f"anonymous={self._anonymous!r}")
+        if self._exempt:
+            shown_options.append(f"exempt={self._exempt!r}")
+        return f"Authentication({', '.join(shown_options)})"
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """Find the caller, refuse what may not be asked for, and clean the headers, in this order.
 
         A bad credential is 401 before impersonation is 403, so that nobody learns anything without being known.
         Identity headers go on every path, also where anonymous callers are let in.
+
+        Raises:
+            MisplacedStage: a stage outside knows the caller already, and has consumed the credentials.
         """
+        if exchange.identity is not None:
+            raise MisplacedStage(
+                "authentication stands twice, and the credentials are consumed: take the inner one away, or let the"
+                " outer one exempt the path of the inner one"
+            )
         path = self._path(exchange)
+        if self._exempt and path in self._exempt:
+            exchange.headers, impersonates = self._exempt_sieve.sift(exchange.headers)
+            return _NO_IMPERSONATION if impersonates and not self._impersonation else None
         presented = Presented(exchange.headers, exchange.connection, path, exchange.subprotocols, exchange.warnings)
         identity, consumed, failures = await self._union.find(presented)
         if failures:
@@ -111,8 +141,12 @@ class AuthenticationMiddleware:
         anonymous: where callers who present nothing are let in; nowhere when left out.
         strip_credentials: also take credentials out of requests that no authenticator knew them of, as `FrontProxy`
             does. By default an application behind keeps an `Authorization` that was not consumed here.
+        exempt: paths whose callers the application identifies itself, such as a route with bearer tokens of its own,
+            or a front proxy that is mounted in it: exactly these, and all that is below one with a slash at its end.
+            There no authenticator is asked, no credential touched and no identity left, so stages and decorators
+            that need one refuse; identity headers are removed there as everywhere.
         impersonation: leave `Impersonate-*` headers to a stage behind this one.
-        path: where the path for `anonymous` comes from; replaces what the request_info stage leaves.
+        path: where the path for `anonymous` and `exempt` comes from; replaces what the request_info stage leaves.
     """
 
     def __init__(
@@ -122,17 +156,24 @@ class AuthenticationMiddleware:
         authenticators: Sequence[Authenticator],
         anonymous: Anonymous | None = None,
         strip_credentials: bool = False,
+        exempt: Iterable[str] = (),
         impersonation: bool = False,
         path: Callable[[Exchange], str] = path_of,
     ) -> None:
-        stage = Authentication(
+        self.aggmw_stages = stand("authentication", app)
+        self._app = app
+        self._stage = Authentication(
             authenticators,
             anonymous=anonymous,
             strip_credentials=strip_credentials,
+            exempt=exempt,
             impersonation=impersonation,
             path=path,
         )
-        self._stages = Stages(app, stage)
+        self._stages = Stages(app, self._stage)
+
+    def __repr__(self) -> str:
+        return f"AuthenticationMiddleware({self._stage!r}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._stages(scope, receive, send)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from aggmw.asgi.stacking import shown
 from aggmw.contracts.identity import Authenticator, Identity, Presented, authenticated
+from aggmw.contracts.options import checked_seams
 from aggmw.errors import InvalidCredentials, InvalidIdentity
 
 __all__ = ["AuthenticatorUnion", "Failure", "Finding", "credentials_of"]
@@ -49,14 +51,19 @@ class AuthenticatorUnion:
 
     Args:
         authenticators: in the order in which they are asked.
+
+    Raises:
+        TypeError: no list, or something in it that is no authenticator.
     """
 
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
-        self._authenticators = [(each, each.authenticate, credentials_of(each)) for each in authenticators]
+        checked = checked_seams("authenticators", authenticators, "authenticate")
+        self.members = checked
+        self._authenticators = [(each, each.authenticate, credentials_of(each)) for each in checked]
         self.credentials: frozenset[bytes] = frozenset().union(*(names for _, _, names in self._authenticators))
 
     def __repr__(self) -> str:
-        return f"AuthenticatorUnion({', '.join(type(each).__name__ for each, _, _ in self._authenticators)})"
+        return f"AuthenticatorUnion([{', '.join(shown(each) for each, _, _ in self._authenticators)}])"
 
     async def find(self, presented: Presented) -> Finding:
         """Ask everybody until one succeeds. Failures are collected, none is raised."""

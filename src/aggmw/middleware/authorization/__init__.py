@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aggmw.asgi.users import host_user
 from aggmw.middleware.authorization.fixed import AllowAll, DenyAll, PrivilegedGroups
 from aggmw.middleware.authorization.middleware import Authorization, AuthorizationMiddleware
 from aggmw.middleware.authorization.union import Union
@@ -22,6 +23,7 @@ __all__ = [
     "DenyAll",
     "PrivilegedGroups",
     "Union",
+    "host_user",
 ]
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import structlog
 
 from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.options import check_lookup, check_seam
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.errors import MissingInput
+from aggmw.errors import CompositionError, MissingInput
 from aggmw.middleware.authorization.attributes import attributes_of, handshake_attributes
 from aggmw.middleware.authorization.refusal import forbidden
 from aggmw.objects.status import status_answer
@@ -36,9 +38,11 @@ class Authorization:
     is denied before any authorizer sees it. A WebSocket handshake for exec, attach or portforward needs the right to
     create besides its own verb.
 
+    Who was judged is who goes on: what `identity` found is left for the stages inside, which forward as that caller.
+
     Args:
         authorizer: decides.
-        identity: who asks, in place of what the authentication stage left.
+        identity: who asks, in place of what the authentication stage left; `host_user` is one such function.
         request_info: what is asked for, in place of what the request_info stage left.
     """
 
@@ -49,6 +53,9 @@ class Authorization:
         identity: Callable[[Exchange], Identity | None] | None = None,
         request_info: Callable[[Exchange], RequestInfo | None] | None = None,
     ) -> None:
+        check_seam("authorizer", authorizer, "authorize")
+        check_lookup("identity", identity)
+        check_lookup("request_info", request_info)
         self._authorizer = authorizer
         self._identity = identity
         self._request_info = request_info
@@ -61,6 +68,7 @@ class Authorization:
 
         Raises:
             MissingInput: nobody said who asks, or what for.
+            CompositionError: `identity` gave something else.
         """
         info = exchange.request_info if self._request_info is None else self._request_info(exchange)
         if info is None:
@@ -68,6 +76,11 @@ class Authorization:
         identity = exchange.identity if self._identity is None else self._identity(exchange)
         if identity is None:
             raise MissingInput("authorization", "an identity", "authentication")
+        if self._identity is not None:
+            if not isinstance(identity, Identity):
+                raise CompositionError(f"authorization: identity= gave a value that is a {type(identity).__name__}")
+            exchange.host_user = exchange.host_user or exchange.identity is None
+            exchange.identity = identity
         attributes = attributes_of(identity, info)
         answer = await self._check(exchange, attributes)
         if answer is None and exchange.scope["type"] == "websocket":
@@ -106,7 +119,14 @@ class AuthorizationMiddleware:
         identity: Callable[[Exchange], Identity | None] | None = None,
         request_info: Callable[[Exchange], RequestInfo | None] | None = None,
     ) -> None:
-        self._stages = Stages(app, Authorization(authorizer, identity=identity, request_info=request_info))
+        needs = {"request_info": request_info, "authentication": identity}
+        self.aggmw_stages = stand("authorization", app, needs=[name for name, given in needs.items() if not given])
+        self._app = app
+        self._stage = Authorization(authorizer, identity=identity, request_info=request_info)
+        self._stages = Stages(app, self._stage)
+
+    def __repr__(self) -> str:
+        return f"AuthorizationMiddleware({self._stage!r}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._stages(scope, receive, send)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aggmw.asgi.exchanges import Stages
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.backends import RESERVED, AnyBackend, PathService, Routes, RouteSource
 from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.options import check_lookup, check_routes
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.errors import MissingInput
+from aggmw.errors import MisplacedStage, MissingInput
 
 __all__ = ["Registry", "RegistryMiddleware"]
 
@@ -27,10 +29,24 @@ class Registry:
     """
 
     def __init__(self, source: RouteSource, *, request_info: Callable[[Exchange], RequestInfo] | None = None) -> None:
+        check_routes("source", source)
+        check_lookup("request_info", request_info)
         self._source = source
         self._request_info = request_info
 
+    def __repr__(self) -> str:
+        return f"Registry({self._source!r})"
+
     async def decide(self, exchange: Exchange) -> Answer | None:
+        """Never answers.
+
+        Raises:
+            MissingInput: nobody parsed the request.
+            MisplacedStage: another registry has decided already.
+        """
+        if exchange.routed:
+            raise MisplacedStage("registry stands twice: give one of them the services of both")
+        exchange.routed = True
         info = exchange.request_info
         if info is None:
             if self._request_info is None:
@@ -92,10 +108,13 @@ class RegistryMiddleware:
         source: RouteSource,
         request_info: Callable[[Exchange], RequestInfo] | None = None,
     ) -> None:
-        self._stages = Stages(app, Registry(source, request_info=request_info))
+        self.aggmw_stages = stand("registry", app, needs=() if request_info else ("request_info",))
+        self._app = app
+        self._stage = Registry(source, request_info=request_info)
+        self._stages = Stages(app, self._stage)
 
     def __repr__(self) -> str:
-        return f"RegistryMiddleware({self._stages!r})"
+        return f"RegistryMiddleware({self._stage!r}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._stages(scope, receive, send)

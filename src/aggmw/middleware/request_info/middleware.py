@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.headers import unfit
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.middleware.request_info.mounts import below
@@ -21,6 +22,9 @@ class RequestInfoResolver:
             raise ValueError("request_timeout must be more than 0 seconds")
         self._allow_proxy_prefix = allow_proxy_prefix
         self._request_timeout = request_timeout
+
+    def __repr__(self) -> str:
+        return f"RequestInfoResolver(request_timeout={self._request_timeout:g})"
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """Parse the request; nothing is remembered by path, because callers choose paths.
@@ -42,7 +46,11 @@ class RequestInfoResolver:
         )
         if info.path != path:
             raise bad_request("the request path and its decoded form do not agree")
-        exchange.request_info = info
+        before, exchange.request_info = exchange.request_info, info
+        if before is not None and before != info:
+            # Below another mount something else is asked for: what was decided outside was not decided on this.
+            exchange.verdict = exchange.backend = exchange.path_service = None
+            exchange.routed = False
         return None
 
 
@@ -62,8 +70,13 @@ class RequestInfoMiddleware:
     def __init__(
         self, app: ASGIApp, *, allow_proxy_prefix: bool = False, request_timeout: float = REQUEST_TIMEOUT
     ) -> None:
-        resolver = RequestInfoResolver(allow_proxy_prefix=allow_proxy_prefix, request_timeout=request_timeout)
-        self._stages = Stages(app, resolver)
+        self.aggmw_stages = stand("request_info", app)
+        self._app = app
+        self._stage = RequestInfoResolver(allow_proxy_prefix=allow_proxy_prefix, request_timeout=request_timeout)
+        self._stages = Stages(app, self._stage)
+
+    def __repr__(self) -> str:
+        return f"RequestInfoMiddleware({self._stage!r}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._stages(scope, receive, send)
