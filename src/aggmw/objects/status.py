@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aggmw.contracts.exchange import Answer
 from aggmw.errors import StatusError
+from aggmw.objects.encoding import encode
 
 __all__ = ["JSON", "answer_of", "qualified", "status_answer"]
 
@@ -46,7 +46,7 @@ def status_answer(
         if seconds := details.get("retryAfterSeconds"):
             head.append((b"retry-after", str(seconds).encode()))
     body["code"] = code
-    return Answer(code, (*head, *headers), json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())
+    return Answer(code, (*head, *headers), encode(body))
 
 
 def answer_of(error: StatusError) -> Answer:

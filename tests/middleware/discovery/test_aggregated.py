@@ -1,4 +1,4 @@
-"""The aggregated document: as §3.2 shows it, and read from backends that may say anything."""
+"""The aggregated document (§3.2), read from backends that may say anything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggmw.contracts.catalog import APIResource, APISubresource, APIVersion, GroupVersionKind
-from aggmw.middleware.discovery.aggregated import (
-    group_discovery,
-    group_discovery_list,
-    parse_group_discovery_list,
-    version_discovery,
-)
+from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.encoding import decode
 from aggmw.middleware.discovery.names import BadDocument
+from aggmw.objects.discovery import group_discovery, group_discovery_list, version_discovery
 
 WIDGET = GroupVersionKind("example.com", "v1", "Widget")
 WIDGETS = APIResource(
@@ -29,14 +25,6 @@ WIDGETS = APIResource(
     ("wd",),
     ("all",),
     (APISubresource("status", WIDGET, ("get", "patch", "update")),),
-)
-GOLDEN = (
-    '{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":['
-    '{"metadata":{"name":"example.com"},"versions":[{"version":"v1","freshness":"Current","resources":['
-    '{"resource":"widgets","responseKind":{"group":"example.com","version":"v1","kind":"Widget"},"scope":"Namespaced",'
-    '"singularResource":"widget","verbs":["get","list"],"shortNames":["wd"],"categories":["all"],'
-    '"subresources":[{"subresource":"status","responseKind":{"group":"example.com","version":"v1","kind":"Widget"},'
-    '"verbs":["get","patch","update"]}]}]}]}]}'
 )
 OWNED = {("example.com", "v1")}
 
@@ -55,28 +43,6 @@ def with_resources(*resources: Any) -> dict[str, Any]:
         "apiVersion": "apidiscovery.k8s.io/v2",
         "items": [{"metadata": {"name": "example.com"}, "versions": versions}],
     }
-
-
-def test_golden() -> None:
-    """§3.2's example, byte for byte."""
-    assert document(("example.com", [APIVersion("v1", (WIDGETS,))])).decode() == GOLDEN
-
-
-def test_core_group_has_no_name() -> None:
-    """§3.2: `/api` holds one item with an empty name."""
-    assert json.loads(document(("", [APIVersion("v1")])))["items"][0]["metadata"] == {}
-
-
-def test_stale() -> None:
-    """A version whose server cannot be asked says so."""
-    [item] = json.loads(document(("example.com", [APIVersion("v1", (), True)])))["items"]
-    assert item["versions"] == [{"version": "v1", "freshness": "Stale", "resources": []}]
-
-
-def test_response_kind_is_never_null() -> None:
-    """§3.2: old clients crash on a null kind."""
-    [item] = json.loads(document(("example.com", [APIVersion("v1", (APIResource("a"),))])))["items"]
-    assert item["versions"][0]["resources"][0]["responseKind"] == {"group": "", "version": "", "kind": ""}
 
 
 def test_only_what_is_registered() -> None:

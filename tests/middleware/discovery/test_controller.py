@@ -27,12 +27,11 @@ from aggmw.contracts.backends import UpstreamRequest
 from aggmw.contracts.catalog import APIVersion
 from aggmw.errors import UpstreamBroken, UpstreamUnreachable
 from aggmw.middleware.discovery import Discovery, Timing
-from aggmw.middleware.discovery.aggregated import group_discovery, group_discovery_list, version_discovery
 from aggmw.middleware.discovery.controller import DiscoveryController, Learned, key_of
-from aggmw.middleware.discovery.documents import api_resource_list
 from aggmw.middleware.discovery.limits import MAX_BYTES, Offload
 from aggmw.middleware.discovery.snapshot import SnapshotBuilder
 from aggmw.middleware.registry import StaticRoutes, make_routes
+from aggmw.objects.discovery import api_resource_list, group_discovery, group_discovery_list, version_discovery
 from aggmw.testing import VirtualClock
 
 Run = Callable[[Discovery], AbstractAsyncContextManager[Running]]

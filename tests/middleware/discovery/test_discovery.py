@@ -28,10 +28,10 @@ from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import MissingInput
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware
-from aggmw.middleware.discovery.documents import api_resource_list
-from aggmw.middleware.discovery.etags import digest
 from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
 from aggmw.middleware.request_info import RequestInfoResolver
+from aggmw.objects.discovery import api_resource_list
+from aggmw.objects.etags import digest
 from aggmw.testing import Client, VirtualClock
 
 Run = Callable[[Discovery], AbstractAsyncContextManager[Running]]

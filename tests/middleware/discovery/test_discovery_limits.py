@@ -28,12 +28,13 @@ from aggmw.contracts.catalog import APIResource, APISubresource, APIVersion, Gro
 from aggmw.middleware.discovery import Discovery, limits, snapshot
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.controller import Learned, key_of
-from aggmw.middleware.discovery.documents import api_resource_list, parse_resource_list
+from aggmw.middleware.discovery.documents import parse_resource_list
 from aggmw.middleware.discovery.limits import Offload, check_size
 from aggmw.middleware.discovery.names import TooMuch
 from aggmw.middleware.discovery.openapi_document import generate
 from aggmw.middleware.discovery.snapshot import SnapshotBuilder
 from aggmw.middleware.registry import StaticRoutes, make_routes
+from aggmw.objects.discovery import api_resource_list
 from aggmw.testing import VirtualClock
 
 Run = Callable[[Discovery], AbstractAsyncContextManager[Running]]

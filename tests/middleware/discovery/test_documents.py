@@ -1,4 +1,4 @@
-"""Legacy documents: as §3.3 shows them, and read from backends by the rules of §3.4."""
+"""Legacy documents, read from backends by the rules of §3.4."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggmw.contracts.catalog import APIResource, APISubresource, GroupVersionKind
-from aggmw.middleware.discovery.documents import (
-    api_group,
-    api_group_list,
-    api_resource_list,
-    api_versions,
-    parse_resource_list,
-)
+from aggmw.middleware.discovery.documents import parse_resource_list
 from aggmw.middleware.discovery.names import BadDocument
+from aggmw.objects.discovery import api_resource_list
 
 WIDGET = GroupVersionKind("example.com", "v1", "Widget")
 WIDGETS = APIResource(
@@ -76,48 +71,8 @@ def parsed(*entries: dict[str, Any]) -> tuple[APIResource, ...]:
     return parse_resource_list(listing(*entries), "example.com", "v1")
 
 
-def test_api_versions() -> None:
-    """`/api` has no apiVersion; addresses are always a list, because clients require one."""
-    assert api_versions(["v1"], "host:6443") == {
-        "kind": "APIVersions",
-        "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "host:6443"}],
-    }
-    assert api_versions([], "")["serverAddressByClientCIDRs"] == []
-
-
-def test_groups() -> None:
-    """`/apis/G` and `/apis`: the first version is the preferred one."""
-    group = api_group("example.com", ["v1", "v1beta1"])
-    assert group == {
-        "name": "example.com",
-        "versions": [
-            {"groupVersion": "example.com/v1", "version": "v1"},
-            {"groupVersion": "example.com/v1beta1", "version": "v1beta1"},
-        ],
-        "preferredVersion": {"groupVersion": "example.com/v1", "version": "v1"},
-    }
-    encoded = json.dumps(group).encode()
-    assert json.loads(api_group_list([encoded, encoded])) == {
-        "kind": "APIGroupList",
-        "apiVersion": "v1",
-        "groups": [group, group],
-    }
-
-
-def test_resource_list() -> None:
-    """`/apis/G/V`: group and version of a kind only where they differ from the list's."""
-    assert api_resource_list("example.com", "v1", [WIDGETS]) == LIST
-
-
-def test_core_resource_list() -> None:
-    """`/api/v1` has no apiVersion either."""
-    document = api_resource_list("", "v1", [])
-    assert document == {"kind": "APIResourceList", "groupVersion": "v1", "resources": []}
-
-
 def test_resource_list_is_read() -> None:
-    """What is written is understood."""
+    """Status and Scale with their kinds."""
     assert parse_resource_list(LIST, "example.com", "v1") == (WIDGETS,)
 
 

@@ -29,12 +29,12 @@ from aggmw.contracts.catalog import APIResource, APIVersion, GroupVersionKind
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware
-from aggmw.middleware.discovery.documents import api_resource_list
-from aggmw.middleware.discovery.etags import digest
 from aggmw.middleware.discovery.names import BadDocument
 from aggmw.middleware.discovery.openapi_document import generate
 from aggmw.middleware.discovery.openapi_v3 import index, parse_index
 from aggmw.middleware.registry import StaticRoutes, make_routes
+from aggmw.objects.discovery import api_resource_list
+from aggmw.objects.etags import digest
 from aggmw.testing import Client, VirtualClock
 
 Run = Callable[[Discovery], AbstractAsyncContextManager[Running]]

@@ -1,12 +1,11 @@
-"""The aggregated document, `apidiscovery.k8s.io/v2 APIGroupDiscoveryList`: built and read (wire contract §3.2)."""
+"""The aggregated document, `apidiscovery.k8s.io/v2 APIGroupDiscoveryList`, read from a backend (wire contract §3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aggmw.contracts.catalog import APIResource, APISubresource, APIVersion, GroupVersionKind
-from aggmw.middleware.discovery.encoding import encode
 from aggmw.middleware.discovery.limits import Budget
 from aggmw.middleware.discovery.names import (
     BadDocument,
@@ -18,62 +17,9 @@ from aggmw.middleware.discovery.names import (
     words,
 )
 
-__all__ = ["group_discovery", "group_discovery_list", "parse_group_discovery_list", "version_discovery"]
+__all__ = ["parse_group_discovery_list"]
 
-_HEAD = b'{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":['
 _SCOPES = {"Namespaced": True, "Cluster": False}
-
-
-def group_discovery_list(groups: Iterable[bytes]) -> bytes:
-    """The whole document from encoded groups: a join, so that one change does not encode all others again."""
-    return _HEAD + b",".join(groups) + b"]}"
-
-
-def group_discovery(name: str, versions: Iterable[bytes]) -> bytes:
-    """One group from encoded versions. The core group is an item without a name."""
-    metadata = {"name": name} if name else {}
-    return b'{"metadata":%b,"versions":[%b]}' % (encode(metadata), b",".join(versions))
-
-
-def version_discovery(version: APIVersion) -> bytes:
-    """One encoded version."""
-    freshness = "Stale" if version.stale else "Current"
-    document: dict[str, Any] = {"version": version.version, "freshness": freshness}
-    document["resources"] = [_resource(each) for each in version.resources]
-    return encode(document)
-
-
-def _resource(resource: APIResource) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "resource": resource.name,
-        "responseKind": _kind(resource.kind),
-        "scope": "Namespaced" if resource.namespaced else "Cluster",
-        "singularResource": resource.singular,
-        "verbs": list(resource.verbs),
-    }
-    if resource.short_names:
-        document["shortNames"] = list(resource.short_names)
-    if resource.categories:
-        document["categories"] = list(resource.categories)
-    if resource.subresources:
-        document["subresources"] = [_subresource(each) for each in resource.subresources]
-    return document
-
-
-def _subresource(subresource: APISubresource) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "subresource": subresource.name,
-        "responseKind": _kind(subresource.kind),
-        "verbs": list(subresource.verbs),
-    }
-    if subresource.accepted_types:
-        document["acceptedTypes"] = [_kind(each) for each in subresource.accepted_types]
-    return document
-
-
-def _kind(kind: GroupVersionKind) -> dict[str, str]:
-    """Never null: old clients crash on that."""
-    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
 
 
 def parse_group_discovery_list(

@@ -1,17 +1,12 @@
-"""JSON as every document here is written: compact, UTF-8."""
+"""JSON as backends send it."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from aggmw.middleware.discovery.names import BadDocument
 
-__all__ = ["decode", "encode"]
-
-
-def encode(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+__all__ = ["decode"]
 
 
 def decode(body: bytes) -> object:

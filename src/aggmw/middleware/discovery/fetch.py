@@ -21,8 +21,8 @@ from aggmw.middleware.discovery.documents import parse_resource_list
 from aggmw.middleware.discovery.encoding import decode
 from aggmw.middleware.discovery.limits import MAX_BYTES, Offload, check_size
 from aggmw.middleware.discovery.names import BadDocument, TooMuch
-from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE, is_aggregated, parse_media_type
 from aggmw.middleware.discovery.openapi_v3 import parse_index
+from aggmw.objects.negotiation import AGGREGATED_TYPE, is_aggregated, parse_media_type
 
 __all__ = ["GroupVersion", "IndexReader", "Origin", "ResourcesReader", "get"]
 

@@ -17,22 +17,15 @@ from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import MissingInput
 from aggmw.middleware.discovery.controller import DiscoveryController, Synced, Timing
-from aggmw.middleware.discovery.etags import make_document
 from aggmw.middleware.discovery.health import Health, Ping, Shutdown
 from aggmw.middleware.discovery.limits import Offload
 from aggmw.middleware.discovery.pages import Asked, Forward, HealthPage, Page, Plain
 from aggmw.middleware.discovery.snapshot import SnapshotBuilder
 from aggmw.middleware.discovery.version import VersionInfo
-from aggmw.objects.status import status_answer
+from aggmw.objects.discovery import METHOD_NOT_ALLOWED
+from aggmw.objects.etags import make_document
 
 __all__ = ["Discovery", "DiscoveryMiddleware"]
-
-_METHOD_NOT_ALLOWED = status_answer(
-    405,
-    "MethodNotAllowed",
-    "the server does not allow this method on the requested resource",
-    headers=((b"allow", b"GET, HEAD"),),
-)
 
 
 class Discovery:
@@ -133,7 +126,7 @@ class Discovery:
 
 def _answer(page: Page, info: RequestInfo, exchange: Exchange) -> Answer | None:
     if info.method not in ("GET", "HEAD"):
-        return _METHOD_NOT_ALLOWED
+        return METHOD_NOT_ALLOWED
     headers = exchange.headers
     asked = Asked(
         b",".join(values(headers, b"accept")) or None,

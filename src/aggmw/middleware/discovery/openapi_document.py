@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from aggmw.contracts.catalog import APIResource, APIVersion, GroupVersionKind
-from aggmw.middleware.discovery.encoding import encode
 from aggmw.middleware.discovery.limits import MAX_OPENAPI_BYTES
+from aggmw.objects.encoding import encode
 
 __all__ = ["generate"]
 

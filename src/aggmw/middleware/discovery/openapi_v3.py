@@ -9,9 +9,9 @@ from time import time
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from aggmw.contracts.exchange import Answer
-from aggmw.middleware.discovery.encoding import encode
-from aggmw.middleware.discovery.etags import Document
 from aggmw.middleware.discovery.names import BadDocument
+from aggmw.objects.encoding import encode
+from aggmw.objects.etags import Document
 
 __all__ = ["asked_hash", "document_path", "index", "index_key", "parse_index", "redirect", "with_hash"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from aggmw.contracts.exchange import Answer
-from aggmw.middleware.discovery.etags import Document
 from aggmw.middleware.discovery.health import Health
-from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE, Form, negotiate
 from aggmw.middleware.discovery.openapi_v3 import asked_hash, redirect, with_hash
-from aggmw.objects.status import status_answer
+from aggmw.objects.discovery import ONLY_JSON, choose
+from aggmw.objects.etags import Document
+from aggmw.objects.negotiation import negotiate
 
 __all__ = [
     "Asked",
@@ -23,16 +23,6 @@ __all__ = [
     "Page",
     "Plain",
 ]
-
-_JSON = "application/json"
-
-
-def _not_acceptable(types: str) -> Answer:
-    return status_answer(406, "NotAcceptable", f"only the following media types are accepted: {types}")
-
-
-_ONLY_JSON = _not_acceptable(_JSON)
-_BOTH = _not_acceptable(f"{_JSON}, {AGGREGATED_TYPE.decode()}")
 
 
 class Asked(NamedTuple):
@@ -81,9 +71,7 @@ class Plain:
     warning: str = ""
 
     def reply(self, asked: Asked) -> Reply:
-        if negotiate(asked.accept, False) is None:
-            return _ONLY_JSON
-        return self.document.answer(asked.if_none_match)
+        return choose(asked.accept, asked.if_none_match, self.document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +83,7 @@ class Negotiated:
     warning: str = ""
 
     def reply(self, asked: Asked) -> Reply:
-        form = negotiate(asked.accept, True)
-        if form is None:
-            return _BOTH
-        return (self.aggregated if form is Form.AGGREGATED else self.legacy).answer(asked.if_none_match)
+        return choose(asked.accept, asked.if_none_match, self.legacy, self.aggregated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +127,7 @@ class GeneratedOpenApi:
 
     def reply(self, asked: Asked) -> Reply:
         if negotiate(asked.accept, False) is None:
-            return _ONLY_JSON
+            return ONLY_JSON
         hash_ = asked_hash(asked.query)
         if not hash_:
             return self.document.answer(asked.if_none_match)

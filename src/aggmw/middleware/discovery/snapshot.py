@@ -9,27 +9,32 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import APIService, Routes
 from aggmw.contracts.catalog import APIVersion
 from aggmw.contracts.exchange import Answer
-from aggmw.middleware.discovery import documents, openapi_v3
-from aggmw.middleware.discovery.aggregated import group_discovery, group_discovery_list, version_discovery
+from aggmw.middleware.discovery import openapi_v3
 from aggmw.middleware.discovery.controller import UNKNOWN, Key, Learned, key_of
-from aggmw.middleware.discovery.encoding import encode
-from aggmw.middleware.discovery.etags import Document, digest, make_document
 from aggmw.middleware.discovery.limits import SMALL_BYTES, Offload
-from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE
 from aggmw.middleware.discovery.openapi_document import generate
 from aggmw.middleware.discovery.pages import Fixed, ForwardedOpenApi, GeneratedOpenApi, Negotiated, Page, Plain
+from aggmw.objects.discovery import (
+    aggregated_document,
+    api_group,
+    api_group_list,
+    api_resource_list,
+    api_versions,
+    group_discovery,
+    group_document,
+    legacy_document,
+    version_discovery,
+)
+from aggmw.objects.encoding import encode
+from aggmw.objects.etags import Document, digest
 from aggmw.objects.status import status_answer
 
 __all__ = ["Snapshot", "SnapshotBuilder"]
 
-_JSON = b"application/json"
 _RESOURCE_BYTES, _SUBRESOURCE_BYTES = 10_000, 5_000
-_PRIVATE: Headers = ((b"vary", b"Accept"), (b"cache-control", b"no-cache, private"))
-_PUBLIC: Headers = ((b"vary", b"Accept"), (b"cache-control", b"public"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,13 @@ class _Encoded:
     @cached_property
     def listing(self) -> Document:
         """Behind `/apis/G/V`."""
-        return _document(encode(documents.api_resource_list(self._group, self.version.version, self.version.resources)))
+        return legacy_document(encode(api_resource_list(self._group, self.version.version, self.version.resources)))
 
     @cached_property
     def openapi(self) -> Document | None:
         """The OpenAPI document made of it; None when there is nothing to describe, or too much."""
         body = generate(self._group, self.version) if self.version.resources else None
-        return None if body is None else _document(body)
+        return None if body is None else legacy_document(body)
 
 
 class _Entry(NamedTuple):
@@ -138,9 +143,9 @@ class SnapshotBuilder:
         core, groups = _by_group(routes.services)
         pages: dict[str, Page] = dict(self._fixed)
         versions = [service.version for services in core.values() for service in services]
-        legacy = _document(encode(documents.api_versions(versions, self._server_address)))
+        legacy = legacy_document(encode(api_versions(versions, self._server_address)))
         pages |= _root("/api", legacy, self._aggregated(core, entries))
-        legacy = _document(documents.api_group_list(self._group_pages(groups, pages)))
+        legacy = legacy_document(api_group_list(self._group_pages(groups, pages)))
         pages |= _root("/apis", legacy, self._aggregated(groups, entries))
         hashes: list[tuple[str, str, str]] = []
         for service in routes.services:
@@ -151,7 +156,7 @@ class SnapshotBuilder:
             if entry.openapi is not None:
                 pages[openapi_v3.document_path(service.group, service.version)] = entry.openapi
                 hashes.append((service.group, service.version, entry.hash))
-        pages["/openapi/v3"] = pages["/openapi/v3/"] = Plain(_document(openapi_v3.index(hashes)))
+        pages["/openapi/v3"] = pages["/openapi/v3/"] = Plain(legacy_document(openapi_v3.index(hashes)))
         return Snapshot(routes, MappingProxyType(pages))
 
     def _update(self, services: Sequence[APIService], learned: Mapping[Key, Learned]) -> dict[Key, _Entry]:
@@ -189,10 +194,6 @@ class SnapshotBuilder:
         return [element for element, _ in kept.values()]
 
 
-def _document(body: bytes) -> Document:
-    return make_document(body, _JSON, _PRIVATE)
-
-
 def _root(path: str, legacy: Document, aggregated: Document | None) -> dict[str, Page]:
     """With a slash at the end it is the legacy document only, for the clients that ask so."""
     page = Plain(legacy) if aggregated is None else Negotiated(legacy, aggregated)
@@ -228,13 +229,11 @@ def _key(parts: _Parts) -> _PartsKey:
 
 
 def _joined(parts: _Parts) -> Document:
-    body = group_discovery_list(group_discovery(part.name, part.versions) for part in parts)
-    return make_document(body, AGGREGATED_TYPE, _PUBLIC)
+    return aggregated_document(group_discovery(part.name, part.versions) for part in parts)
 
 
 def _group(name: str, versions: Sequence[str]) -> tuple[bytes, Page]:
-    group = documents.api_group(name, versions)
-    return encode(group), Plain(_document(encode({"kind": "APIGroup", "apiVersion": "v1", **group})))
+    return encode(api_group(name, versions)), Plain(group_document(name, versions))
 
 
 def _weight(learned: Learned) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggmw.middleware.discovery.negotiation import AGGREGATED_TYPE, Form, is_aggregated, negotiate, parse_media_type
+from aggmw.objects.negotiation import AGGREGATED_TYPE, Form, is_aggregated, negotiate, parse_media_type
 
 V2 = b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 V2BETA1 = b"application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
