@@ -1,7 +1,7 @@
 """Ways to reach a backend: implementations of `contracts.backends.UpstreamTransport`."""
 
 from aggmw.middleware.proxy.transports.asgi import AsgiTransport
-from aggmw.middleware.proxy.transports.http1 import Http1Transport, TransportLimits
+from aggmw.middleware.proxy.transports.http1 import Http1Transport, PoolStatistics, TransportLimits
 from aggmw.middleware.proxy.transports.switch import Transports
 
-__all__ = ["AsgiTransport", "Http1Transport", "TransportLimits", "Transports"]
+__all__ = ["AsgiTransport", "Http1Transport", "PoolStatistics", "TransportLimits", "Transports"]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextvars import Context
 from dataclasses import replace
 
 from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
+from aggmw.contracts.metrics import Sample
 from aggmw.errors import StatusError, UpstreamError, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.exchange import Exchange
 from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
+from aggmw.middleware.proxy.transports.statistics import PoolStatistics, samples_of
 from aggmw.net.tls import ClientCertificatePair
 
-__all__ = ["Http1Transport", "TransportLimits"]
+__all__ = ["Http1Transport", "PoolStatistics", "TransportLimits"]
 
 _SWEEP_SECONDS = 0.25
 _MANY_POOLS = 1000
@@ -121,6 +124,22 @@ class Http1Transport:
     def taken(self) -> int:
         """Connections that carry an exchange or are being dialled, over all backends of the running loop."""
         return sum(pool.taken for pool in self._state().pools)
+
+    @property
+    def statistics(self) -> tuple[PoolStatistics, ...]:
+        """The figures of the running loop, by address: pools that differ in certificates or names are one here."""
+        found: dict[str, PoolStatistics] = {}
+        for pool in self._state().pools:
+            one = pool.statistics
+            if (before := found.get(one.authority)) is not None:
+                one = before + one
+            found[one.authority] = one
+        return tuple(found.values())
+
+    def samples(self) -> Iterator[Sample]:
+        """As `Source.samples`: connections, who waits for one, and the limits of both."""
+        limits = self._limits
+        return samples_of(self.statistics, connections=limits.connections, waiting=limits.waiting)
 
     async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
         """As `UpstreamTransport.send`. The time-out covers waiting for a connection, too."""

@@ -10,6 +10,7 @@ from aggmw.contracts.backends import Backend
 from aggmw.contracts.drain import Drain
 from aggmw.errors import UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
+from aggmw.middleware.proxy.transports.statistics import PoolStatistics
 from aggmw.net.dial import dial
 from aggmw.net.tls import ClientCertificatePair, upstream_context
 
@@ -84,6 +85,11 @@ class Pool:
     def taken(self) -> int:
         """Slots in use: connections that carry an exchange or are being dialled."""
         return self._taken
+
+    @property
+    def statistics(self) -> PoolStatistics:
+        """The figures of this moment."""
+        return PoolStatistics(self.authority.decode("ascii"), self._taken, len(self._idle), len(self._waiting))
 
     @property
     def unused(self) -> bool:

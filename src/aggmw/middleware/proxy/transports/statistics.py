@@ -1,0 +1,58 @@
+"""What the pools of a transport do at the moment, as values and as samples for the metrics page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from aggmw.contracts.metrics import Sample
+
+__all__ = ["PoolStatistics", "samples_of"]
+
+_CONNECTIONS = "aggmw_upstream_connections"
+_CONNECTIONS_HELP = "Connections to a backend: taken by an exchange or being dialled, or idle."
+_WAITING = "aggmw_upstream_waiting_requests"
+_WAITING_HELP = "Requests that wait for a connection to a backend."
+_CONNECTIONS_LIMIT = "aggmw_upstream_connections_limit"
+_CONNECTIONS_LIMIT_HELP = "Connections that one backend may have at most; more requests wait."
+_WAITING_LIMIT = "aggmw_upstream_waiting_requests_limit"
+_WAITING_LIMIT_HELP = "Requests that may wait for one backend at most; more are refused."
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """The connections to one address at one moment.
+
+    Args:
+        authority: host and port.
+        taken: connections that carry an exchange or are being dialled.
+        idle: open connections that nobody uses.
+        waiting: exchanges that wait for a connection.
+    """
+
+    authority: str
+    taken: int
+    idle: int
+    waiting: int
+
+    def __add__(self, other: PoolStatistics) -> PoolStatistics:
+        """Both together, under the address of this one."""
+        return PoolStatistics(
+            self.authority, self.taken + other.taken, self.idle + other.idle, self.waiting + other.waiting
+        )
+
+
+def samples_of(statistics: Iterable[PoolStatistics], *, connections: int, waiting: int) -> Iterator[Sample]:
+    """Samples by backend, and the limits that hold for each.
+
+    Args:
+        connections, waiting: the limits.
+    """
+    for each in statistics:
+        backend = ("backend", each.authority)
+        for state, number in (("taken", each.taken), ("idle", each.idle)):
+            labels = (backend, ("state", state))
+            yield Sample(_CONNECTIONS, _CONNECTIONS_HELP, "gauge", labels, number)
+        yield Sample(_WAITING, _WAITING_HELP, "gauge", (backend,), each.waiting)
+    yield Sample(_CONNECTIONS_LIMIT, _CONNECTIONS_LIMIT_HELP, "gauge", (), connections)
+    yield Sample(_WAITING_LIMIT, _WAITING_LIMIT_HELP, "gauge", (), waiting)
