@@ -32,17 +32,25 @@ from aggmw.objects.encoding import encode
 from aggmw.objects.etags import Document, digest
 from aggmw.objects.status import status_answer
 
-__all__ = ["Snapshot", "SnapshotBuilder"]
+__all__ = ["Names", "Snapshot", "SnapshotBuilder"]
 
 _RESOURCE_BYTES, _SUBRESOURCE_BYTES = 10_000, 5_000
+
+Names: TypeAlias = frozenset[tuple[str, str]]
+"""Resources and their subresources, "" for the resource itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Pages by path, and the routes they were made from."""
+    """Pages by path, and the routes they were made from.
+
+    Attributes:
+        names: what each group version serves, as far as its server was heard.
+    """
 
     routes: Routes = field(default_factory=Routes)
     pages: Mapping[str, Page] = field(default_factory=lambda: MappingProxyType({}))
+    names: Mapping[tuple[str, str], Names] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class _Encoded:
@@ -56,6 +64,13 @@ class _Encoded:
     def listing(self) -> Document:
         """Behind `/apis/G/V`."""
         return legacy_document(encode(api_resource_list(self._group, self.version.version, self.version.resources)))
+
+    @cached_property
+    def names(self) -> Names:
+        """Of everything in it."""
+        resources = self.version.resources
+        subresources = {(one.name, below.name) for one in resources for below in one.subresources}
+        return frozenset({(one.name, "") for one in resources} | subresources)
 
     @cached_property
     def openapi(self) -> Document | None:
@@ -73,6 +88,7 @@ class _Entry(NamedTuple):
         tag: tells that part from every other.
         listing: behind `/apis/G/V`; None when the wrapped application answers.
         openapi, hash: behind `/openapi/v3/apis/G/V`; None when nobody has a document.
+        names: of its resources; empty when only the wrapped application knows them.
     """
 
     encoded: _Encoded | None = None
@@ -81,6 +97,7 @@ class _Entry(NamedTuple):
     listing: Page | None = None
     openapi: Page | None = None
     hash: str = ""
+    names: Names = frozenset()
 
 
 class _Part(NamedTuple):
@@ -157,7 +174,8 @@ class SnapshotBuilder:
                 pages[openapi_v3.document_path(service.group, service.version)] = entry.openapi
                 hashes.append((service.group, service.version, entry.hash))
         pages["/openapi/v3"] = pages["/openapi/v3/"] = Plain(legacy_document(openapi_v3.index(hashes)))
-        return Snapshot(routes, MappingProxyType(pages))
+        names = {(service.group, service.version): entries[key_of(service)].names for service in routes.services}
+        return Snapshot(routes, MappingProxyType(pages), MappingProxyType(names))
 
     def _update(self, services: Sequence[APIService], learned: Mapping[Key, Learned]) -> dict[Key, _Entry]:
         kept: dict[Key, tuple[Learned, _Entry]] = {}
@@ -259,7 +277,8 @@ def _entry(service: APIService, learned: Learned, before: _Entry) -> _Entry:
         listing = Plain(encoded.listing, warning)
     openapi, hash_ = _openapi(openapi_v3.document_path(group, service.version), encoded, learned.openapi)
     aggregated = version_discovery(replace(version, stale=stale))
-    return _Entry(encoded, aggregated, digest(aggregated), listing, openapi, hash_)
+    names = frozenset() if encoded is None else encoded.names
+    return _Entry(encoded, aggregated, digest(aggregated), listing, openapi, hash_, names)
 
 
 def _openapi(path: str, encoded: _Encoded | None, own: str | None) -> tuple[Page | None, str]:
