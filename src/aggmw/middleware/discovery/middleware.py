@@ -87,6 +87,14 @@ class Discovery:
         """Whether `/readyz` would say so."""
         return self._readyz.passing
 
+    def knows(self, group: str, version: str, resource: str = "", subresource: str = "") -> bool:
+        """Whether these names are served here; without a resource, whether the group version is. Asks nobody.
+
+        Of a local group version only group and version are known.
+        """
+        names = self._snapshot.names.get((group, version))
+        return names is not None and (not resource or (resource, subresource) in names)
+
     def refresh(self) -> None:
         """The routes were swapped: begin to ask the new backends now instead of within a second."""
         self._controller.refresh()
