@@ -43,7 +43,12 @@ async def core(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": f"served {scope['method']} {scope['path']}".encode()})
 
 
-@pytest.mark.parametrize("inside", [core, AuthorizationMiddleware(core, authorizer=DenyAll())])
+async def authorizing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Authorization behind the proxy, where no constructor sees it."""
+    await AuthorizationMiddleware(core, authorizer=DenyAll())(scope, receive, send)
+
+
+@pytest.mark.parametrize("inside", [core, authorizing])
 async def test_proxy_without_authorization_in_front_of_it(inside: ASGIApp) -> None:
     """The proxy forwards nothing without a verdict that allows: authorization missing, or behind it."""
     routes = make_routes([APIService("g.example.com", "v1", Backend("v1.g.example.com", "127.0.0.1", 1, tls=False))])

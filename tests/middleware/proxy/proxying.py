@@ -51,6 +51,7 @@ class Before:
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         exchange.backend = self.backend
+        exchange.routed = True
         exchange.identity = self.identity
         exchange.verdict = Verdict(Outcome.ALLOW)
         exchange.request_info = parsed(exchange)

@@ -30,6 +30,7 @@ class AtPath(Before):
     async def decide(self, exchange: Exchange) -> Answer | None:
         await super().decide(exchange)
         exchange.path_service = self.service
+        exchange.request_info = None  # the real one, in place of the stand-in's
         return await RequestInfoResolver().decide(exchange)
 
 

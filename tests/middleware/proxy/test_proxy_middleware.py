@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 from tests.middleware.proxy.proxying import ALICE, backend_of, core, parsed, proxied
 
 from aggmw.asgi.types import Message, Receive, Scope, Send
@@ -18,7 +19,7 @@ from aggmw.contracts.connection import Connection
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity
-from aggmw.errors import InvalidIdentity, MissingInput
+from aggmw.errors import InvalidIdentity
 from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
 from aggmw.testing import (
     Client,
@@ -72,7 +73,7 @@ async def test_passes_on_without_a_backend(transport: Http1Transport) -> None:
             await core(scope, receive, send)
 
     assert (await proxied(transport, None).request("GET", "/a")).body == b"core"
-    proxy = ProxyMiddleware(inner, transport=transport)
+    proxy = ProxyMiddleware(inner, transport=transport, backend=lambda exchange: None)
     scope = {"type": "lifespan"}
     await proxy(scope, None, None)  # type: ignore[arg-type]  # nothing is received or sent
     assert seen[0] is scope
@@ -107,11 +108,22 @@ async def test_alone_with_a_choice(transport: Http1Transport) -> None:
         assert (await Client(proxy).request("GET", "/other")).body == b"core"
 
 
+async def assert_missing(client: Client, text: str) -> None:
+    """A 500 that says which stage is missing."""
+    response = await client.request("GET", "/a")
+    assert response.status == 500
+    assert text in response.json()["message"]
+
+
 async def test_missing_request_info() -> None:
     """Rule 3: without the request_info stage there is nothing authorised to send; both stages are named."""
     proxy = ProxyMiddleware(core, transport=NoTransport(), backend=NEVER, anonymous=True)
-    with pytest.raises(MissingInput, match="proxy needs the request info, which request_info leaves"):
-        await Client(proxy).request("GET", "/a")
+    await assert_missing(Client(proxy), "the request info, which request_info leaves")
+
+
+async def test_missing_registry() -> None:
+    """Rule 3: without a registry nobody has said that there is no backend: nothing passes to the application."""
+    await assert_missing(Client(ProxyMiddleware(core, transport=NoTransport())), "put registry in front of proxy")
 
 
 @pytest.mark.parametrize("verdict", [None, Verdict(), Verdict(Outcome.NO_OPINION)])
@@ -123,8 +135,7 @@ async def test_missing_verdict(verdict: Verdict | None) -> None:
         return NEVER
 
     proxy = ProxyMiddleware(core, transport=NoTransport(), backend=undecided, request_info=parsed)
-    with pytest.raises(MissingInput, match="proxy needs a verdict that allows, which authorization leaves"):
-        await Client(proxy).request("GET", "/a")
+    await assert_missing(Client(proxy), "proxy needs a verdict that allows, which authorization leaves")
 
 
 @pytest.mark.parametrize("stacked", [True, False])
@@ -135,8 +146,42 @@ async def test_missing_identity(stacked: bool) -> None:
         if stacked
         else Client(ProxyMiddleware(core, transport=NoTransport(), backend=NEVER, request_info=parsed))
     )
-    with pytest.raises(MissingInput, match="proxy needs an identity, which authentication leaves"):
-        await client.request("GET", "/a")
+    await assert_missing(client, "proxy needs an identity, which authentication leaves")
+
+
+async def test_keywords_replace_the_stages(transport: Http1Transport) -> None:
+    """Rule 3: an application that identifies and decides itself says so by keyword; a verdict that denies is none."""
+    async with ScriptedBackend(lambda request: ANSWER) as backend:
+        decided = [Verdict(Outcome.ALLOW), Verdict(Outcome.DENY)]
+        proxy = ProxyMiddleware(
+            core,
+            transport=transport,
+            backend=backend_of(backend),
+            request_info=parsed,
+            identity=lambda exchange: ALICE,
+            verdict=lambda exchange: decided.pop(0),
+        )
+        assert (await Client(proxy).request("GET", "/a")).body == b"hello"
+        assert received(backend)[0].header("x-remote-user") == b"alice"
+        await assert_missing(Client(proxy), "a verdict that allows")
+
+
+async def test_transport_of_its_own() -> None:
+    """Without a transport it makes one, and closes it when the lifespan ends; one that was handed in stays open."""
+    async with ScriptedBackend(lambda request: ANSWER) as backend, ScriptedBackend(lambda request: ANSWER) as other:
+        options: Any = {"request_info": parsed, "anonymous": True}
+        own = Client(ProxyMiddleware(Starlette(), backend=backend_of(backend), **options))
+        async with own.lifespan():
+            assert (await own.request("GET", "/a")).body == b"hello"
+            assert not backend.connections[0].ended
+        await backend.connections[0].gone()
+        transport = Http1Transport()
+        lent = Client(ProxyMiddleware(Starlette(), backend=backend_of(other), transport=transport, **options))
+        async with lent.lifespan():
+            assert (await lent.request("GET", "/a")).body == b"hello"
+        assert (await lent.request("GET", "/a")).body == b"hello"
+        assert len(other.connections) == 1
+        await transport.aclose()
 
 
 async def test_unfit_identity() -> None:

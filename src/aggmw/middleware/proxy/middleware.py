@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import quote
 
-from aggmw.asgi.exchanges import enter
+from aggmw.asgi.exchanges import enter, misuse
 from aggmw.asgi.headers import first
+from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
-from aggmw.contracts.backends import AnyBackend, LocalBackend, PathService, UpstreamRequest, UpstreamTransport
+from aggmw.contracts.authorization import Verdict
+from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, PathService, UpstreamRequest, UpstreamTransport
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.identity import Identity
+from aggmw.contracts.options import check_lookup, check_seam, check_type
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.errors import MissingInput, StatusError
+from aggmw.errors import CompositionError, MissingInput, StatusError
 from aggmw.middleware.proxy.errors import NO_WEBSOCKET, USE_WEBSOCKET
 from aggmw.middleware.proxy.forward import Forwarding
 from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift
 from aggmw.middleware.proxy.paths import stripped
+from aggmw.middleware.proxy.transports.http1 import Http1Transport
 from aggmw.middleware.proxy.watching import Departures
 from aggmw.objects.status import answer_of
 
@@ -32,9 +39,12 @@ class ProxyMiddleware:
 
     Args:
         app: gets every request for which there is no backend.
-        transport: how backends are reached; its owner closes it.
+        transport: how backends are reached; who hands one in closes it. Without one it is an `Http1Transport` of its
+            own, closed when the lifespan ends.
         backend: one backend for every request, or a function that finds it, instead of the registry's.
         request_info: replaces what the request_info stage leaves.
+        identity: who asks, in place of what the authentication stage left.
+        verdict: what was decided, in place of what the authorization stage left.
         anonymous: forward also without an identity and without a verdict, for plain services whose callers nobody
             needs to know; an API server must not be reached so.
         drain: once begun, long streams get their proper end.
@@ -44,30 +54,54 @@ class ProxyMiddleware:
         self,
         app: ASGIApp,
         *,
-        transport: UpstreamTransport,
+        transport: UpstreamTransport | None = None,
         backend: AnyBackend | Callable[[Exchange], AnyBackend | None] | None = None,
         request_info: Callable[[Exchange], RequestInfo] | None = None,
+        identity: Callable[[Exchange], Identity | None] | None = None,
+        verdict: Callable[[Exchange], Verdict | None] | None = None,
         anonymous: bool = False,
         drain: Drain | None = None,
     ) -> None:
+        if transport is not None:
+            check_seam("transport", transport, "send")
+        if callable(backend) and not isinstance(backend, type):
+            check_lookup("backend", backend)
+        elif backend is not None:
+            check_type("backend", backend, Backend, LocalBackend)
+        for option, look_up in (("request_info", request_info), ("identity", identity), ("verdict", verdict)):
+            check_lookup(option, look_up)
+        needs: dict[str, object] = {"request_info": request_info, "registry": backend}
+        if not anonymous:
+            needs |= {"authentication": identity, "authorization": verdict}
+        self.aggmw_stages = stand("proxy", app, needs=[name for name, given in needs.items() if given is None])
         self._app = app
-        self._transport = transport
+        self._owns_transport = transport is None
+        self._transport = transport or Http1Transport()
         self._find = backend if callable(backend) else (lambda exchange: backend) if backend else _left
         self._request_info = request_info or _request_info
+        self._identity = identity or _identity
+        self._verdict = verdict or _verdict
         self._anonymous = anonymous
         self._drain = drain
         self._departures = Departures()
         self._identities = IdentityFields()
 
     def __repr__(self) -> str:
-        return f"ProxyMiddleware → {self._app!r}"
+        return f"ProxyMiddleware({self._transport!r}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and self._owns_transport:
+            await serve_lifespan(self._app, self._closing, scope, receive, send)
+            return
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        exchange = enter(scope)
-        backend = self._find(exchange)
+        try:
+            exchange = enter(scope)
+            backend = self._find(exchange)
+        except CompositionError as error:
+            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
+            return
         if backend is None:
             await self._app(scope, receive, send)
             return
@@ -76,7 +110,12 @@ class ProxyMiddleware:
             return
         service = exchange.path_service if backend is exchange.backend else None
         prefix = b"" if service is None else _prefix(scope, service)
-        outgoing = self._outgoing(exchange, backend, scope, service, prefix)
+        try:
+            outgoing = self._outgoing(exchange, backend, scope, service, prefix)
+        except StatusError as error:
+            outgoing = answer_of(error)
+        except CompositionError as error:
+            outgoing = misuse(error, exchange.request_id)
         if isinstance(outgoing, Answer):
             await respond(scope, send, outgoing)
             return
@@ -99,20 +138,18 @@ class ProxyMiddleware:
     ) -> tuple[UpstreamRequest, bool] | Answer:
         """What is to be sent, and whether a body of unknown length follows; or why nothing is."""
         info = self._request_info(exchange)
+        caller = self._identity(exchange)
         identity: Headers = ()
-        if exchange.identity is not None:
-            identity = self._identities.of(exchange.identity)
+        if caller is not None:
+            identity = self._identities.of(caller)
         elif not self._anonymous:
             raise MissingInput("proxy", "an identity", "authentication")
-        if not self._anonymous and (exchange.verdict is None or not exchange.verdict.allowed):
+        if not self._anonymous and ((verdict := self._verdict(exchange)) is None or not verdict.allowed):
             raise MissingInput("proxy", "a verdict that allows", "authorization")
         asked = target = info.target if exchange.target is None else exchange.target
-        try:
-            incoming = sift(exchange.headers)
-            if service is not None and service.strip_prefix:
-                target = stripped(target, service)
-        except StatusError as error:
-            return answer_of(error)
+        incoming = sift(exchange.headers)
+        if service is not None and service.strip_prefix:
+            target = stripped(target, service)
         if incoming.upgrade:
             return USE_WEBSOCKET
         client = exchange.connection.peer or scope.get("client")
@@ -136,11 +173,18 @@ class ProxyMiddleware:
             incoming.length,
             info.long_running,
             info.timeout,
-            exchange.identity,
+            caller,
             client,
             host,
         )
         return request, incoming.chunked
+
+    @asynccontextmanager
+    async def _closing(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self._transport.aclose()
 
 
 def _prefix(scope: Scope, service: PathService) -> bytes:
@@ -152,7 +196,17 @@ def _prefix(scope: Scope, service: PathService) -> bytes:
 
 
 def _left(exchange: Exchange) -> AnyBackend | None:
+    if exchange.backend is None and not exchange.routed:
+        raise MissingInput("proxy", "a backend, or the word that there is none", "registry")
     return exchange.backend
+
+
+def _identity(exchange: Exchange) -> Identity | None:
+    return exchange.identity
+
+
+def _verdict(exchange: Exchange) -> Verdict | None:
+    return exchange.verdict
 
 
 def _request_info(exchange: Exchange) -> RequestInfo:
