@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "aggmw"
 LIBRARIES = {
     "casbin": {"middleware/authorization/casbin/enforcer.py"},
+    "prometheus_client": {"middleware/metrics/exposition.py"},
     "httptools": {"middleware/proxy/transports/connection.py", "server/door.py"},
     "cryptography": {"pki/make.py", "pki/read.py", "pki/verify.py"},
     "yaml": {"middleware/registry/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo.py"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import aggmw.middleware
 from aggmw import FrontProxy
+from aggmw.middleware.metrics import Metrics
 
 
 def test_docstring_and_front_proxy_agree() -> None:
@@ -17,3 +19,16 @@ def test_docstring_and_front_proxy_agree() -> None:
 def test_repr_shows_the_order() -> None:
     """A front proxy's repr reads as the way of a request."""
     assert repr(FrontProxy()).startswith("FrontProxy(recovery → request_info → authentication → authorization →")
+
+
+def test_design_page_agrees() -> None:
+    """So does the table of the design page."""
+    page = (Path(__file__).parent.parent / "docs" / "explanation" / "design.md").read_text()
+    listed = re.findall(r"^\| \d+ \| (\w+) \|", page, flags=re.MULTILINE)
+    assert tuple(listed) == FrontProxy().order
+
+
+def test_repr_leaves_out_what_is_off() -> None:
+    """A stage that is off has its place in the order and is not shown as running."""
+    assert "metrics" not in repr(FrontProxy())
+    assert "authorization → metrics → discovery" in repr(FrontProxy(metrics=Metrics()))

@@ -22,10 +22,12 @@ from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Authenticator
+from aggmw.contracts.metrics import Source
 from aggmw.errors import fault
 from aggmw.middleware.authentication import Anonymous, Authentication
 from aggmw.middleware.authorization import Authorization, DenyAll
 from aggmw.middleware.discovery import Discovery, VersionInfo
+from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import AsgiTransport, Http1Transport, ProxyMiddleware, Transports
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
@@ -68,9 +70,11 @@ class FrontProxy:
         transport: how servers are reached; by default HTTP/1.1 over our own pool, without a client certificate.
         version: what `/version` says.
         checks: further lines of `/readyz`.
+        metrics: counts every request and answers `/metrics`, for who is allowed to get that path; `Metrics()` will do.
+            It learns the names of resources from discovery, and shows the connections of `transport`.
         drain: begins when the server is told to stop (`aggmw.server` does that): streams end, readiness fails.
         after: foreign middlewares by the name of the stage they sit just inside of, such as
-            `{"authentication": [Middleware(Metrics)]}`; names as in `aggmw.middleware`.
+            `{"authentication": [Middleware(AccessLog)]}`; names as in `aggmw.middleware`.
     """
 
     def __init__(
@@ -84,28 +88,34 @@ class FrontProxy:
         transport: UpstreamTransport | None = None,
         version: VersionInfo | None = None,
         checks: Sequence[Check] = (),
+        metrics: Metrics | None = None,
         drain: Drain | None = None,
         after: Mapping[str, Sequence[Middleware]] | None = None,
     ) -> None:
         self.drain = drain or Drain()
         self._core = app or not_found
         self._applications = AsgiTransport()
-        self._transport = Transports(transport or Http1Transport(), self._applications)
+        servers = transport or Http1Transport()
+        self._transport = Transports(servers, self._applications)
         given = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else None
         source: RouteSource = given or cast(RouteSource, services)
         self._source = source
         discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
         self._discovery = discovery
-        # THE ORDER, from the outside in.
-        parts: dict[str, Stage | Middleware] = {
-            # Outermost: whatever fails inside becomes a Status, and everything carries one request id.
-            "recovery": RecoveryMiddleware,
+        if metrics is not None:
+            metrics.include(known=discovery.knows, sources=[servers] if isinstance(servers, Source) else [])
+        # THE ORDER, from the outside in; None is a stage that is left out.
+        parts: dict[str, Stage | Middleware | None] = {
+            # Outermost: whatever fails inside becomes a Status, everything carries one request id, and is counted.
+            "recovery": partial(RecoveryMiddleware, observers=() if metrics is None else (metrics,)),
             # One parse for everybody; what is ambiguous goes no further.
             "request_info": RequestInfoResolver(),
             # Before anything that answers: credentials and forged identity are gone on every route, also on health.
             "authentication": Authentication(authentication, anonymous=anonymous),
             # Before routing: an unknown path and a forbidden one look the same to somebody without rights.
             "authorization": Authorization(authorization or DenyAll()),
+            # After it: the page is for who may read it, and in flight is what was let in.
+            "metrics": metrics,
             # Before registry: discovery of a remote group is answered from memory, never by its server.
             "discovery": discovery,
             "registry": Registry(source),
@@ -113,6 +123,7 @@ class FrontProxy:
             "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
         }
         self._order = tuple(parts)
+        self._way = tuple(name for name, part in parts.items() if part is not None)
         # Routes that never change and lead nowhere need no background work, so no lifespan either.
         controllers: list[Controller] = []
         if discovery.has_work or given is None:
@@ -125,11 +136,11 @@ class FrontProxy:
         self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
 
     def __repr__(self) -> str:
-        return f"FrontProxy({' → '.join(self._order)} → {self._core!r})"
+        return f"FrontProxy({' → '.join(self._way)} → {self._core!r})"
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The stages by name, from the outside in."""
+        """The stages by name, from the outside in, also those that are left out."""
         return self._order
 
     @property
@@ -228,10 +239,11 @@ async def _keep_running(controller: Controller) -> None:
 
 
 def _with_foreign(
-    parts: Mapping[str, Stage | Middleware], after: Mapping[str, Sequence[Middleware]]
+    parts: Mapping[str, Stage | Middleware | None], after: Mapping[str, Sequence[Middleware]]
 ) -> Iterable[Stage | Middleware]:
     if unknown := sorted(set(after) - set(parts)):
         raise ValueError(f"after: there is no stage {', '.join(unknown)}; the stages are {', '.join(parts)}")
     for name, part in parts.items():
-        yield part
+        if part is not None:
+            yield part
         yield from after.get(name, ())

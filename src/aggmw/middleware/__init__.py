@@ -4,7 +4,8 @@
 2. request_info: the one path parser; refuses what is ambiguous
 3. authentication: identity in; credentials and forged identity headers out; 401
 4. authorization: attributes → verdict; 403 with the reason
-5. discovery: /api, /apis, /openapi, /version and health, from memory
-6. registry: group version of a remote service → Backend
-7. proxy: forwards where a Backend was left; else passes on to the wrapped application
+5. metrics: counts what is in flight and what is over; answers /metrics
+6. discovery: /api, /apis, /openapi, /version and health, from memory
+7. registry: group version of a remote service → Backend
+8. proxy: forwards where a Backend was left; else passes on to the wrapped application
 """

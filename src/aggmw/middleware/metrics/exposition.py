@@ -1,0 +1,159 @@
+"""Snapshot and samples → the page, in the format that the scraper prefers: the module that needs prometheus-client.
+
+Encoding costs some 10 µs a line, so it is done in a thread, from values that do not change meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample as Line
+from prometheus_client.utils import floatToGoString
+
+from aggmw.contracts.metrics import Sample
+from aggmw.middleware.metrics import families
+from aggmw.middleware.metrics.book import DURATIONS, SIZES, Row, Snapshot
+from aggmw.middleware.metrics.families import Family
+from aggmw.middleware.metrics.labels import tell_of_long_running
+
+__all__ = ["Exposition"]
+
+_COMPONENT = "apiserver"
+_SLI_FROM = DURATIONS.index(0.05)
+
+
+class Exposition:
+    """Writes pages. Keeps no figures, and nothing in prometheus-client's global registry."""
+
+    def __init__(self) -> None:
+        self._process = ProcessCollector(registry=None)
+        self._platform = PlatformCollector(registry=None)
+
+    def page(self, accept: str, snapshot: Snapshot, samples: Sequence[Sample]) -> tuple[str, bytes]:
+        """The content type and the page.
+
+        Args:
+            accept: the Accept field; the plain text format for one that says nothing usable.
+            snapshot: the figures of requests.
+            samples: those of sources.
+        """
+        registry = CollectorRegistry(auto_describe=False)
+        for collector in (_Figures(snapshot, samples), self._process, self._platform):
+            registry.register(collector)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no version
+            encode, content_type = choose_encoder("")
+        return content_type, encode(registry)
+
+
+class _Figures(Collector):
+    """A snapshot and samples as prometheus-client wants them."""
+
+    def __init__(self, snapshot: Snapshot, samples: Sequence[Sample]) -> None:
+        self._snapshot = snapshot
+        self._samples = samples
+
+    def collect(self) -> Iterable[Metric]:
+        rows = self._snapshot.rows
+        yield _metric(families.REQUESTS, _requests(rows))
+        yield _metric(families.DURATION, _durations(rows))
+        yield _metric(families.SLI_DURATION, _sli_durations(rows))
+        yield _metric(families.RESPONSE_SIZES, _sizes(rows))
+        kinds = {"readOnly": self._snapshot.read_only, "mutating": self._snapshot.mutating}
+        yield _metric(
+            families.IN_FLIGHT,
+            [Line(families.IN_FLIGHT.name, {"request_kind": kind}, float(number)) for kind, number in kinds.items()],
+        )
+        yield _metric(families.LONG_RUNNING, _long_running(rows))
+        yield _metric(families.ABORTS, _aborts(rows))
+        yield _metric(families.FOLDED, [Line(families.FOLDED.name, {}, float(self._snapshot.folded))])
+        yield from _of_sources(self._samples)
+
+
+def _metric(family: Family, lines: Iterable[Line]) -> Metric:
+    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
+    metric.samples = list(lines)
+    return metric
+
+
+def _requests(rows: Iterable[Row]) -> Iterator[Line]:
+    for row in rows:
+        labels = _labels(row, dry_run=True)
+        for code, number in row.codes:
+            yield Line(families.REQUESTS.name, {**labels, "code": code}, float(number))
+
+
+def _durations(rows: Iterable[Row]) -> Iterator[Line]:
+    for row in rows:
+        if row.codes:
+            labels = _labels(row, dry_run=True)
+            yield from _histogram(families.DURATION.name, labels, DURATIONS, row.durations, row.seconds)
+
+
+def _sli_durations(rows: Iterable[Row]) -> Iterator[Line]:
+    """The bounds are those of durations without the least two, as Kubernetes has it."""
+    for row in rows:
+        if row.codes and not (tell_of_long_running(row.labels) or row.labels[1]):
+            below, rest = sum(row.durations[: _SLI_FROM + 1]), row.durations[_SLI_FROM + 1 :]
+            name = families.SLI_DURATION.name
+            yield from _histogram(name, _labels(row), DURATIONS[_SLI_FROM:], (below, *rest), row.seconds)
+
+
+def _sizes(rows: Iterable[Row]) -> Iterator[Line]:
+    for row in rows:
+        if row.codes and row.sizes:
+            yield from _histogram(families.RESPONSE_SIZES.name, _labels(row), SIZES, row.sizes, row.bytes)
+
+
+def _long_running(rows: Iterable[Row]) -> Iterator[Line]:
+    for row in rows:
+        if tell_of_long_running(row.labels):
+            yield Line(families.LONG_RUNNING.name, _labels(row), float(row.running))
+
+
+def _aborts(rows: Iterable[Row]) -> Iterator[Line]:
+    """Dry run is no label here, so its requests are added to the others."""
+    totals: dict[tuple[str, ...], int] = {}
+    shown: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        if row.aborts:
+            key = (row.labels[0], *row.labels[2:])
+            totals[key] = totals.get(key, 0) + row.aborts
+            shown[key] = dict(zip(families.ABORTS.labels, key, strict=True))
+    return (Line(families.ABORTS.name, shown[key], float(number)) for key, number in totals.items())
+
+
+def _histogram(
+    name: str, labels: dict[str, str], bounds: Sequence[float], numbers: Iterable[int], total: float
+) -> Iterator[Line]:
+    """Cumulative buckets, their sum and their count."""
+    bucket = f"{name}_bucket"
+    reached = 0
+    for bound, reached in zip((*map(floatToGoString, bounds), "+Inf"), accumulate(numbers), strict=True):
+        yield Line(bucket, {**labels, "le": bound}, float(reached))
+    yield Line(f"{name}_count", labels, float(reached))
+    yield Line(f"{name}_sum", labels, float(total))
+
+
+def _labels(row: Row, *, dry_run: bool = False) -> dict[str, str]:
+    verb, dry, group, version, resource, subresource, scope = row.labels
+    labels = {"verb": verb, "dry_run": dry} if dry_run else {"verb": verb}
+    labels |= {"group": group, "version": version, "resource": resource, "subresource": subresource, "scope": scope}
+    labels["component"] = _COMPONENT
+    return labels
+
+
+def _of_sources(samples: Iterable[Sample]) -> Iterable[Metric]:
+    found: dict[str, Metric] = {}
+    for sample in samples:
+        metric = found.get(sample.name)
+        if metric is None:
+            metric = found[sample.name] = Metric(sample.name.removesuffix("_total"), sample.help, sample.kind)
+        metric.samples.append(Line(sample.name, dict(sample.labels), sample.value))
+    return found.values()
