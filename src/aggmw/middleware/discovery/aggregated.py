@@ -12,10 +12,9 @@ from aggmw.middleware.discovery.names import (
     TooMuch,
     check_words,
     group_version_kind,
-    is_resource,
-    is_subresource,
     words,
 )
+from aggmw.objects.names import is_resource, is_subresource
 
 __all__ = ["parse_group_discovery_list"]
 
@@ -71,7 +70,7 @@ def _parse_version(version: str, entry: dict[str, Any]) -> APIVersion:
     budget.entries(len(entries))
     for each in entries:
         name, scope = each.get("resource"), each.get("scope")
-        if isinstance(name, str) and is_resource(name) and isinstance(scope, str) and scope in _SCOPES:
+        if is_resource(name) and isinstance(scope, str) and scope in _SCOPES:
             resources.setdefault(name, _parse_resource(name, each, budget))
     return APIVersion(version, tuple(resources.values()), entry.get("freshness") == "Stale")
 
@@ -83,13 +82,13 @@ def _parse_resource(name: str, entry: dict[str, Any], budget: Budget) -> APIReso
     budget.entries(len(entries))
     for each in entries:
         subname = each.get("subresource")
-        if isinstance(subname, str) and is_subresource(subname):
+        if is_subresource(subname):
             subresources.setdefault(subname, _parse_subresource(subname, each))
     return APIResource(
         name,
         _parse_kind(entry.get("responseKind")),
         _SCOPES[entry["scope"]],
-        singular if isinstance(singular, str) and is_resource(singular) else "",
+        singular if is_resource(singular) else "",
         words(entry.get("verbs")),
         words(entry.get("shortNames")),
         words(entry.get("categories")),

@@ -10,11 +10,10 @@ from aggmw.middleware.discovery.limits import Budget
 from aggmw.middleware.discovery.names import (
     BadDocument,
     group_version_kind,
-    is_resource,
-    is_subresource,
     words,
 )
 from aggmw.objects.discovery import group_version
+from aggmw.objects.names import is_resource, is_subresource
 
 __all__ = ["parse_resource_list"]
 
@@ -76,7 +75,7 @@ def _resource(name: str, entry: dict[str, Any], group: str, version: str) -> API
         name,
         _kind(entry, group, version),
         entry.get("namespaced") is True,
-        singular if isinstance(singular, str) and is_resource(singular) else "",
+        singular if is_resource(singular) else "",
         words(entry.get("verbs")),
         words(entry.get("shortNames")),
         words(entry.get("categories")),

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from aggmw.contracts.backends import APIService, PathService, Routes
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.registry.names import is_group, is_version
+from aggmw.objects.names import is_group, is_version
 
 __all__ = ["StaticRoutes", "make_routes", "version_order"]
 
