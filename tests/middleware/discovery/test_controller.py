@@ -194,9 +194,11 @@ async def test_never_answered(transport: FakeTransport, running: Run) -> None:
     }
 
 
-async def test_not_asked_yet(transport: FakeTransport) -> None:
-    """§2.7: before anybody was asked, a 503 asks to come back soon."""
-    response = await Running(Discovery(source(), transport)).get(f"/apis/{GROUP}/{VERSION}")
+async def test_not_asked_yet(transport: FakeTransport, running: Run) -> None:
+    """§2.7: before anybody has answered, a 503 asks to come back soon."""
+    transport.backends[1] = lambda request: None
+    async with running(Discovery(source(), transport)) as served:
+        response = await served.get(f"/apis/{GROUP}/{VERSION}")
     assert (response.status, response.header(b"retry-after")) == (503, b"1")
 
 

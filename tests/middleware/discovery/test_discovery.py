@@ -286,3 +286,20 @@ async def test_in_the_stack(transport: FakeTransport, clock: VirtualClock) -> No
         (remote().backend, path.encode()),
         (remote().backend, None),
     ]
+
+
+async def test_not_opened(transport: FakeTransport) -> None:
+    """Rule 4: with backends and without a lifespan what it knows is nothing: a 500 that says how to open it; the
+    application's own paths are served all the same."""
+    client = Client(DiscoveryMiddleware(nothing, discovery=serving(transport)))
+    for path in ("/apis", "/readyz"):
+        response = await client.request("GET", path)
+        assert response.status == 500
+        assert "async with discovery.running()" in response.json()["message"]
+    assert (await client.request("GET", "/elsewhere")).status == 418
+
+
+async def test_nothing_to_ask_needs_no_lifespan(transport: FakeTransport) -> None:
+    """Without backends there is no background work to be missed."""
+    stage = Discovery(StaticRoutes(), transport, request_info=info_of)
+    assert (await Client(DiscoveryMiddleware(nothing, discovery=stage)).request("GET", "/apis")).status == 200

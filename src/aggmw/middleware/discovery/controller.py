@@ -78,6 +78,10 @@ class DiscoveryController:
         transport: how backends are reached.
         publish: called on the event loop whenever routes or knowledge have changed; heavy work goes to what is given.
         timing: how often and how long.
+
+    Attributes:
+        started: whether it ever ran.
+        synced: whether every backend of some snapshot was asked, with whatever outcome.
     """
 
     name = "discovery"
@@ -96,6 +100,7 @@ class DiscoveryController:
         self._learned: dict[Key, Learned] = {}
         self._offload = Offload()
         self._wake: asyncio.Event | None = None
+        self.started = False
         self.synced = not any(service.backend for service in source.routes.services)
 
     @property
@@ -109,6 +114,7 @@ class DiscoveryController:
             self._wake.set()
 
     async def run(self) -> None:
+        self.started = True
         wake = self._wake = asyncio.Event()
         self._offload = Offload()
         slots = asyncio.Semaphore(self._timing.at_once), asyncio.Semaphore(self._timing.openapi_at_once)

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.headers import first, values
 from aggmw.asgi.lifespan import serve_lifespan
+from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.backends import RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.options import check_lookup, check_routes, check_seam, check_type
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.errors import MissingInput
+from aggmw.errors import MissingInput, NotOpened
 from aggmw.middleware.discovery.controller import DiscoveryController, Synced, Timing
 from aggmw.middleware.discovery.health import Health, Ping, Shutdown
 from aggmw.middleware.discovery.limits import Offload
@@ -59,6 +61,9 @@ class Discovery:
         server_address: str = "",
         request_info: Callable[[Exchange], RequestInfo] | None = None,
     ) -> None:
+        check_routes("source", source)
+        check_seam("transport", transport, "send")
+        check_lookup("request_info", request_info)
         self._source = source
         self._request_info = request_info
         self._controller = DiscoveryController(source, transport, self._prepare_and_publish, timing or Timing())
@@ -71,6 +76,14 @@ class Discovery:
         fixed |= _version(version or VersionInfo())
         self._builder = SnapshotBuilder(server_address, fixed)
         self._publish()
+
+    def __repr__(self) -> str:
+        return f"Discovery({self._source!r})"
+
+    @property
+    def needs_request_info(self) -> bool:
+        """Whether the request_info stage must have run."""
+        return self._request_info is None
 
     @property
     def controller(self) -> Controller:
@@ -102,6 +115,7 @@ class Discovery:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The background work, for as long as the context is open."""
+        self._controller.started = True
         task = asyncio.create_task(self._controller.run(), name=self._controller.name)
         try:
             yield
@@ -110,6 +124,12 @@ class Discovery:
             await asyncio.gather(task, return_exceptions=True)
 
     async def decide(self, exchange: Exchange) -> Answer | None:
+        """The document, or None for a path that discovery does not know.
+
+        Raises:
+            MissingInput: nobody parsed the request.
+            NotOpened: there are backends, and nobody has ever asked them.
+        """
         info = exchange.request_info
         if info is None:
             if self._request_info is None:
@@ -120,7 +140,11 @@ class Discovery:
         if self._source.routes is not self._snapshot.routes:
             self._publish()
         page = self._snapshot.pages.get(info.path)
-        return None if page is None else _answer(page, info, exchange)
+        if page is None:
+            return None
+        if not self._controller.started and self.has_work:
+            raise NotOpened("discovery", "async with discovery.running(): …")
+        return _answer(page, info, exchange)
 
     async def _prepare_and_publish(self, offload: Offload) -> None:
         routes, learned = self._source.routes, dict(self._controller.learned)
@@ -171,21 +195,25 @@ def _version(version: VersionInfo) -> dict[str, Page]:
 class DiscoveryMiddleware:
     """Discovery alone, in any ASGI application. Its background work runs for as long as the application's lifespan.
 
+    Where a framework gives middlewares no lifespan, run `discovery.running()` in that framework's own.
+
     Args:
         app: what is inside; it gets every path that discovery does not know.
         discovery: the stage.
     """
 
     def __init__(self, app: ASGIApp, *, discovery: Discovery) -> None:
+        check_type("discovery", discovery, Discovery)
+        self.aggmw_stages = stand("discovery", app, needs=("request_info",) if discovery.needs_request_info else ())
         self._app = app
         self._discovery = discovery
         self._stages = Stages(app, discovery)
 
     def __repr__(self) -> str:
-        return f"DiscoveryMiddleware({self._stages!r})"
+        return f"DiscoveryMiddleware({self._discovery!r}) → {shown(self._app)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" and self._discovery.has_work:
+        if scope["type"] == "lifespan":
             await serve_lifespan(self._app, self._discovery.running, scope, receive, send)
         else:
             await self._stages(scope, receive, send)
