@@ -1,4 +1,4 @@
-"""Real kubectl against the real demo: the harness."""
+"""Real clients against the real demo: the harness."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -21,10 +22,14 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.e2e.flunders import path as flunders_path
+
+from aggmw.server.kubeconfig import Access, render_kubeconfig
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+TEST_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +37,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(autouse=True)
+def _time_limit() -> Iterator[None]:
+    """Waiting for an event that does not come fails the test, whatever the client waits with."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"the test took more than {TEST_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)
@@ -277,6 +296,33 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     running = start_demo(path / "dir", path / "output")
     yield running
     stop_demo(running)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, demo: Demo) -> Iterator[str]:
+    """A name that no other test uses; what has it goes at the end."""
+    test = f"{request.path.stem}-{request.node.name}".replace("test_", "")
+    made = re.sub(r"[^a-z0-9]+", "-", test.lower())[:60].strip("-")
+    yield made
+    for namespace in ("default", "dev"):
+        target = f"{flunders_path(namespace)}?labelSelector=test%3D{made}"
+        assert demo.request(target, user="admin", method="DELETE")[0] == 200
+
+
+@pytest.fixture
+def wrong_token(demo: Demo, tmp_path: Path) -> Path:
+    """A kubeconfig with a token that nobody has."""
+    file = tmp_path / "wrong.kubeconfig"
+    file.write_bytes(render_kubeconfig(Access(demo.url, demo.authority, "wrong", token="wrong")))
+    return file
+
+
+@pytest.fixture
+def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For clients in this process: no proxy of the machine, and temporary files, where some leave keys, of our own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+    for variable in [each for each in os.environ if each.lower().endswith("_proxy")]:
+        monkeypatch.delenv(variable)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ import pytest
 
 from aggmw.pki.make import issue_client, make_ca
 from aggmw.server.directory import Directory
-from aggmw.server.kubeconfig import Access, render_kubeconfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Demo, Kubectl
@@ -42,15 +41,6 @@ metadata:
 spec:
   reference: {reference}
 """
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest, admin: Kubectl) -> Iterator[str]:
-    """A name that no other test uses; what has it goes at the end."""
-    made = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    yield made
-    for namespace in ("default", "dev"):
-        admin("delete", "flunders", "-n", namespace, "-l", f"test={made}", "--ignore-not-found", "--wait=false")
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------
@@ -254,11 +244,9 @@ def test_nobody(nobody: Kubectl, namespace: str) -> None:
     assert nobody.fails("get", "flunders", "-n", namespace) == text
 
 
-def test_a_wrong_token(kubectl_as: Callable[[str | Path], Kubectl], demo: Demo, tmp_path: Path) -> None:
+def test_a_wrong_token(kubectl_as: Callable[[str | Path], Kubectl], demo: Demo, wrong_token: Path) -> None:
     """A token that is not known is a 401, never an anonymous caller: also not on the path that is open to everybody."""
-    file = tmp_path / "wrong.kubeconfig"
-    file.write_bytes(render_kubeconfig(Access(demo.url, demo.authority, "wrong", token="wrong")))
-    kubectl = kubectl_as(file)
+    kubectl = kubectl_as(wrong_token)
     for command in (("get", "flunders", "-n", "dev"), ("get", "--raw", "/apis"), ("version",)):
         said = kubectl.run(*command)
         assert said.returncode == 1
