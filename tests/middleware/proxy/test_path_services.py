@@ -160,3 +160,14 @@ def test_a_redirect_of_an_application_never_leaves_by_the_prefix(location: bytes
         assert value == prefix + location
         assert value.startswith(b"/p/")
         assert location[1:2] not in (b"/", b"\\")
+
+
+async def test_a_server_that_is_not_there() -> None:
+    """The 503 names the path service, not an APIService."""
+    service = PathService("/billing/", "http://127.0.0.1:1")
+    transport = Http1Transport()
+    proxy = Stages(ProxyMiddleware(core, transport=transport), AtPath(service))
+    response = await Client(proxy, host=b"front.example").request("GET", "/billing/1")
+    await transport.aclose()
+    assert response.status == 503
+    assert response.json()["message"] == "the server of path service /billing/ cannot be reached: connection refused"

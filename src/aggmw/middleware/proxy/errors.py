@@ -33,5 +33,10 @@ def failure(backend: AnyBackend, error: UpstreamError) -> Answer:
         code, reason, what = 504, "Timeout", "timed out"
     else:
         code, reason, what = 502, "InternalError", "failed"
-    who = f"the server of APIService {backend.name}" if backend.name else "the backend"
-    return status_answer(code, reason, f"{who} {what}: {error}")
+    return status_answer(code, reason, f"{_who(backend.name)} {what}: {error}")
+
+
+def _who(name: str) -> str:
+    if not name:
+        return "the backend"
+    return f"the server of {'path service' if name.startswith('/') else 'APIService'} {name}"
