@@ -15,7 +15,7 @@ LIBRARIES = {
     "prometheus_client": {"middleware/metrics/exposition.py"},
     "httptools": {"middleware/proxy/transports/connection.py", "server/door.py"},
     "cryptography": {"pki/make.py", "pki/read.py", "pki/verify.py"},
-    "yaml": {"middleware/registry/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo.py"},
+    "yaml": {"middleware/registry/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo/files.py"},
     "uvicorn": {
         "server/door.py",
         "server/cycle.py",
@@ -25,7 +25,7 @@ LIBRARIES = {
         "__main__.py",
     },
     "typer": {"cli.py", "__main__.py"},
-    "rich": {"server/demo.py"},
+    "rich": {"server/demo/__init__.py"},
     "pytest": {"testing/plugin.py"},
     "starlette": set(),
     "httpx": set(),

@@ -17,6 +17,7 @@ port: 0
 grace: 1m
 logLevel: debug
 logFormat: json
+metrics: false
 tls:
   certificate: tls/server.crt
   key: tls/server.key
@@ -58,6 +59,7 @@ def test_everything(tmp_path: Path) -> None:
     configuration = load(file)
     assert configuration.port == 0
     assert configuration.grace == 60.0
+    assert configuration.metrics is False
     assert configuration.tls.certificate == tmp_path / "tls/server.crt"
     assert configuration.tls.names == ("proxy.example.com", "192.0.2.1")
     assert configuration.authentication.anonymous.paths == ("/healthz",)
@@ -110,7 +112,7 @@ authorization: []
         "config.yaml: services.files: must be a list of texts, not 'apiservices.yaml'",
         "config.yaml: services.resolve.wardle/api: must be a text, not 7443",
         "config.yaml: hots: is not a known key; known here: authentication, authorization, grace, host, logFormat,"
-        " logLevel, port, services, tls",
+        " logLevel, metrics, port, services, tls",
     ]
 
 

@@ -18,6 +18,7 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
+from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services, make_routes
 from aggmw.net.tls import ClientCertificatePair
@@ -104,6 +105,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         authorization=authorization,
         services=services,
         transport=Http1Transport(client_certificate=_front_proxy(configuration, credentials), drain=drain),
+        metrics=Metrics() if configuration.metrics else None,
         drain=drain,
     )
     reloads: dict[str, Callable[[], None]] = {

@@ -142,6 +142,7 @@ class Configuration:
         grace: seconds that running requests get after SIGTERM.
         log_level: "debug", "info", "warning" or "error".
         log_format: "console", "json", or "auto": console on a terminal.
+        metrics: serve `/metrics`, for those whom the policy lets get it.
         source: the file all this came from, for error messages.
     """
 
@@ -150,6 +151,7 @@ class Configuration:
     grace: float = 10.0
     log_level: str = "info"
     log_format: str = "auto"
+    metrics: bool = True
     source: str = ""
     tls: TLSConfiguration = field(default_factory=TLSConfiguration)
     authentication: AuthenticationConfiguration = field(default_factory=AuthenticationConfiguration)

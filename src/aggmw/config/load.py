@@ -58,6 +58,7 @@ def parse(values: Any, *, file: str, base: Path) -> Configuration:
         grace=top.seconds("grace", Configuration().grace),
         log_level=top.choice("logLevel", _LEVELS, Configuration().log_level),
         log_format=top.choice("logFormat", _FORMATS, Configuration().log_format),
+        metrics=top.flag("metrics", Configuration().metrics),
         source=file,
         tls=_tls(top.section("tls")),
         authentication=_authentication(top.section("authentication")),
