@@ -9,7 +9,7 @@ from aggmw.contracts.exchange import Answer
 from aggmw.errors import StatusError
 from aggmw.objects.encoding import encode
 
-__all__ = ["JSON", "answer_of", "qualified", "status_answer"]
+__all__ = ["JSON", "UNAUTHORIZED", "answer_of", "qualified", "status_answer"]
 
 JSON = (b"content-type", b"application/json")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -47,6 +47,10 @@ def status_answer(
             head.append((b"retry-after", str(seconds).encode()))
     body["code"] = code
     return Answer(code, (*head, *headers), encode(body))
+
+
+UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
+"""Says nothing about what was wrong with the credentials (wire contract §6.9)."""
 
 
 def answer_of(error: StatusError) -> Answer:

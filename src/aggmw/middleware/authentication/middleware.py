@@ -18,13 +18,12 @@ from aggmw.middleware.authentication.bearer import without_token
 from aggmw.middleware.authentication.exempt import Exempt
 from aggmw.middleware.authentication.hygiene import Sieve
 from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
-from aggmw.objects.status import status_answer
+from aggmw.objects.status import UNAUTHORIZED, status_answer
 
 __all__ = ["Authentication", "AuthenticationMiddleware"]
 
 _log = structlog.get_logger("aggmw.authentication")
 
-_UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
 _NO_IMPERSONATION = status_answer(
     403, "Forbidden", "forbidden: nobody can be impersonated here; send the request without Impersonate- headers"
 )
@@ -102,7 +101,7 @@ class Authentication:
         if identity is None and not failures and self._anonymous is not None:
             identity = self._anonymous.identity(path)
         if identity is None:
-            return _UNAUTHORIZED
+            return UNAUTHORIZED
         sieve = self._sieves[consumed]
         headers, impersonates = sieve.sift(exchange.headers)
         if impersonates and not self._impersonation:
