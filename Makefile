@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 KUBECTL := $(BIN)/kubectl
+PEERS := $(BIN)/granian
 WORKERS ?= auto
 
 .PHONY: setup demo test e2e check bench format lock clean
@@ -36,7 +37,11 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)
+$(PEERS): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench && touch $(PEERS) \
+		|| echo "peers cannot be installed: measuring without those that are missing"
+
+bench: $(STAMP) $(PEERS)
 	@$(BIN)/python -m benchmarks
 
 format: $(STAMP)

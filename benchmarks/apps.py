@@ -1,6 +1,6 @@
-"""One aggmw server as a process of its own, on our door under uvicorn: `python -m benchmarks.apps CASE …`.
+"""One aggmw server as a process of its own: `python -m benchmarks.apps CASE …`, on our door or on granian.
 
-Prints its port when it listens. The cases are `answer` (no forwarding: what server and door cost), `bare`
+Prints its port when it listens. The cases are `answer` (no forwarding: what the server costs), `bare`
 (`ProxyMiddleware` alone) and `stack` (the whole `FrontProxy`).
 """
 
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.contracts.backends import APIService, Backend
+from aggmw.contracts.backends import AnyBackend, APIService
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.server.serving import make_server, run, settle_memory
-from aggmw.server.tls import DoorTLS
+from aggmw.server import logs
+from benchmarks.serving import SERVERS
 from benchmarks.workspace import ANSWER, GROUP, SERVER_NAME, STREAMS, TOKEN, Workspace, rules
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def bare(options: Options) -> ASGIApp:
     things, streams = backends
     prefix = f"/apis/{STREAMS}/"
 
-    def backend(exchange: Exchange) -> Backend | None:
+    def backend(exchange: Exchange) -> AnyBackend | None:
         return streams if exchange.scope["path"].startswith(prefix) else things
 
     def request_info(exchange: Exchange) -> RequestInfo:
@@ -97,10 +97,11 @@ def bare(options: Options) -> ASGIApp:
 
 
 def stack(options: Options) -> ASGIApp:
-    """`FrontProxy` with client certificates, static tokens, a casbin policy, discovery and identity headers."""
+    """`FrontProxy` as P3 has it: a bearer token, a casbin policy, discovery routing, identity headers, metrics."""
     from aggmw import FrontProxy
     from aggmw.middleware.authentication import ClientCertificates, StaticTokens
     from aggmw.middleware.authorization import CasbinAuthorizer
+    from aggmw.middleware.metrics import Metrics
 
     return FrontProxy(
         authentication=[
@@ -110,6 +111,7 @@ def stack(options: Options) -> ASGIApp:
         authorization=CasbinAuthorizer.from_text(rules(options.rules)),
         services=_services(options),
         transport=_transport(options),
+        metrics=Metrics(),
         drain=options.drain,
     )
 
@@ -124,7 +126,6 @@ def _transport(options: Options) -> Http1Transport:
 
 
 def _services(options: Options) -> list[APIService]:
-
     scheme, ca = ("https", options.workspace.certificate("back-ca").read_bytes()) if options.tls else ("http", b"")
     return [
         APIService.remote(group, "v1", f"{scheme}://127.0.0.1:{port}", ca=ca, server_name=SERVER_NAME)
@@ -143,28 +144,23 @@ def main() -> None:
     parser.add_argument("--streams", type=int, required=True, metavar="PORT", help="on 127.0.0.1, for the rest")
     parser.add_argument("--tls", action="store_true", help="on both sides")
     parser.add_argument("--rules", type=int, default=10, help="rows of the policy (default: %(default)s)")
+    parser.add_argument("--server", choices=SERVERS, default="door", help="what it runs on (default: %(default)s)")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="write what cProfile saw to FILE at the end")
     options = parser.parse_args()
+    logs.configure("warning")
     workspace, drain = Workspace(options.workspace), Drain()
     app = APPS[options.case](Options(workspace, options.backend, options.streams, options.tls, options.rules, drain))
-    tls = None
-    if options.tls:
-        tls = DoorTLS(
-            certificate=workspace.certificate("front"),
-            key=workspace.key("front"),
-            client_ca=[workspace.certificate("front-ca")],
-        )
-    server = make_server(app, port=0, tls=tls, drain=drain, grace=1.0)
-
-    async def announce() -> None:
-        settle_memory()
-        print(server.port, flush=True)
-
+    serve = partial(SERVERS[options.server], app, drain, workspace if options.tls else None, _announce)
     if options.profile is None:
-        sys.exit(run(server, beside=announce))
+        serve()
+        return
     profile = cProfile.Profile()
-    profile.runcall(run, server, beside=announce)
+    profile.runcall(serve)
     profile.dump_stats(options.profile)
+
+
+def _announce(port: int) -> None:
+    print(port, flush=True)
 
 
 if __name__ == "__main__":

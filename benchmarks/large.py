@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmarks.client import Client, head
 from benchmarks.machine import peak_memory, usage
-from benchmarks.report import Report, Row, progress, ratio
+from benchmarks.report import Figure, Report, Row, progress, ratio
 from benchmarks.site import Missing, Server, Site
 from benchmarks.workspace import LARGE, UPLOAD
 
@@ -56,6 +56,7 @@ def measure(site: Site, report: Report, size: int, rounds: int) -> None:
             kind = "TLS on both sides" if tls else "plain HTTP"
             title = f"One {'upload' if upload else 'response'} of {size >> 20} MiB, {kind}: the median of {rounds}"
             report.table(title, _rows(transfers, size))
+            _say_reached(report, transfers, f"{'TLS' if tls else 'plain'} {'upload' if upload else 'response'}")
 
 
 def _transfer(server: Server, size: int, *, upload: bool) -> _Transfer:
@@ -72,6 +73,19 @@ def _transfer(server: Server, size: int, *, upload: bool) -> _Transfer:
             return _Transfer(seconds, usage(server.pid).total - cpu, growth())
     finally:
         client.close()
+
+
+def _say_reached(report: Report, transfers: dict[str, list[_Transfer]], what: str) -> None:
+    """For the floors: rates beside nginx's, and the most memory of all directions and sides."""
+    nginx = transfers.get("nginx")
+    for name, found in transfers.items():
+        grown = max(each.growth for each in found) / (1 << 20)
+        before = report.figures.get(f"{name} MiB grown")
+        report.reached(f"{name} MiB grown", Figure(grown if before is None else max(grown, before.value)))
+        if nginx:
+            ratios = [other.seconds / mine.seconds for mine, other in zip(found, nginx, strict=False)]
+            whole = median(each.seconds for each in nginx) / median(each.seconds for each in found)
+            report.reached(f"{name} {what} × nginx", Figure(whole, min(ratios), max(ratios)))
 
 
 def _rows(transfers: dict[str, list[_Transfer]], size: int) -> list[Row]:

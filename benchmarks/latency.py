@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from statistics import quantiles
 
 from benchmarks.client import Client, head
-from benchmarks.report import Report, Row, progress, ratio
+from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.site import Missing, Server, Site
 from benchmarks.workspace import ONE
 
-__all__ = ["measure"]
+__all__ = ["measure", "tabulate"]
 
 _PERIOD = 0.01
 _PER_ROUND = 150
+_CUTS = {"p50": 49, "p99": 98}
 _SERVERS = {
     "direct": "nothing (client → nginx)",
     "nginx": "nginx proxy_pass",
@@ -23,9 +26,12 @@ _SERVERS = {
     "stack-1000": "aggmw FrontProxy, 1,000 rules",
 }
 
+Rounds = Sequence[Sequence[float]]
+"""Milliseconds of each request, round by round."""
+
 
 def measure(site: Site, report: Report, rounds: int) -> None:
-    """Two tables: milliseconds of each, and what they add to going direct."""
+    """A table a side: milliseconds of each, and what they add to going direct."""
     for tls in (False, True):
         servers: list[Server] = []
         for name, title in _SERVERS.items():
@@ -33,14 +39,12 @@ def measure(site: Site, report: Report, rounds: int) -> None:
                 servers.append(site.server(name, tls=tls))
             except Missing as missing:
                 report.note(title, missing)
-        times: dict[str, list[float]] = defaultdict(list)
+        times: dict[str, list[list[float]]] = defaultdict(list)
         for number in range(rounds):
             progress(f"  latency, {'TLS' if tls else 'plain'}: round {number + 1} of {rounds}")
             for server in servers:
-                times[server.name] += _paced(server)
-        kind = "TLS on both sides" if tls else "plain HTTP"
-        title = f"Latency at {1 / _PERIOD:.0f} requests/s, {kind}: {rounds * _PER_ROUND} requests each"
-        report.table(title, _rows({name: _percentiles(found) for name, found in times.items()}))
+                times[server.name].append(_paced(server))
+        tabulate(times, report, tls=tls)
 
 
 def _paced(server: Server) -> list[float]:
@@ -62,21 +66,51 @@ def _paced(server: Server) -> list[float]:
         client.close()
 
 
-def _percentiles(times: list[float]) -> tuple[float, float]:
-    cuts = quantiles(times, n=100)
-    return cuts[49], cuts[98]
-
-
-def _rows(found: dict[str, tuple[float, float]]) -> list[Row]:
-    direct = found.get("direct")
-    go = found.get("go")
+def tabulate(times: Mapping[str, Rounds], report: Report, *, tls: bool) -> None:
+    """Print the table of one side; say what the floors are compared with."""
+    if not times:
+        return
+    side = "TLS" if tls else "plain"
+    requests = max(sum(map(len, rounds)) for rounds in times.values())
+    title = f"Latency at {1 / _PERIOD:.0f} requests/s, {'TLS on both sides' if tls else 'plain HTTP'}"
+    title += f": {requests} requests each"
+    direct, go = times.get("direct"), times.get("go")
     rows: list[Row] = []
-    for name, (p50, p99) in found.items():
-        row: dict[str, str | float | None] = {"what forwards": _SERVERS[name], "p50 ms": p50, "p99 ms": p99}
-        if direct is not None and name != "direct":
-            row["p50 added"], row["p99 added"] = p50 - direct[0], p99 - direct[1]
-            if go is not None:
-                row["p50 × Go"] = ratio(p50 - direct[0], go[0] - direct[0])
-                row["p99 × Go"] = ratio(p99 - direct[1], go[1] - direct[1])
+    for name, found in times.items():
+        whole = _percentiles(chain.from_iterable(found))
+        row: dict[str, str | float | None] = {"what forwards": _SERVERS[name]}
+        row |= {f"{cut} ms": figure for cut, figure in whole.items()}
+        for cut in _CUTS:
+            if direct is not None and name != "direct":
+                row[f"{cut} added"] = _added(cut, found, direct)
+        for cut in _CUTS:
+            if direct is not None and go is not None and name != "direct":
+                against = _against(cut, found, go, direct)
+                row[f"{cut} × Go"] = None if against is None else against.value
+                if against is not None:
+                    report.reached(f"{name} {side} {cut} added × go", against)
         rows.append(row)
-    return rows
+    report.table(title, rows)
+    report.keep(title, {_SERVERS[name]: [_percentiles(each) for each in found] for name, found in times.items()})
+
+
+def _percentiles(times: Iterable[float]) -> dict[str, float]:
+    cuts = quantiles(times, n=100)
+    return {cut: cuts[index] for cut, index in _CUTS.items()}
+
+
+def _added(cut: str, ours: Rounds, direct: Rounds) -> float:
+    return _percentiles(chain.from_iterable(ours))[cut] - _percentiles(chain.from_iterable(direct))[cut]
+
+
+def _against(cut: str, ours: Rounds, go: Rounds, direct: Rounds) -> Figure | None:
+    """How many times what Go adds; None where Go seems to add nothing: then the disturbance is larger than both."""
+    theirs = _added(cut, go, direct)
+    if theirs <= 0:
+        return None
+    each = [
+        _added(cut, [mine], [nothing]) / added
+        for mine, other, nothing in zip(ours, go, direct, strict=True)
+        if (added := _added(cut, [other], [nothing])) > 0
+    ]
+    return Figure(_added(cut, ours, direct) / theirs, min(each, default=None), max(each, default=None))

@@ -8,14 +8,27 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Cores", "Usage", "free_port", "peak_memory", "program", "resident", "started", "usage"]
+__all__ = [
+    "INSTALL",
+    "Cores",
+    "Usage",
+    "free_port",
+    "peak_memory",
+    "program",
+    "resident",
+    "settled",
+    "started",
+    "usage",
+]
 
 INSTALL = {
+    "bench": "Python peers: `make bench` installs them, or: pip install -c constraints.txt --group bench",
     "go": "Go: https://go.dev/dl (any version from 1.21 on)",
     "nginx": "nginx: apt-get install nginx-light, or your system's package",
     "wrk": "wrk: apt-get install wrk, or your system's package",
@@ -64,6 +77,18 @@ def usage(pid: int) -> Usage:
     """From `/proc/<pid>/stat`, in steps of 10 ms on most machines."""
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return Usage(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS)
+
+
+def settled(pid: int, patience: float = 5.0) -> None:
+    """Wait until a process has nothing left to do: what it still owes the clients that left slows down the next one."""
+    deadline = time.monotonic() + patience
+    before = usage(pid).total
+    while time.monotonic() < deadline:
+        time.sleep(0.03)
+        now = usage(pid).total
+        if now == before:
+            return
+        before = now
 
 
 def resident(pid: int) -> int:

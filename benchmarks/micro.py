@@ -1,38 +1,74 @@
-"""Single stages in this process, µs per call: what a request costs where, without a server or a socket."""
+"""Single parts in this process, µs per call: what a request costs where, without a socket.
+
+`benchmarks.parts` sets them beside what whole servers cost.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from aggmw.asgi.exchanges import Stages, enter, leave
-from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from aggmw.asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes
-from aggmw.contracts.backends import APIService
+from aggmw.contracts.backends import AnyBackend, APIService, Backend, UpstreamRequest
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.authentication import Authentication, ClientCertificates, StaticTokens
 from aggmw.middleware.authorization import Authorization, CasbinAuthorizer
+from aggmw.middleware.discovery import Discovery
+from aggmw.middleware.metrics import Metrics
+from aggmw.middleware.proxy import ProxyMiddleware
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
 from aggmw.middleware.request_info import RequestInfoResolver
 from aggmw.middleware.request_info.parse import parse
 from aggmw.pki.make import make_ca
-from benchmarks.report import Report, Row, progress
-from benchmarks.workspace import GROUP, ONE, TOKEN, rules
+from aggmw.server.door import Door
+from benchmarks.report import Figure, Report, Row, progress
+from benchmarks.workspace import ANSWER, GROUP, ONE, TOKEN, rules
 
-__all__ = ["measure"]
+__all__ = ["DOOR", "FUSED", "PROXY", "RECOVERY", "STAGES", "measure"]
+
+DOOR = "the door: a head in, a task, an answer out"
+PROXY = "ProxyMiddleware, for a backend that answers at once"
+RECOVERY = "recovery: request id, response head, what metrics is told"
+FUSED = "all deciding stages, from one coroutine"
+STAGES = (
+    "request_info",
+    "authentication, a static token",
+    "authorization, a remembered verdict",
+    "metrics, before",
+    "discovery, a path of a backend",
+    "registry",
+)
+"""The deciding stages, in their order."""
+
+Call: TypeAlias = Callable[[], object]
+Batch: TypeAlias = Callable[[int], float]
+"""Makes so many calls; the seconds that they took."""
 
 _BATCHES = 9
 _BATCH_SECONDS = 0.05
 _CALLER = Identity("alice", "1042", ("developers", "team-a", "system:authenticated"))
-
+_BODY = ANSWER.encode()
+_FIELDS: Headers = (
+    (b"server", b"nginx"),
+    (b"date", b"Wed, 25 Nov 2026 09:00:00 GMT"),
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_BODY)).encode()),
+    (b"connection", b"keep-alive"),
+)
 _HEADERS = [
     (b"host", b"127.0.0.1:6443"),
     (b"user-agent", b"kubectl/v1.37.1 (linux/amd64) kubernetes/0000000"),
@@ -44,35 +80,52 @@ _HEADERS = [
 ]
 
 
-def measure(report: Report) -> None:
-    """One table: stages and mechanisms, then authorization by number of rules."""
+def measure(report: Report) -> Mapping[str, float]:
+    """Two tables: parts of a request and authorization, then loading by number of rules. The medians by line."""
+    found: dict[str, float] = {}
     rows: list[Row] = []
-    for title, call in (*_stages(), *_authorizing()):
-        progress(f"  {title}")
-        times = _timed(call)
-        rows.append({"call": title, "median µs": median(times), "least µs": min(times)})
-    report.table("Single stages", rows)
+    loop = asyncio.new_event_loop()
+    try:
+        for title, batch in (*_on(loop), *_of(_stages()), *_of(_authorizing())):
+            progress(f"  {title}")
+            times = _timed(batch)
+            found[title] = median(times)
+            rows.append({"call": title, "median µs": median(times), "least µs": min(times)})
+    finally:
+        loop.close()
+    report.table("Single parts", rows)
+    for name, title in (("allow cold", "allow, cold"), ("deny cold", "deny, cold"), ("remembered", "remembered")):
+        report.reached(name, Figure(found[f"casbin, 10,000 rules, 50 groups, {title}"]))
     rows = []
     for number in (10, 1000, 10_000):
         progress(f"  loading {number} rules")
         began = time.perf_counter()
         CasbinAuthorizer.from_text(rules(number))
-        rows.append({"policy": f"{number:,} rules", "load and compile, s": time.perf_counter() - began})
+        took = time.perf_counter() - began
+        rows.append({"policy": f"{number:,} rules", "load and compile, s": took})
+        report.reached("loading", Figure(took))
     report.table("Loading a policy", rows)
+    return found
 
 
-def _timed(call: Callable[[], object]) -> list[float]:
+def _timed(batch: Batch) -> list[float]:
     """µs per call, of several batches. The collector stays on, as in a server."""
-    call()
+    batch(1)
     number = 1
-    while (took := _batch(call, number)) < _BATCH_SECONDS:
+    while (took := batch(number)) < _BATCH_SECONDS:
         number = max(number * 2, min(number * 100, int(number * _BATCH_SECONDS / max(took, 1e-9))))
     gc.collect()
     gc.freeze()
-    return [_batch(call, number) / number * 1e6 for _ in range(_BATCHES)]
+    return [batch(number) / number * 1e6 for _ in range(_BATCHES)]
 
 
-def _batch(call: Callable[[], object], number: int) -> float:
+def _of(calls: Iterator[tuple[str, Call]]) -> Iterator[tuple[str, Batch]]:
+    """Batches of plain calls."""
+    for title, call in calls:
+        yield title, partial(_batch, call)
+
+
+def _batch(call: Call, number: int) -> float:
     began = time.perf_counter()
     for _ in range(number):
         call()
@@ -112,6 +165,12 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """What is inside: says nothing, costs nothing."""
 
 
+async def _answering(scope: Scope, receive: Receive, send: Send) -> None:
+    """What is inside: the answer of the backend."""
+    await send({"type": "http.response.start", "status": 200, "headers": list(_FIELDS)})
+    await send({"type": "http.response.body", "body": _BODY})
+
+
 async def _receive() -> Message:
     return {"type": "http.disconnect"}
 
@@ -120,43 +179,121 @@ async def _send(message: Message) -> None:
     return None
 
 
-def _stages() -> Iterator[tuple[str, Callable[[], object]]]:
+# On an event loop
+
+
+def _on(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Batch]]:
+    """The two ends of a request, each with what is beyond it left out."""
+
+    async def door(number: int) -> float:
+        config = Config(_answering, lifespan="off", ws="none", log_config=None, access_log=False)
+        connection = Door(config, ServerState(), {}, loop)
+        connection.connection_made(_Wire())
+        fields = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in _HEADERS)
+        request = f"GET {ONE} HTTP/1.1\r\n{fields}\r\n".encode()
+        began = time.perf_counter()
+        for _ in range(number):
+            connection.data_received(request)
+            await asyncio.sleep(0)
+        took = time.perf_counter() - began
+        connection.connection_lost(None)
+        return took
+
+    async def proxy(number: int) -> float:
+        backend = Backend("bench", "127.0.0.1", 1, tls=False)
+        info = parse("GET", ONE.encode(), b"")
+        forward = ProxyMiddleware(
+            _nothing, transport=_Transport(), backend=backend, request_info=lambda exchange: info, anonymous=True
+        )
+        scope = _scope()
+        began = time.perf_counter()
+        for _ in range(number):
+            await forward(scope, _receive, _send)
+        return time.perf_counter() - began
+
+    yield DOOR, lambda number: loop.run_until_complete(door(number))
+    yield PROXY, lambda number: loop.run_until_complete(proxy(number))
+
+
+class _Wire(asyncio.Transport):
+    """A client's connection that takes everything and goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 6443)})
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class _Transport:
+    """An `UpstreamTransport` whose backend answers before it was asked."""
+
+    async def send(self, backend: AnyBackend, request: UpstreamRequest) -> _Response:
+        return _Response()
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _Response:
+    status = 200
+    headers = _FIELDS
+
+    async def read(self) -> bytes:
+        return _BODY
+
+    def end(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+# Without
+
+
+def _stages() -> Iterator[tuple[str, Call]]:
     """Each deciding stage on a prepared exchange, then all of them from one coroutine."""
     scope = _scope()
-    resolver = RequestInfoResolver()
     certificates = ClientCertificates(make_ca("benchmark").certificate)
-    authentication = Authentication([certificates, StaticTokens({TOKEN: _CALLER})])
-    authorization = Authorization(CasbinAuthorizer.from_text(rules(1000)))
-    service = APIService.remote(GROUP, "v1", "http://127.0.0.1:1")
-    registry = Registry(StaticRoutes(make_routes([service])))
-    path, query = scope["raw_path"], scope["query_string"]
+    metrics = Metrics(known=lambda *names: True)
+    routes = StaticRoutes(make_routes([APIService.remote(GROUP, "v1", "http://127.0.0.1:1")]))
+    stages: tuple[Stage, ...] = (
+        RequestInfoResolver(),
+        Authentication([certificates, StaticTokens({TOKEN: _CALLER})]),
+        Authorization(CasbinAuthorizer.from_text(rules(1000))),
+        metrics,
+        Discovery(routes, _Transport()),
+        Registry(routes),
+    )
     exchange = enter(scope)
     given = exchange.headers
-
-    def authenticate() -> object:
-        exchange.headers = given
-        return _run(authentication.decide(exchange))
-
-    yield "enter: scope → exchange", lambda: enter(scope)
-    yield "request info: parse", lambda: parse("GET", path, query)
-    yield "request info: the stage", lambda: _run(resolver.decide(exchange))
-    _run(resolver.decide(exchange))
-    yield "authentication: the stage, static token", authenticate
-    yield "authorization: the stage, remembered, 1,000 rules", lambda: _run(authorization.decide(exchange))
-    yield "registry: the stage", lambda: _run(registry.decide(exchange))
-    yield "leave: exchange → scope", lambda: leave(exchange)
-    stages: tuple[Stage, ...] = (resolver, authentication, authorization, registry)
+    recovery = RecoveryMiddleware(_answering, observers=[metrics])
     fused = Stages(_nothing, *stages)
-    yield "these four stages from one coroutine", lambda: _run(fused(scope, _receive, _send))
     apart: ASGIApp = _nothing
     for stage in reversed(stages):
         apart = Stages(apart, stage)
+
+    def decide(stage: Stage) -> object:
+        if isinstance(stage, Authentication):  # what was decided, to be decided again
+            exchange.headers, exchange.identity = given, None
+        elif isinstance(stage, Registry):
+            exchange.routed = False
+        return _run(stage.decide(exchange))
+
+    yield RECOVERY, lambda: _run(recovery(scope, _receive, _send))
+    yield FUSED, lambda: _run(fused(scope, _receive, _send))
     yield "the same, each in its own shell", lambda: _run(apart(scope, _receive, _send))
-    recovered = RecoveryMiddleware(fused)
-    yield "recovery around the four", lambda: _run(recovered(scope, _receive, _send))
+    yield "enter: scope → exchange", lambda: enter(scope)
+    for title, stage in zip(STAGES, stages, strict=True):
+        yield title, partial(decide, stage)
+    yield "leave: exchange → scope", lambda: leave(exchange)
 
 
-def _authorizing() -> Iterator[tuple[str, Callable[[], object]]]:
+def _authorizing() -> Iterator[tuple[str, Call]]:
     """The authorizer alone, on questions that it never saw (P7) and on one that it did."""
     groups = tuple(f"group-of-the-caller-{number}" for number in range(47))
     caller = Identity("alice", "1042", ("developers", "team-a", *groups, "system:authenticated"))

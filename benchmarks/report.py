@@ -9,12 +9,20 @@ import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["Report", "Row", "progress", "ratio"]
+__all__ = ["Figure", "Report", "Row", "progress", "ratio"]
 
 Row: TypeAlias = Mapping[str, str | float | None]
 """Column → figure. None is not measured, or not to be had."""
+
+
+class Figure(NamedTuple):
+    """Something that was measured, with its spread over rounds where it has one."""
+
+    value: float
+    least: float | None = None
+    most: float | None = None
 
 
 def progress(text: str) -> None:
@@ -32,24 +40,38 @@ class Report:
 
     Attributes:
         tables: title → rows, in order.
+        figures: what floors can be compared with, by name.
+        rounds: what the medians of a table were made of, for the JSON file alone: title → line → rounds.
         notes: what could not be measured, and why.
     """
 
     def __init__(self) -> None:
         self.tables: dict[str, list[Row]] = {}
+        self.figures: dict[str, Figure] = {}
+        self.rounds: dict[str, Mapping[str, Sequence[Row]]] = {}
         self.notes: list[str] = []
         self._load = [os.getloadavg()[0]]
 
     def table(self, title: str, rows: Sequence[Row], *, under: str = "") -> None:
-        """Print a table at once: a long run that is broken off has shown something."""
+        """Print a table at once: a long run that is broken off has shown something. One without rows is left out."""
+        if not rows:
+            return
         self.tables[title] = list(rows)
         print(f"\n{title}")
-        if rows:
-            for line in _lines(rows):
-                print(f"  {line}")
+        for line in _lines(rows):
+            print(f"  {line}")
         if under:
             print(f"  {under}")
         sys.stdout.flush()
+
+    def reached(self, name: str, figure: Figure) -> None:
+        """A figure for the floors."""
+        self.figures[name] = figure
+
+    def keep(self, title: str, rounds: Mapping[str, Sequence[Row]]) -> None:
+        """The single rounds of a table."""
+        if rounds:
+            self.rounds[title] = rounds
 
     def note(self, what: str, why: object) -> None:
         """Something that is not in the tables."""
@@ -75,9 +97,15 @@ class Report:
                 "cores": os.cpu_count(),
                 "load_average": self._load,
             }
-            file.write_text(
-                json.dumps({"machine": machine, "tables": self.tables, "notes": self.notes}, indent=1) + "\n"
-            )
+            figures = {name: figure._asdict() for name, figure in self.figures.items()}
+            document = {
+                "machine": machine,
+                "tables": self.tables,
+                "figures": figures,
+                "rounds": self.rounds,
+                "notes": self.notes,
+            }
+            file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             progress(f"wrote {file}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import ssl
@@ -19,10 +20,12 @@ from benchmarks import nginx
 from benchmarks.machine import INSTALL, Cores, free_port, program, started
 from benchmarks.workspace import ONE, SERVER_NAME, STREAMS, TOKEN, UPLOAD, Workspace
 
-__all__ = ["Missing", "Server", "Site", "opened"]
+__all__ = ["Missing", "Server", "Site", "need_module", "opened"]
 
 _CACHE = Path(__file__).parent.parent / ".cache" / "benchmarks"
 _PEER = Path(__file__).parent / "peers" / "proxy.go"
+_PYTHON_PEERS = {"asgiproxy": "asgiproxy", "fastapi-proxy-lib": "fastapi_proxy_lib"}
+"""What is asked for → the module that it is."""
 _STARTUP_SECONDS = 20.0
 
 
@@ -73,7 +76,9 @@ class Site:
         self._stack.close()
 
     def server(self, name: str, *, tls: bool, fresh: bool = False) -> Server:
-        """A running server: direct, nginx, go, answer, bare, stack-N (N rules).
+        """A running server: direct, nginx, go, asgiproxy, fastapi-proxy-lib; aggmw's answer, bare, stack-N (N rules).
+
+        With `granian-` in front, aggmw's run on granian instead of on our door.
 
         Args:
             name, tls: which.
@@ -84,9 +89,7 @@ class Site:
         """
         key = (name, tls)
         if key not in self._servers or fresh:
-            start: Callable[[str, bool], Server] = {"direct": self._direct, "nginx": self._nginx, "go": self._go}.get(
-                name, self._aggmw
-            )
+            start = self._start(name)
             try:
                 server: Server | Missing = start(name, tls)
                 if isinstance(server, Server):
@@ -98,6 +101,12 @@ class Site:
         if isinstance(found, Missing):
             raise found
         return found
+
+    def _start(self, name: str) -> Callable[[str, bool], Server]:
+        if name in _PYTHON_PEERS:
+            return self._python_peer
+        starts = {"direct": self._direct, "nginx": self._nginx, "go": self._go}
+        return starts.get(name, self._aggmw)
 
     @property
     def streams_pid(self) -> int:
@@ -144,15 +153,26 @@ class Site:
             arguments.append(f"-tls={self.workspace.path}")
         return self._listening(name, tls, arguments)
 
+    def _python_peer(self, name: str, tls: bool) -> Server:
+        need_module(_PYTHON_PEERS[name])
+        module = f"benchmarks.peers.with_{_PYTHON_PEERS[name]}"
+        return self._listening(name, tls, self._python(module, [], tls))
+
     def _aggmw(self, name: str, tls: bool) -> Server:
-        backend, streams = self._ports(tls)
-        case, _, rules = name.partition("-")
-        arguments: list[str | Path] = [sys.executable, "-m", "benchmarks.apps", case, self.workspace.path]
-        arguments += [f"--backend={backend}", f"--streams={streams}"]
-        arguments += [f"--rules={rules}"] * bool(rules) + ["--tls"] * tls
+        case, _, rules = name.removeprefix("granian-").partition("-")
+        arguments = self._python("benchmarks.apps", [case], tls)
+        arguments += [f"--rules={rules}"] * bool(rules)
+        if name.startswith("granian-"):
+            need_module("granian")
+            arguments.append("--server=granian")
         if self._profiles is not None:
             arguments.append(f"--profile={self._profiles}/{name}-{'tls' if tls else 'plain'}.prof")
         return self._listening(name, tls, arguments)
+
+    def _python(self, module: str, arguments: list[str | Path], tls: bool) -> list[str | Path]:
+        backend, streams = self._ports(tls)
+        ports: list[str | Path] = [f"--backend={backend}", f"--streams={streams}"]
+        return [sys.executable, "-m", module, *arguments, self.workspace.path, *ports, *["--tls"] * tls]
 
     def _ports(self, tls: bool) -> tuple[int, int]:
         (ports, _), (streams, _) = self._upstreams()
@@ -206,6 +226,16 @@ def _need(name: str) -> str:
     return path
 
 
+def need_module(name: str) -> None:
+    """A Python module that is installed.
+
+    Raises:
+        Missing: it is not.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise Missing(f"not installed. {INSTALL['bench']}")
+
+
 def _built_peer() -> Path:
     """The Go peer, built when its source is newer."""
     compiler = _need("go")
@@ -226,7 +256,7 @@ def _wait(server: Server) -> None:
     while True:
         try:
             status = _status(server, server.port, "GET", ONE)
-            if status == 200 and server.name != "answer":
+            if status == 200 and not server.name.endswith("answer"):
                 status = _status(server, server.streams, "PUT", UPLOAD, b"x")
         except (OSError, HTTPException) as error:
             status = 0

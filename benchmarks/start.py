@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import Cores, free_port, resident, started
-from benchmarks.report import Report, Row, progress
+from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.site import Missing
 from benchmarks.workspace import Workspace
 
@@ -41,6 +41,8 @@ def measure(workspace: Workspace, cores: Cores, report: Report, rounds: int) -> 
             report.note(statement, missing)
         else:
             rows.append({"statement": statement, "median ms": median(times), "least ms": min(times)})
+            if statement == "import aggmw":
+                report.reached("import", _figure(times))
     report.table("Importing, over `import asyncio, dataclasses`", rows)
     if importlib.util.find_spec("typer") is None:
         report.note("aggmw serve", "not installed: pip install 'aggmw[cli]'")
@@ -49,6 +51,10 @@ def measure(workspace: Workspace, cores: Cores, report: Report, rounds: int) -> 
         _serve(workspace, cores, report, rounds)
     except Missing as missing:
         report.note("aggmw serve", missing)
+
+
+def _figure(found: Sequence[float]) -> Figure:
+    return Figure(median(found), min(found), max(found))
 
 
 def _imported(statement: str) -> float:
@@ -77,6 +83,9 @@ def _serve(workspace: Workspace, cores: Cores, report: Report, rounds: int) -> N
         {"aggmw serve until /readyz": "first start", "median s": median(first), "best s": min(first)},
         {"aggmw serve until /readyz": "with an existing directory", "median s": median(again), "best s": min(again)},
     ]
+    report.reached("ready first", _figure(first))
+    report.reached("ready again", _figure(again))
+    report.reached("idle MiB", _figure([each / (1 << 20) for each in memory]))
     report.table("Starting", rows, under=f"idle resident memory: {median(memory) / (1 << 20):.1f} MiB")
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from benchmarks.client import head
 from benchmarks.machine import resident, usage
-from benchmarks.report import Report, Row, progress
+from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.site import Missing, Server, Site
 from benchmarks.workspace import WATCH
 
@@ -35,7 +35,7 @@ _SERVERS = {
 class _Found(NamedTuple):
     kib: float
     """Resident memory per watch."""
-    reach: float
+    reach: Figure
     """Milliseconds from the signal to the backend until the last watch has the event."""
     idle: float
     """Share of a core while nothing happens."""
@@ -108,11 +108,14 @@ def measure(site: Site, report: Report, count: int) -> None:
                 report.note(f"{title}, {count} watches", str(error) or type(error).__name__)
                 continue
             direct = name == "direct"
+            side = "TLS" if tls else "plain"
+            report.reached(f"{name} {side} KiB each", Figure(found.kib))
+            report.reached(f"{name} {side} ms to all", found.reach)
             rows.append(
                 {
                     "what forwards": title,
                     "KiB each": None if direct else found.kib,
-                    "ms to reach all": found.reach,
+                    "ms to reach all": found.reach.value,
                     "idle CPU %": None if direct else found.idle * 100,
                 }
             )
@@ -138,7 +141,8 @@ async def _held(server: Server, count: int, backend: int) -> _Found:
             await crowd.until(count, "have")
             reached.append((time.perf_counter() - began) * 1e3)
             await asyncio.sleep(0.1)
-        return _Found((resident(server.pid) - before) / count / 1024, median(reached), idle)
+        reach = Figure(median(reached), min(reached), max(reached))
+        return _Found((resident(server.pid) - before) / count / 1024, reach, idle)
     finally:
         for watch in crowd.watches:
             watch.transport.abort()
