@@ -12,10 +12,11 @@ from typing import Any, cast
 import structlog
 
 from aggmw.asgi.applications import Applications
-from aggmw.asgi.folding import fold
+from aggmw.asgi.folding import bound, fold
 from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
-from aggmw.asgi.types import ASGIApp, Middleware, Receive, Scope, Send
+from aggmw.asgi.stacking import shown, stand
+from aggmw.asgi.types import ASGIApp, DeclaredMiddleware, Middleware, Receive, Scope, Send
 from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.backends import APIService, PathService, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import Check, Controller
@@ -23,7 +24,8 @@ from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Authenticator
 from aggmw.contracts.metrics import Source
-from aggmw.errors import fault
+from aggmw.contracts.options import check_routes, check_seam, check_type, checked_seams
+from aggmw.errors import MisplacedStage, fault
 from aggmw.middleware.authentication import Anonymous, Authentication
 from aggmw.middleware.authorization import Authorization, DenyAll
 from aggmw.middleware.discovery import Discovery, VersionInfo
@@ -75,6 +77,11 @@ class FrontProxy:
         drain: begins when the server is told to stop (`aggmw.server` does that): streams end, readiness fails.
         after: foreign middlewares by the name of the stage they sit just inside of, such as
             `{"authentication": [Middleware(AccessLog)]}`; names as in `aggmw.middleware`.
+
+    Raises:
+        TypeError: an option that is not what it should be.
+        ConfigurationError: services that contradict each other.
+        MisplacedStage: `app` is a front proxy, or stands in a stage of ours.
     """
 
     def __init__(
@@ -90,10 +97,24 @@ class FrontProxy:
         checks: Sequence[Check] = (),
         metrics: Metrics | None = None,
         drain: Drain | None = None,
-        after: Mapping[str, Sequence[Middleware]] | None = None,
+        after: Mapping[str, Sequence[Middleware | DeclaredMiddleware]] | None = None,
     ) -> None:
+        if isinstance(app, FrontProxy):
+            raise MisplacedStage(
+                "a front proxy stands around another one: join their services in one, or give the inner one to the"
+                " outer as an application of its own: APIService.local(…, app=…) or PathService(…, app=…)"
+            )
+        checked_seams("authentication", authentication, "authenticate")
+        if authorization is not None:
+            check_seam("authorization", authorization, "authorize")
+        if transport is not None:
+            check_seam("transport", transport, "send")
+        if metrics is not None:
+            check_type("metrics", metrics, Metrics)
+        if not isinstance(services, Iterable):
+            check_routes("services", services)
         self.drain = drain or Drain()
-        self._core = app or not_found
+        self._core = not_found if app is None else app
         self._applications = AsgiTransport()
         servers = transport or Http1Transport()
         self._transport = Transports(servers, self._applications)
@@ -123,6 +144,9 @@ class FrontProxy:
             "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
         }
         self._order = tuple(parts)
+        for name in self._order:
+            stand(name, self._core)
+        self.aggmw_stages = self._order
         self._way = tuple(name for name, part in parts.items() if part is not None)
         # Routes that never change and lead nowhere need no background work, so no lifespan either.
         controllers: list[Controller] = []
@@ -136,7 +160,7 @@ class FrontProxy:
         self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
 
     def __repr__(self) -> str:
-        return f"FrontProxy({' → '.join(self._way)} → {self._core!r})"
+        return f"FrontProxy({' → '.join(self._way)} → {shown(self._core)})"
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -239,11 +263,11 @@ async def _keep_running(controller: Controller) -> None:
 
 
 def _with_foreign(
-    parts: Mapping[str, Stage | Middleware | None], after: Mapping[str, Sequence[Middleware]]
+    parts: Mapping[str, Stage | Middleware | None], after: Mapping[str, Sequence[Middleware | DeclaredMiddleware]]
 ) -> Iterable[Stage | Middleware]:
     if unknown := sorted(set(after) - set(parts)):
         raise ValueError(f"after: there is no stage {', '.join(unknown)}; the stages are {', '.join(parts)}")
     for name, part in parts.items():
         if part is not None:
             yield part
-        yield from after.get(name, ())
+        yield from (bound(f"after[{name!r}]", foreign) for foreign in after.get(name, ()))

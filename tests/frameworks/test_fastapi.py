@@ -1,4 +1,4 @@
-"""FastAPI: each middleware alone, by `add_middleware` and by wrapping; beside FastAPI's own security; a front proxy in it."""
+"""FastAPI: each middleware alone, by `add_middleware` and by wrapping; its own security; a front proxy mounted in it."""
 
 from __future__ import annotations
 
