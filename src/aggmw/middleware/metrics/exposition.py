@@ -5,7 +5,8 @@ Encoding costs some 10 µs a line, so it is done in a thread, from values that d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -45,11 +46,17 @@ class Exposition:
         registry = CollectorRegistry(auto_describe=False)
         for collector in (_Figures(snapshot, samples), self._process, self._platform):
             registry.register(collector)
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # a version that is no version
-            encode, content_type = choose_encoder("")
+        encode, content_type = _chosen(accept)
         return content_type, encode(registry)
+
+
+def _chosen(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Encoder and content type. The library fails on a version that is none, and repeats some of what it was given."""
+    with suppress(TypeError, ValueError):
+        encode, content_type = choose_encoder(accept)
+        if content_type.isascii() and content_type.isprintable():
+            return encode, content_type
+    return choose_encoder("")
 
 
 class _Figures(Collector):
