@@ -73,7 +73,7 @@ def declared(groups: Groups) -> tuple[APIGroup, ...]:
         if not is_group(group):
             problems.append(Problem(f"group {group!r}", "the name must be a DNS-1123 subdomain: notes.example.com"))
         for version, resources in _mapping(versions).items():
-            where = f"{group}/{version}"
+            where = repr(f"{group}/{version}")
             if not is_version(version):
                 problems.append(Problem(where, "the version must be a DNS-1035 label: v1"))
             problems.extend(_mistakes(where, _listed(resources)))
@@ -103,7 +103,7 @@ def _listed(value: object) -> Sequence[APIResource]:
 def _mistakes(where: str, resources: Sequence[APIResource]) -> Iterator[Problem]:
     names = [each.name for each in resources]
     for each in resources:
-        place = f"{where}: {each.name}"
+        place = f"{where}: {each.name!r}"
         if not is_resource(each.name):
             yield Problem(place, "is no name of a resource")
         if names.count(each.name) > 1:
@@ -113,11 +113,12 @@ def _mistakes(where: str, resources: Sequence[APIResource]) -> Iterator[Problem]
         yield from _kind(place, each.kind)
         yield from _words(place, (*each.verbs, *each.short_names, *each.categories))
         for below in each.subresources:
+            place = f"{where}: {f'{each.name}/{below.name}'!r}"
             if not is_subresource(below.name):
-                yield Problem(f"{place}/{below.name}", "is no name of a subresource")
+                yield Problem(place, "is no name of a subresource")
             if below.kind != GroupVersionKind():
-                yield from _kind(f"{place}/{below.name}", below.kind)
-            yield from _words(f"{place}/{below.name}", below.verbs)
+                yield from _kind(place, below.kind)
+            yield from _words(place, below.verbs)
 
 
 def _kind(place: str, kind: GroupVersionKind) -> Iterator[Problem]:
