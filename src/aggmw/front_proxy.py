@@ -144,10 +144,10 @@ class FrontProxy:
             "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
         }
         self._order = tuple(parts)
-        for name in self._order:
-            stand(name, self._core)
-        self.aggmw_stages = self._order
         self._way = tuple(name for name, part in parts.items() if part is not None)
+        for name in self._way:
+            stand(name, self._core)
+        self.aggmw_stages = self._way
         # Routes that never change and lead nowhere need no background work, so no lifespan either.
         controllers: list[Controller] = []
         if discovery.has_work or given is None:

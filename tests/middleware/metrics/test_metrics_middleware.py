@@ -195,14 +195,22 @@ async def test_inside_of_a_stage() -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 async def test_two_at_once(inside: bool) -> None:
-    """Two of them around one request, one in a front proxy: each counts what it sees, and both gauges go back."""
+    """Two of them around one request, not neighbours: each counts what it sees, and both gauges go back."""
     one, other = Metrics(path="/one"), Metrics(path="/other")
 
     def front(app: ASGIApp) -> FrontProxy:
         return FrontProxy(app, anonymous=Anonymous.everywhere(), authorization=AllowAll(), metrics=one)
 
-    app = front(MetricsMiddleware(hello, metrics=other)) if inside else MetricsMiddleware(front(hello), metrics=other)
-    client = Client(app)
+    def foreign(app: ASGIApp) -> ASGIApp:
+        async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send)
+
+        return middleware
+
+    if inside:
+        client = Client(front(foreign(MetricsMiddleware(hello, metrics=other))))
+    else:
+        client = Client(MetricsMiddleware(foreign(front(hello)), metrics=other))
     for method in ("GET", "POST"):
         await client.request(method, "/x")
     for path in ("/one", "/other"):
@@ -236,6 +244,10 @@ def test_twice_is_once_too_often() -> None:
     """A request would be counted twice."""
     with pytest.raises(MisplacedStage, match="metrics stands twice"):
         MetricsMiddleware(MetricsMiddleware(hello))
+    with pytest.raises(MisplacedStage, match="metrics stands twice"):
+        MetricsMiddleware(FrontProxy(hello, metrics=Metrics()))
+    assert MetricsMiddleware(FrontProxy(hello))
+    assert FrontProxy(MetricsMiddleware(hello))
 
 
 def test_wrong_metrics() -> None:
