@@ -73,6 +73,13 @@ def test_only_middleware_speaks_asgi() -> None:
     assert speaking <= FORWARDING
 
 
+def test_backend_needs_no_stage() -> None:
+    """What stands behind a front proxy carries nothing of one: no stage, no server, no pool."""
+    allowed = ("aggmw.backend.", "aggmw.asgi.", "aggmw.contracts.", "aggmw.errors", "aggmw.objects.", "aggmw.pki.")
+    found = {name for path in (SOURCE / "backend").glob("*.py") for name in imported(path) if name.startswith("aggmw")}
+    assert {name for name in found if not name.startswith(allowed)} == set()
+
+
 def test_modules_are_small() -> None:
     """A module can be read in one sitting; 600 lines are the end of patience."""
     assert {path.name: lines for path in modules() if (lines := len(path.read_text().splitlines())) > 600} == {}
