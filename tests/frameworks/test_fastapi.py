@@ -1,4 +1,4 @@
-"""FastAPI: each middleware alone, by `add_middleware` and by wrapping; its own security; a front proxy mounted in it."""
+"""FastAPI: each middleware alone, by `add_middleware` and by wrapping; beside its own security; a mounted front proxy."""
 
 from __future__ import annotations
 

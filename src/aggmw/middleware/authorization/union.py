@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
+from aggmw.contracts.options import checked_seams
 
 __all__ = ["Union"]
 
@@ -20,7 +21,7 @@ class Union:
     """
 
     def __init__(self, authorizers: Iterable[Authorizer]) -> None:
-        self._authorizers = tuple(authorizers)
+        self._authorizers = checked_seams("authorizers", authorizers, "authorize")
 
     def __repr__(self) -> str:
         return f"Union({list(self._authorizers)!r})"
