@@ -1,4 +1,4 @@
-"""FastAPI: each middleware alone, by `add_middleware` and by wrapping; beside its own security; a mounted front proxy."""
+"""FastAPI: each middleware alone, added and wrapped; beside security of its own; a front proxy mounted in it."""
 
 from __future__ import annotations
 
