@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
+from typing import cast
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -67,73 +68,90 @@ class _Figures(Collector):
         self._samples = samples
 
     def collect(self) -> Iterable[Metric]:
-        rows = self._snapshot.rows
-        yield _metric(families.REQUESTS, _requests(rows))
-        yield _metric(families.DURATION, _durations(rows))
-        yield _metric(families.SLI_DURATION, _sli_durations(rows))
-        yield _metric(families.RESPONSE_SIZES, _sizes(rows))
-        kinds = {"readOnly": self._snapshot.read_only, "mutating": self._snapshot.mutating}
-        yield _metric(
-            families.IN_FLIGHT,
-            [Line(families.IN_FLIGHT.name, {"request_kind": kind}, float(number)) for kind, number in kinds.items()],
-        )
-        yield _metric(families.LONG_RUNNING, _long_running(rows))
-        yield _metric(families.ABORTS, _aborts(rows))
-        yield _metric(families.FOLDED, [Line(families.FOLDED.name, {}, float(self._snapshot.folded))])
+        for family, make in _LINES:
+            metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
+            # One after the other while they are written: all at once would be work for the collector, which stops us.
+            metric.samples = cast(list[Line], _Lines(make, self._snapshot))
+            yield metric
         yield from _of_sources(self._samples)
 
 
-def _metric(family: Family, lines: Iterable[Line]) -> Metric:
-    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
-    metric.samples = list(lines)
-    return metric
+class _Lines:
+    """The samples of one family."""
+
+    def __init__(self, make: Callable[[Snapshot], Iterable[Line]], snapshot: Snapshot) -> None:
+        self._make = make
+        self._snapshot = snapshot
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self._make(self._snapshot))
 
 
-def _requests(rows: Iterable[Row]) -> Iterator[Line]:
-    for row in rows:
+def _requests(snapshot: Snapshot) -> Iterator[Line]:
+    for row in snapshot.rows:
         labels = _labels(row, dry_run=True)
         for code, number in row.codes:
             yield Line(families.REQUESTS.name, {**labels, "code": code}, float(number))
 
 
-def _durations(rows: Iterable[Row]) -> Iterator[Line]:
-    for row in rows:
+def _durations(snapshot: Snapshot) -> Iterator[Line]:
+    for row in snapshot.rows:
         if row.codes:
             labels = _labels(row, dry_run=True)
             yield from _histogram(families.DURATION.name, labels, DURATIONS, row.durations, row.seconds)
 
 
-def _sli_durations(rows: Iterable[Row]) -> Iterator[Line]:
+def _sli_durations(snapshot: Snapshot) -> Iterator[Line]:
     """The bounds are those of durations without the least two, as Kubernetes has it."""
-    for row in rows:
+    for row in snapshot.rows:
         if row.codes and not (tell_of_long_running(row.labels) or row.labels[1]):
             below, rest = sum(row.durations[: _SLI_FROM + 1]), row.durations[_SLI_FROM + 1 :]
             name = families.SLI_DURATION.name
             yield from _histogram(name, _labels(row), DURATIONS[_SLI_FROM:], (below, *rest), row.seconds)
 
 
-def _sizes(rows: Iterable[Row]) -> Iterator[Line]:
-    for row in rows:
+def _sizes(snapshot: Snapshot) -> Iterator[Line]:
+    for row in snapshot.rows:
         if row.codes and row.sizes:
             yield from _histogram(families.RESPONSE_SIZES.name, _labels(row), SIZES, row.sizes, row.bytes)
 
 
-def _long_running(rows: Iterable[Row]) -> Iterator[Line]:
-    for row in rows:
+def _in_flight(snapshot: Snapshot) -> Iterator[Line]:
+    for kind, number in (("readOnly", snapshot.read_only), ("mutating", snapshot.mutating)):
+        yield Line(families.IN_FLIGHT.name, {"request_kind": kind}, float(number))
+
+
+def _long_running(snapshot: Snapshot) -> Iterator[Line]:
+    for row in snapshot.rows:
         if tell_of_long_running(row.labels):
             yield Line(families.LONG_RUNNING.name, _labels(row), float(row.running))
 
 
-def _aborts(rows: Iterable[Row]) -> Iterator[Line]:
+def _aborts(snapshot: Snapshot) -> Iterator[Line]:
     """Dry run is no label here, so its requests are added to the others."""
     totals: dict[tuple[str, ...], int] = {}
-    shown: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
+    for row in snapshot.rows:
         if row.aborts:
             key = (row.labels[0], *row.labels[2:])
             totals[key] = totals.get(key, 0) + row.aborts
-            shown[key] = dict(zip(families.ABORTS.labels, key, strict=True))
-    return (Line(families.ABORTS.name, shown[key], float(number)) for key, number in totals.items())
+    for values, number in totals.items():
+        yield Line(families.ABORTS.name, dict(zip(families.ABORTS.labels, values, strict=True)), float(number))
+
+
+def _folded(snapshot: Snapshot) -> Iterator[Line]:
+    yield Line(families.FOLDED.name, {}, float(snapshot.folded))
+
+
+_LINES: tuple[tuple[Family, Callable[[Snapshot], Iterable[Line]]], ...] = (
+    (families.REQUESTS, _requests),
+    (families.DURATION, _durations),
+    (families.SLI_DURATION, _sli_durations),
+    (families.RESPONSE_SIZES, _sizes),
+    (families.IN_FLIGHT, _in_flight),
+    (families.LONG_RUNNING, _long_running),
+    (families.ABORTS, _aborts),
+    (families.FOLDED, _folded),
+)
 
 
 def _histogram(
