@@ -144,7 +144,7 @@ class FrontProxy:
             "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
         }
         self._order = tuple(parts)
-        self._way = tuple(name for name, part in parts.items() if part is not None)
+        self._way = tuple(_way(parts, after or {}))
         for name in self._way:
             stand(name, self._core)
         self.aggmw_stages = self._way
@@ -260,6 +260,15 @@ async def _keep_running(controller: Controller) -> None:
         else:
             return
         await asyncio.sleep(1)
+
+
+def _way(parts: Mapping[str, object], after: Mapping[str, Sequence[object]]) -> Iterable[str]:
+    """The stages and foreign middlewares by name, for `repr`: their options are their own affair."""
+    for name, part in parts.items():
+        if part is not None:
+            yield name
+        for foreign in after.get(name, ()):
+            yield shown(getattr(foreign, "cls", None) or getattr(foreign, "func", foreign))
 
 
 def _with_foreign(

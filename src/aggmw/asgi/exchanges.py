@@ -31,6 +31,9 @@ class User:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 
+    def __repr__(self) -> str:
+        return f"User({self._identity.user!r})"
+
     @property
     def is_authenticated(self) -> bool:
         return self._identity.user != SYSTEM_ANONYMOUS
@@ -55,6 +58,9 @@ class Credentials:
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.scopes})"
 
     @property
     def scopes(self) -> list[str]:

@@ -93,7 +93,7 @@ class LocalBackend:
     app: ASGIApp = field(hash=False)
 
     def __repr__(self) -> str:
-        return f"LocalBackend({self.name!r}, {type(self.app).__name__})"
+        return f"LocalBackend({self.name!r}, {getattr(self.app, '__qualname__', type(self.app).__name__)})"
 
 
 AnyBackend: TypeAlias = Backend | LocalBackend
@@ -317,9 +317,9 @@ class UpstreamRequest:
 
     method: bytes
     target: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    content: bytes = b""
-    body: AsyncIterator[bytes] | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    content: bytes = field(default=b"", repr=False)
+    body: AsyncIterator[bytes] | None = field(default=None, repr=False)
     content_length: int | None = None
     long_running: bool = False
     timeout: float | None = 60.0

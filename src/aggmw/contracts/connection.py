@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["UNKNOWN", "Connection"]
 
@@ -23,7 +23,7 @@ class Connection:
 
     peer: tuple[str, int] | None = None
     tls: bool = False
-    chain: tuple[bytes, ...] = ()
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
     trailers_apart: bool = False
 
 

@@ -22,6 +22,9 @@ class Drain:
         self.begun = False
         self._callbacks: set[Callable[[], None]] = set()
 
+    def __repr__(self) -> str:
+        return f"Drain(begun={self.begun})"
+
     def begin(self) -> None:
         """Tell everybody. Calls each callback once; a second call does nothing."""
         if self.begun:

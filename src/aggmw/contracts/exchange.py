@@ -54,7 +54,7 @@ class Exchange:
     target: bytes | None = None
     routed: bool = False
     host_user: bool = False
-    subprotocols: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)
     in_flight: object = None
 

@@ -119,7 +119,7 @@ class Presented:
     headers: Headers = field(default=(), repr=False)
     connection: Connection = field(default_factory=Connection)
     path: str = "/"
-    subprotocols: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list, compare=False)
 
     def header(self, name: bytes) -> list[bytes]:

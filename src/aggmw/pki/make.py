@@ -37,7 +37,7 @@ class KeyPair:
         key: PKCS#8 PEM, not encrypted.
     """
 
-    certificate: bytes
+    certificate: bytes = field(repr=False)
     key: bytes = field(repr=False)
 
 

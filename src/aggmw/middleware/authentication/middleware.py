@@ -69,12 +69,12 @@ class Authentication:
         self._exempt_sieve = Sieve(keep_impersonation=impersonation)
 
     def __repr__(self) -> str:
-        shown_options = [repr(self._union)]
+        options = [f"[{', '.join(map(shown, self._union.members))}]"]
         if self._anonymous is not None:
-            shown_options.append(f"anonymous={self._anonymous!r}")
+            options.append(repr(self._anonymous))
         if self._exempt:
-            shown_options.append(f"exempt={self._exempt!r}")
-        return f"Authentication({', '.join(shown_options)})"
+            options.append(f"exempt={self._exempt!r}")
+        return f"Authentication({', '.join(options)})"
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """Find the caller, refuse what may not be asked for, and clean the headers, in this order.

@@ -1,0 +1,263 @@
+"""What is shown of an object when it is printed: a stack that can be read, and never a secret."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+import aggmw.contracts
+import aggmw.middleware
+from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend, PathService
+from aggmw.asgi.exchanges import Credentials, Stages, User
+from aggmw.asgi.mounts import MountedAt
+from aggmw.asgi.types import Receive, Scope, Send
+from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, resource
+from aggmw.contracts.addresses import Address
+from aggmw.contracts.authorization import Attributes, Verdict
+from aggmw.contracts.backends import UpstreamRequest
+from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
+from aggmw.contracts.connection import Connection
+from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.identity import Presented
+from aggmw.contracts.metrics import Sample
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.middleware.authentication import (
+    Anonymous,
+    Authentication,
+    AuthenticationMiddleware,
+    AuthenticatorUnion,
+    ClientCertificates,
+    StaticTokens,
+)
+from aggmw.middleware.authorization import (
+    AllowAll,
+    Authorization,
+    AuthorizationMiddleware,
+    CasbinAuthorizer,
+    DenyAll,
+    PrivilegedGroups,
+    Union,
+)
+from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
+from aggmw.middleware.metrics import Metrics, MetricsMiddleware
+from aggmw.middleware.proxy import (
+    AsgiTransport,
+    Http1Transport,
+    PoolStatistics,
+    ProxyMiddleware,
+    TransportLimits,
+    Transports,
+)
+from aggmw.middleware.recovery import RecoveryMiddleware
+from aggmw.middleware.registry import (
+    DnsResolver,
+    Registry,
+    RegistryMiddleware,
+    StaticResolver,
+    StaticRoutes,
+    make_routes,
+)
+from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoResolver
+from aggmw.net.tls import ClientCertificatePair
+from aggmw.pki.make import make_ca
+
+SECRET = "s3cr3t"
+CA = make_ca("an authority")
+ALICE = Identity("alice", groups=("dev",))
+HOST = Starlette()
+HEADERS = ((b"authorization", b"Bearer s3cr3t"), (b"cookie", b"s3cr3t"))
+TOKEN_PROTOCOL = ("base64url.bearer.authorization.k8s.io.s3cr3t", "v4.channel.k8s.io")
+
+
+async def core(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that is a function."""
+
+
+BACKEND = Backend.at("https://127.0.0.1:7443", name="v1alpha1.wardle.example.com", ca=CA.certificate)
+SERVICE = APIService("wardle.example.com", "v1alpha1", BACKEND)
+ROUTES = StaticRoutes(make_routes([SERVICE, PathService("/billing/", "http://127.0.0.1:1")]))
+TOKENS = StaticTokens({SECRET: ALICE})
+KIND = GroupVersionKind("wardle.example.com", "v1alpha1", "Flunder")
+POLICY = "p2, user:alice, get, /apis"
+PAIR = ClientCertificatePair(Path("front-proxy.crt"), Path("front-proxy.key"))
+SHOWN_ROUTES = "StaticRoutes(v1alpha1.wardle.example.com, /billing/)"
+SHOWN_BACKEND = (
+    "Backend(name='v1alpha1.wardle.example.com', host='127.0.0.1', port=7443, tls=True, server_name='127.0.0.1',"
+    " insecure_skip_tls_verify=False)"
+)
+
+STACK = RecoveryMiddleware(
+    RequestInfoMiddleware(
+        AuthenticationMiddleware(
+            AuthorizationMiddleware(
+                RegistryMiddleware(ProxyMiddleware(HOST), source=ROUTES),
+                authorizer=Union([PrivilegedGroups(), CasbinAuthorizer.from_text(POLICY)]),
+            ),
+            authenticators=[TOKENS, ClientCertificates(CA.certificate)],
+            anonymous=Anonymous(["/healthz"]),
+            exempt=["/own/"],
+        )
+    )
+)
+FOREIGN = {
+    "recovery": [Middleware(CORSMiddleware, allow_origins=[SECRET])],
+    "proxy": [partial(CORSMiddleware, allow_origins=[SECRET])],
+}
+
+READ = [
+    (
+        FrontProxy(HOST, authentication=[TOKENS], metrics=Metrics(), after=FOREIGN),
+        "FrontProxy(recovery → CORSMiddleware → request_info → authentication → authorization → metrics → discovery"
+        " → registry → proxy → CORSMiddleware → Starlette)",
+    ),
+    (
+        FrontProxy(core),
+        "FrontProxy(recovery → request_info → authentication → authorization → discovery → registry → proxy → core)",
+    ),
+    (
+        STACK,
+        "RecoveryMiddleware → RequestInfoMiddleware(RequestInfoResolver(request_timeout=60))"
+        " → AuthenticationMiddleware(Authentication([StaticTokens(1 tokens), ClientCertificates(1 authorities)],"
+        " Anonymous(['/healthz']), exempt=['/own/']))"
+        " → AuthorizationMiddleware(Authorization(Union([PrivilegedGroups(['system:masters']),"
+        " CasbinAuthorizer('policy', 1 rows)])))"
+        f" → RegistryMiddleware(Registry({SHOWN_ROUTES}))"
+        " → ProxyMiddleware(Http1Transport()) → Starlette",
+    ),
+    (
+        DiscoveryMiddleware(core, discovery=Discovery(ROUTES, Http1Transport())),
+        f"DiscoveryMiddleware(Discovery({SHOWN_ROUTES})) → core",
+    ),
+    (MetricsMiddleware(core), "MetricsMiddleware(Metrics(path='/metrics')) → core"),
+    (AuthenticatorUnion([TOKENS]), "AuthenticatorUnion([StaticTokens(1 tokens)])"),
+    (Authorization(DenyAll()), "Authorization(DenyAll())"),
+    (MountedAt(core, "/k8s"), "MountedAt(core, '/k8s')"),
+    (Stages(core, Registry(ROUTES)), "Stages(Registry) → core"),
+    (
+        Transports(Http1Transport(), AsgiTransport()),
+        "Transports(Http1Transport(), AsgiTransport(Applications(), 0 running))",
+    ),
+    (BACKEND, SHOWN_BACKEND),
+    (LocalBackend("v1.notes", core), "LocalBackend('v1.notes', core)"),
+    (User(ALICE), "User('alice')"),
+    (Credentials(ALICE), "Credentials(['authenticated', 'dev'])"),
+    (Drain(), "Drain(begun=False)"),
+]
+
+
+@pytest.mark.parametrize(("made", "text"), READ, ids=[type(made).__name__ for made, _ in READ])
+def test_stack_can_be_read(made: object, text: str) -> None:
+    """A stack is shown from the outside in, with what decides what; options of foreign parts are their own affair."""
+    assert repr(made) == text
+
+
+SAMPLES: list[object] = [
+    *(made for made, _ in READ),
+    SERVICE,
+    ALICE,
+    PAIR,
+    CA,
+    TOKENS,
+    PathService("/billing/", "http://127.0.0.1:1"),
+    RequestHeaderAuthentication(HOST, ca=CA.certificate, allowed_names=["front-proxy-client"]),
+    ServeDiscovery(HOST, groups={"notes.example.com": {"v1": [resource("notes", "Note")]}}),
+    StatusErrors(HOST),
+    Anonymous.everywhere(),
+    Authentication([TOKENS]),
+    AuthenticationMiddleware(HOST, authenticators=[TOKENS]),
+    ClientCertificates(CA.certificate),
+    AllowAll(),
+    DenyAll(),
+    PrivilegedGroups(),
+    Union([AllowAll()]),
+    CasbinAuthorizer.from_text(POLICY),
+    AuthorizationMiddleware(HOST, authorizer=AllowAll()),
+    Discovery(ROUTES, Http1Transport()),
+    Timing(),
+    VersionInfo(),
+    Metrics(),
+    AsgiTransport(),
+    Http1Transport(client_certificate=PAIR),
+    PoolStatistics("127.0.0.1:1", 1, 2, 3),
+    ProxyMiddleware(HOST, backend=BACKEND, anonymous=True),
+    TransportLimits(),
+    DnsResolver(),
+    Registry(ROUTES),
+    RegistryMiddleware(HOST, source=ROUTES),
+    StaticResolver({"wardle/api": "127.0.0.1:7443"}),
+    ROUTES,
+    ROUTES.routes,
+    RequestInfoMiddleware(HOST),
+    RequestInfoResolver(),
+    RequestInfo(False, "get", "GET", "/a", b"/a"),
+    Attributes(ALICE, "get", False, path="/a"),
+    Verdict(),
+    UpstreamRequest(b"GET", b"/", HEADERS, SECRET.encode(), identity=ALICE, host=b"h"),
+    Connection(("127.0.0.1", 1), tls=True, chain=(CA.certificate,)),
+    Exchange({"type": "http", "headers": HEADERS}, HEADERS, identity=ALICE, subprotocols=TOKEN_PROTOCOL),
+    Presented(HEADERS, subprotocols=TOKEN_PROTOCOL),
+    Sample("a", "b", "gauge", (), 1.0),
+    KIND,
+    APIGroup("g", (APIVersion("v1", (APIResource("flunders", KIND, subresources=(APISubresource("status"),)),)),)),
+    APIVersion("v1"),
+    APIResource("flunders"),
+    APISubresource("status"),
+]
+
+NOT_SHOWN = {
+    Answer: "a response as it is sent",
+    Address: "a tuple of host, port and TLS",
+}
+"""Public classes that no test makes a sample of, and why."""
+
+
+def public_modules() -> Iterator[str]:
+    """Where embedders import from."""
+    yield from (
+        "aggmw",
+        "aggmw.asgi.exchanges",
+        "aggmw.asgi.mounts",
+        "aggmw.backend",
+        "aggmw.net.tls",
+        "aggmw.pki.make",
+    )
+    for package in (aggmw.middleware, aggmw.contracts):
+        yield from (f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__))
+
+
+def public_classes() -> set[type]:
+    """Every class there that is made by embedders: no Protocol, exception or enumeration."""
+    found = {getattr(module, name) for module in map(import_module, public_modules()) for name in module.__all__}
+    return {
+        each
+        for each in found
+        if inspect.isclass(each)
+        and not getattr(each, "_is_protocol", False)
+        and not issubclass(each, (Exception, enum.Enum))
+    }
+
+
+def test_every_public_class_is_looked_at() -> None:
+    """Who adds one adds a sample."""
+    assert public_classes() - {type(sample) for sample in SAMPLES} == set(NOT_SHOWN)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
+def test_no_secret_is_shown(sample: object) -> None:
+    """No token, key, certificate or header value, and no address in memory."""
+    text = repr(sample)
+    assert SECRET not in text
+    assert "-----BEGIN" not in text
+    assert not re.search(r" at 0x|object at", text)
+    assert len(text) < 1500
