@@ -79,4 +79,4 @@ def test_reprs_show_no_authority() -> None:
     """A CA bundle is long and nobody's business."""
     assert "PEM" not in repr(APIService.remote("a.io", "v1", "https://a", ca=b"PEM"))
     assert "PEM" not in repr(PathService("/a/", "https://a", ca=b"PEM"))
-    assert repr(LocalBackend("v1.a.io", app)) == "LocalBackend('v1.a.io', function)"
+    assert repr(LocalBackend("v1.a.io", app)) == "LocalBackend('v1.a.io', app)"
