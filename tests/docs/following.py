@@ -242,7 +242,8 @@ class _Shell:
         """Start a server on a terminal of its own; what it has printed, and whether that is what is waited for."""
         terminal = _Terminal()
         self._terminals.append(terminal)
-        self._type(f"{command} </dev/null >{terminal.path} 2>&1 &\n")
+        # By the shell's own outputs: what the command redirects itself stays redirected, and `kill %N` meets it alone.
+        self._type(f"exec 3>&1 >{terminal.path} 2>&1\n{command} &\nexec >&3 2>&3 3>&-\n")
         return terminal.wait(until)
 
     def _type(self, text: str) -> None:
