@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 __all__ = ["Sample", "Source"]
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,9 @@ class Sample:
         kind: a counter only grows; a gauge goes up and down.
         labels: name and value, in the order of the documentation. Values come from a set that no caller can grow.
         value: in base units: seconds, bytes, pieces.
+
+    Raises:
+        ValueError: a name that Prometheus would not take, or not for this kind.
     """
 
     name: str
@@ -27,6 +33,13 @@ class Sample:
     kind: Literal["counter", "gauge"]
     labels: tuple[tuple[str, str], ...]
     value: float
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *(name for name, _ in self.labels)):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a metric or a label: small letters, digits and underscores")
+        if (self.kind == "counter") != self.name.endswith("_total"):
+            raise ValueError(f"{self.name!r}: the name of a counter, and of nothing else, ends in _total")
 
 
 @runtime_checkable
@@ -36,6 +49,6 @@ class Source(Protocol):
     def samples(self) -> Iterable[Sample]:
         """The figures of this moment. Called on the event loop for each page: must not block.
 
-        No two samples have the same name and labels.
+        Those of equal name and labels, from several sources for instance, are added up.
         """
         ...

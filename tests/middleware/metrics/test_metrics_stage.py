@@ -29,6 +29,16 @@ class Connections:
         return [Sample("x_connections", "Open ones.", "gauge", (), threading.get_ident())]
 
 
+class Fixed:
+    """A source of one figure of the test's choice."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def samples(self) -> Iterable[Sample]:
+        return [Sample("x_connections", "Open ones.", "gauge", (), self.value)]
+
+
 class Failing:
     """A source that fails after its first sample."""
 
@@ -224,8 +234,18 @@ def test_pages_in_several_loops() -> None:
         asyncio.run(many())
 
 
-@pytest.mark.parametrize("options", [{"sources": [object()]}, {"request_info": 3}])
+async def test_two_front_proxies_on_one_page() -> None:
+    """Figures of equal name and labels are added up: a page with both would be refused. A source twice is one source."""
+    one, other = Fixed(2), Fixed(3)
+    metrics = Metrics(sources=[one])
+    metrics.include(sources=[other, one])
+    assert (await figures(metrics)).one("x_connections").value == 5
+
+
+@pytest.mark.parametrize(
+    "options", [{"sources": [object()]}, {"request_info": 3}, {"max_label_sets": "3"}, {"path": "metrics"}]
+)
 def test_wrong_options(options: dict[str, Any]) -> None:
     """A mistake is named when the stage is made."""
-    with pytest.raises(TypeError, match=next(iter(options))):
+    with pytest.raises((TypeError, ValueError), match=next(iter(options))):
         Metrics(**options)

@@ -174,11 +174,14 @@ def _labels(row: Row, *, dry_run: bool = False) -> dict[str, str]:
     return labels
 
 
-def _of_sources(samples: Iterable[Sample]) -> Iterable[Metric]:
-    found: dict[str, Metric] = {}
+def _of_sources(samples: Iterable[Sample]) -> Iterator[Metric]:
+    totals: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    firsts: dict[str, Sample] = {}
     for sample in samples:
-        metric = found.get(sample.name)
-        if metric is None:
-            metric = found[sample.name] = Metric(sample.name.removesuffix("_total"), sample.help, sample.kind)
-        metric.samples.append(Line(sample.name, dict(sample.labels), sample.value))
-    return found.values()
+        firsts.setdefault(sample.name, sample)
+        found = totals.setdefault(sample.name, {})
+        found[sample.labels] = found.get(sample.labels, 0.0) + sample.value
+    for name, first in firsts.items():
+        metric = Metric(name.removesuffix("_total"), first.help, first.kind)
+        metric.samples = [Line(name, dict(labels), value) for labels, value in totals[name].items()]
+        yield metric

@@ -46,6 +46,7 @@ class Metrics:
 
     Raises:
         ConfigurationError: prometheus-client is not installed.
+        TypeError, ValueError: an option that is not what it should be.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class Metrics:
             message = "needs prometheus-client: install it with: pip install 'aggmw[metrics]'"
             raise ConfigurationError([Problem("metrics", message)]) from error
         check_lookup("request_info", request_info)
+        check_type("max_label_sets", max_label_sets, int)
+        if path is not None and not path.startswith("/"):
+            raise ValueError(f"path: {path!r} does not begin with a slash")
         self._exposition = Exposition()
         self._known: list[Known] = []
         self._sources: list[Source] = []
@@ -81,7 +85,8 @@ class Metrics:
             self._known.append(known)
         for source in sources:
             check_type("sources", source, Source)
-            self._sources.append(source)
+            if not any(source is each for each in self._sources):
+                self._sources.append(source)
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """The page, or None: then the request is in flight until `ended`. The page itself is not."""
