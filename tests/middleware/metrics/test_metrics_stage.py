@@ -235,7 +235,7 @@ def test_pages_in_several_loops() -> None:
 
 
 async def test_two_front_proxies_on_one_page() -> None:
-    """Figures of equal name and labels are added up: a page with both would be refused. A source twice is one source."""
+    """Figures of equal name and labels are added up: a page with both would be refused. The same one twice is one."""
     one, other = Fixed(2), Fixed(3)
     metrics = Metrics(sources=[one])
     metrics.include(sources=[other, one])
