@@ -286,13 +286,45 @@ def test_early_answer(serve: Callable[..., Any], loop: str, parts: list[bytes]) 
     assert wire.response()[0] == 200
 
 
-def test_early_answer_to_a_big_body(serve: Callable[..., Any], loop: str) -> None:
-    """Reading away is bounded; the client still gets to see its answer."""
+@pytest.mark.parametrize("framing", [b"Content-Length: 5001", b"Transfer-Encoding: chunked"])
+def test_early_answer_to_a_big_body(serve: Callable[..., Any], loop: str, framing: bytes) -> None:
+    """Reading away is bounded, and a client whose next request would be lost is told so by the answer."""
     wire = serve(answer_at_once, loop=loop, limits=LIMITS).connect()
-    wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-    assert wire.response()[0] == 200
+    wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n")
+    status, headers, _ = wire.response()
+    assert (status, headers[b"connection"]) == (200, b"close")
     wire.send(b"x" * 6_000)
     assert wire.rest() == b""
+
+
+def test_early_answer_to_the_rest_of_a_big_body(serve: Callable[..., Any], loop: str) -> None:
+    """What has been read already does not count: the connection goes on behind what is left."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await answer_at_once(scope, receive, send)
+
+    wire = serve(app, loop=loop, limits=LIMITS).connect()
+    wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5001\r\n\r\nx")
+    status, headers, _ = wire.response()
+    assert (status, b"connection" in headers) == (200, False)
+    wire.send(b"x" * 5_000 + b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+    assert wire.response()[0] == 200
+
+
+def send_for_ever(wire: Any) -> None:
+    while True:
+        wire.send(b"x" * 10_000)
+
+
+def test_a_client_that_goes_on_sending_sees_its_answer(serve: Callable[..., Any], loop: str) -> None:
+    """However much it sends, no reset overtakes the answer: the rest stays unread until the time is over."""
+    wire = serve(answer_at_once, loop=loop, limits=LIMITS).connect()
+    began = time.monotonic()
+    wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+    with pytest.raises(ConnectionError):
+        send_for_ever(wire)
+    assert time.monotonic() - began >= LIMITS.linger_seconds
 
 
 def test_early_answer_and_no_body(serve: Callable[..., Any]) -> None:

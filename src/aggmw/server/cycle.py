@@ -29,6 +29,11 @@ class Keeper(Protocol):
         """Whether connections are to end with the response they are in."""
         ...
 
+    @property
+    def overlong(self) -> bool:
+        """Whether more of the request's body is to come than is read and thrown away, or nobody knows how much."""
+        ...
+
     def waiting(self) -> None:
         """The application waits for the request's body."""
         ...
@@ -223,8 +228,9 @@ class Cycle:
         line = STATUS_LINES.get(status)
         if line is None:
             raise RuntimeError(f"not a final status: {status}")
-        if self._keeper.draining or self._continue:
+        if self._keeper.draining or self._continue or (self.more_body and self._keeper.overlong):
             # A client that waits for "100 Continue" may send its body or leave it out: what comes next is undefined.
+            # And who was told that the connection goes on would lose a next request behind a body that nobody reads.
             self.keep_alive = False
         self._bodiless = status in (204, 304) or self.scope["method"] == "HEAD"
         fields = self._fields(status, tuple(message.get("headers", ())))

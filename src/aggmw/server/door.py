@@ -102,6 +102,7 @@ class Door(HttpToolsProtocol):
         self._chunks = 0
         self._body_bytes = 0
         self._discarded = 0
+        self._lingering = False
         self._pace = Pace(self.limits)
 
     def _restart(self) -> None:
@@ -114,6 +115,13 @@ class Door(HttpToolsProtocol):
     def draining(self) -> bool:
         """Whether connections end with the response they are in."""
         return self._closing or (self._drain is not None and self._drain.begun)
+
+    @property
+    def overlong(self) -> bool:
+        """Whether more of the request's body is to come than is read and thrown away, or nobody knows how much."""
+        if self._phase != _BODY:
+            return False
+        return self._framing.chunked or self._framing.length - self._body_bytes > self.limits.surplus_bytes
 
     # The connection
 
@@ -249,7 +257,11 @@ class Door(HttpToolsProtocol):
         if self._phase == _ANSWERING:
             self._surplus()
         self._discarded += size
-        if self._discarded > self.limits.surplus_bytes:
+        if self._discarded <= self.limits.surplus_bytes:
+            return
+        if self._lingering:
+            self.flow.pause_reading()  # a reset now could overtake the answer
+        else:
             self._drop()
 
     def _surplus(self) -> None:
@@ -452,6 +464,7 @@ class Door(HttpToolsProtocol):
     def _linger(self) -> None:
         """Close, but first give a client that is still sending the time to see its answer."""
         self._phase = _DEAF
+        self._lingering = True
         self._discarded = 0
         self.deadline = self._now() + self.limits.linger_seconds
         self.flow.resume_reading()

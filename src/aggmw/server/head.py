@@ -53,10 +53,11 @@ _NOT_ALLOWED = status_answer(405, "MethodNotAllowed", "the server does not allow
 class Head:
     """What framing needs to know of a head that may come in."""
 
-    __slots__ = ("chunked", "expects", "has_body", "upgrade")
+    __slots__ = ("chunked", "expects", "has_body", "length", "upgrade")
 
     def __init__(self) -> None:
         self.chunked = False
+        self.length = 0
         self.has_body = False
         self.expects = False
         self.upgrade: bytes | None = None
@@ -116,7 +117,8 @@ def _framing(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Head | Ans
     if codings and length is not None:
         return bad_request("a request has either a Content-Length or a Transfer-Encoding")
     head.chunked = codings == 1
-    head.has_body = head.chunked or (length is not None and int(length) > 0)
+    head.length = int(length or 0)
+    head.has_body = head.chunked or head.length > 0
     return head
 
 

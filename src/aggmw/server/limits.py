@@ -28,7 +28,8 @@ class DoorLimits:
         linger_seconds: how long a connection that is to be closed is still read, so that a client in the middle of
             sending gets to see its answer.
         surplus_bytes: how much is read and thrown away: what comes behind a request that is not answered yet, the rest
-            of a body that nobody wants, and what arrives while lingering.
+            of a body that nobody wants, and what arrives while lingering; what comes after that then stays unread. An
+            answer that is ready before the rest of a larger body says that the connection ends with it.
         connections_per_peer: open connections from one address; further ones are closed at once. 0 is no limit, and the
             default: behind a load balancer or an address translation every client has the same address, and a limit
             would be an outage. Set it where clients connect directly.
