@@ -2,9 +2,8 @@
 
 Start it with its path: `python …/wardle/__main__.py --help`. What each module is for:
 
-- `trust`: whom it believes: only the front proxy's certificate makes `X-Remote-*` count
-- `discovery`: what it says it has
-- `app`: routes, and what each verb does
+- `trust`: whom it believes, which is `aggmw.backend`'s to say, and its log
+- `app`: routes, what discovery says of them, and what each verb does
 - `queries`: what a query may ask for
 - `objects`: what a flunder is: decoding, validation, metadata, status, selectors
 - `patches`: merge patches and JSON patches

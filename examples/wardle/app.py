@@ -1,24 +1,29 @@
-"""Routes, discovery, and what each verb does with flunders."""
+"""Routes, what discovery says of them, and what each verb does with flunders."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from .discovery import DOCUMENTS, discovery
+from aggmw.backend import APISubresource, ServeDiscovery, StatusErrors, resource
+from aggmw.errors import StatusError
+from aggmw.objects.status import status_object
+
 from .objects import (
     API_VERSION,
+    GROUP,
     KIND,
     QUALIFIED,
     RESOURCE,
-    Refused,
+    VERSION,
     about,
     check,
     conflict,
@@ -38,6 +43,14 @@ from .watching import Lines
 
 BODY_LIMIT = 3 * 1024 * 1024
 JSON = "application/json"
+FLUNDERS = resource(
+    RESOURCE,
+    KIND,
+    verbs=["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+    short_names=["fl"],
+    categories=["all"],
+    subresources=[APISubresource("status", verbs=("get", "patch", "update"))],
+)
 Take = Callable[[Object, Object], Object]  # what was sent, what is stored: what is to be stored
 
 
@@ -54,7 +67,6 @@ def make_app(storage: Storage, *, ready_after: float = 0.0) -> Starlette:
     app = Starlette(
         routes=[
             *[Route(path, _healthy) for path in ("/healthz", "/livez", "/readyz")],
-            *[Route(path + slash, discovery) for path in DOCUMENTS for slash in ("", "/")],
             Route(f"{base}/{RESOURCE}", flunders.read),
             Route(one_namespace, flunders.read),
             Route(one_namespace, flunders.create, methods=["POST"]),
@@ -67,7 +79,8 @@ def make_app(storage: Storage, *, ready_after: float = 0.0) -> Starlette:
             Route(one_namespace + "/{name}/status", flunders.update_status, methods=["PUT"]),
             Route(one_namespace + "/{name}/status", flunders.patch_status, methods=["PATCH"]),
         ],
-        exception_handlers={Refused: _refused, HTTPException: _not_routed, Exception: _broken},
+        middleware=[Middleware(StatusErrors), Middleware(ServeDiscovery, groups={GROUP: {VERSION: [FLUNDERS]}})],
+        exception_handlers={HTTPException: _not_routed, Exception: _broken},
     )
     app.router.redirect_slashes = False  # a redirect would name the host that the client sent
     return app
@@ -98,10 +111,10 @@ class Flunders:
         metadata, namespace = sent.get("metadata") or {}, request.path_params["namespace"]
         check(sent, namespace, strict=is_strict(request.query_params))
         if metadata.get("resourceVersion"):
-            raise Refused(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+            raise StatusError(400, "BadRequest", "resourceVersion should not be set on objects to be created")
         name = named(metadata)
         if self._storage.get((namespace, name)) is not None:
-            raise Refused(409, "AlreadyExists", f'{QUALIFIED} "{name}" already exists', about(name))
+            raise StatusError(409, "AlreadyExists", f'{QUALIFIED} "{name}" already exists', about(name))
         flunder = created(sent, namespace, name, ready=not self._ready_after)
         if not is_dry_run(request.query_params.getlist("dryRun")):
             flunder = self._storage.put((namespace, name), flunder)
@@ -145,7 +158,7 @@ class Flunders:
         name = request.path_params["name"]
         stored = self._storage.get((request.path_params["namespace"], name))
         if stored is None:
-            raise Refused(404, "NotFound", f'{QUALIFIED} "{name}" not found', about(name))
+            raise StatusError(404, "NotFound", f'{QUALIFIED} "{name}" not found', about(name))
         return stored
 
     async def _update(self, request: Request, take: Take) -> Response:
@@ -170,7 +183,7 @@ class Flunders:
         name = before["name"]
         if metadata.get("name", name) != name:
             what = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            raise Refused(400, "BadRequest", what)
+            raise StatusError(400, "BadRequest", what)
         if metadata.get("uid", before["uid"]) != before["uid"]:
             raise conflict(
                 name,
@@ -195,7 +208,7 @@ class Flunders:
         options = decode(body) if body else {}
         dry_run, preconditions = options.get("dryRun") or [], options.get("preconditions") or {}
         if not isinstance(dry_run, list) or not isinstance(preconditions, dict):
-            raise Refused(400, "BadRequest", "the body of the request is not DeleteOptions")
+            raise StatusError(400, "BadRequest", "the body of the request is not DeleteOptions")
         return is_dry_run([*request.query_params.getlist("dryRun"), *dry_run]), preconditions
 
     async def _body(self, request: Request, *accepted: str) -> tuple[str, bytes]:
@@ -204,11 +217,11 @@ class Flunders:
         async for chunk in request.stream():
             body += chunk
             if len(body) > BODY_LIMIT:
-                raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_LIMIT}")
+                raise StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_LIMIT}")
         media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         if body and media_type not in accepted:
             what = "the body of the request was in an unknown format - accepted media types include: "
-            raise Refused(415, "UnsupportedMediaType", what + ", ".join(accepted))
+            raise StatusError(415, "UnsupportedMediaType", what + ", ".join(accepted))
         return media_type, body
 
     def _answer(self, request: Request, flunder: Object, status: int = 200) -> Response:
@@ -242,18 +255,13 @@ async def _healthy(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-async def _refused(_: Request, error: Any) -> Response:
-    seconds = error.status.get("details", {}).get("retryAfterSeconds")
-    return JSONResponse(error.status, error.code, headers={"retry-after": str(seconds)} if seconds else None)
-
-
-async def _not_routed(_: Request, error: Any) -> Response:
+async def _not_routed(_: Request, error: Any) -> NoReturn:
     reason, what = {
         404: ("NotFound", "the server could not find the requested resource"),
         405: ("MethodNotAllowed", "the server does not allow this method on the requested resource"),
     }.get(error.status_code, ("BadRequest", "the request cannot be handled"))
-    return await _refused(_, Refused(error.status_code, reason, what))
+    raise StatusError(error.status_code, reason, what)
 
 
 async def _broken(_: Request, error: Any) -> Response:
-    return await _refused(_, Refused(500, "InternalError", "Internal error occurred"))
+    return JSONResponse(status_object(500, "InternalError", "Internal error occurred"), 500)

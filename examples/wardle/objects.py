@@ -6,9 +6,11 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
+
+from aggmw.errors import StatusError
 
 from .storage import Object
 
@@ -25,37 +27,19 @@ _REQUIREMENT = re.compile(
 )
 
 
-class Refused(Exception):
-    """An error that the client gets as a `Status`."""
-
-    def __init__(self, code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": message,
-            "reason": reason,
-            **({"details": dict(details)} if details else {}),
-            "code": code,
-        }
-
-
 def about(name: str) -> dict[str, str]:
     """The details of a Status about one flunder."""
     return {"name": name, "group": GROUP, "kind": RESOURCE}
 
 
-def conflict(name: str, why: str) -> Refused:
-    return Refused(409, "Conflict", f'Operation cannot be fulfilled on {QUALIFIED} "{name}": {why}', about(name))
+def conflict(name: str, why: str) -> StatusError:
+    return StatusError(409, "Conflict", f'Operation cannot be fulfilled on {QUALIFIED} "{name}": {why}', about(name))
 
 
-def invalid(name: str, path: str, what: str, reason: str = "FieldValueInvalid") -> Refused:
+def invalid(name: str, path: str, what: str, reason: str = "FieldValueInvalid") -> StatusError:
     message = f'{KIND}.{GROUP} "{name}" is invalid: {path}: {what}'
     causes = [{"reason": reason, "message": what, "field": path}]
-    return Refused(422, "Invalid", message, {"name": name, "group": GROUP, "kind": KIND, "causes": causes})
+    return StatusError(422, "Invalid", message, {"name": name, "group": GROUP, "kind": KIND, "causes": causes})
 
 
 def loads(body: bytes) -> Any:
@@ -63,9 +47,9 @@ def loads(body: bytes) -> Any:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "BadRequest", "the body of the request is not JSON") from error
+        raise StatusError(400, "BadRequest", "the body of the request is not JSON") from error
     if too_deep(found):
-        raise Refused(400, "BadRequest", f"the body of the request is nested more than {DEPTH_LIMIT} deep")
+        raise StatusError(400, "BadRequest", f"the body of the request is nested more than {DEPTH_LIMIT} deep")
     return found
 
 
@@ -73,7 +57,7 @@ def decode(body: bytes) -> Object:
     """A JSON object."""
     found = loads(body)
     if not isinstance(found, dict):
-        raise Refused(400, "BadRequest", "the body of the request is not a JSON object")
+        raise StatusError(400, "BadRequest", "the body of the request is not a JSON object")
     return found
 
 
@@ -110,7 +94,7 @@ def check(object_: Object, namespace: str, *, strict: bool) -> None:
         _unreadable("strict decoding error: " + ", ".join(f'unknown field "{field}"' for field in unknown))
     if metadata.get("namespace", namespace) != namespace:
         what = "the namespace of the provided object does not match the namespace sent on the request"
-        raise Refused(400, "BadRequest", what)
+        raise StatusError(400, "BadRequest", what)
 
 
 def _is_status(status: Any) -> bool:
@@ -134,7 +118,7 @@ def _unknown(object_: Object) -> list[str]:
 
 
 def _unreadable(why: str) -> None:
-    raise Refused(400, "BadRequest", f'{KIND} in version "{VERSION}" cannot be handled as a {KIND}: {why}')
+    raise StatusError(400, "BadRequest", f'{KIND} in version "{VERSION}" cannot be handled as a {KIND}: {why}')
 
 
 def named(metadata: Object) -> str:
@@ -209,7 +193,7 @@ def selection(namespace: str, labels: str, fields: str) -> Callable[[Object], bo
 def _label_test(text: str) -> Callable[[Object], bool]:
     match = _REQUIREMENT.match(text)
     if match is None or (match["not"] and match["op"]):
-        raise Refused(
+        raise StatusError(
             400, "BadRequest", f"unable to parse requirement: {text!r} is not key, !key, key=value, key!=value"
         )
     key, wanted, unequal = match["key"], match["value"], match["op"] == "!="
@@ -221,5 +205,5 @@ def _label_test(text: str) -> Callable[[Object], bool]:
 def _field_test(text: str) -> Callable[[Object], bool]:
     field, operator, wanted = re.match(r"([^=!]*)(==|!=|=)?(.*)\Z", text, re.DOTALL).groups()  # type: ignore[union-attr]
     if field not in ("metadata.name", "metadata.namespace") or operator is None:
-        raise Refused(400, "BadRequest", f"field label not supported: {field}")
+        raise StatusError(400, "BadRequest", f"field label not supported: {field}")
     return lambda metadata: (metadata[field.removeprefix("metadata.")] == wanted) is not (operator == "!=")

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from .objects import Refused, decode, loads, too_deep
+from aggmw.errors import StatusError
+
+from .objects import decode, loads, too_deep
 from .storage import Object
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -25,17 +27,17 @@ def change_of(media_type: str, body: bytes) -> Callable[[Object], Object]:
     """What a patch does to an object; the object that it is given stays as it is.
 
     Raises:
-        Refused: 400, the body is not a patch; 413, too many operations. The change itself: 422, it cannot be made.
+        StatusError: 400, the body is not a patch; 413, too many operations. The change itself: 422, it cannot be made.
     """
     if media_type == MERGE_PATCH:
         patch = decode(body)
         return lambda target: merged(target, patch)
     operations = loads(body)
     if not isinstance(operations, list) or not all(map(_is_operation, operations)):
-        raise Refused(400, "BadRequest", "the body of the request is not a list of JSON patch operations")
+        raise StatusError(400, "BadRequest", "the body of the request is not a list of JSON patch operations")
     if len(operations) > OPERATIONS_LIMIT:
         what = f"The allowed maximum operations in a JSON patch is {OPERATIONS_LIMIT}, got {len(operations)}"
-        raise Refused(413, "RequestEntityTooLarge", what)
+        raise StatusError(413, "RequestEntityTooLarge", what)
     return lambda target: patched(target, operations)
 
 
@@ -76,8 +78,8 @@ class _Impossible(Exception):
     """An operation does not fit the document."""
 
 
-def _unprocessable(why: str) -> Refused:
-    return Refused(422, "Invalid", f"the patch cannot be applied: {why}")
+def _unprocessable(why: str) -> StatusError:
+    return StatusError(422, "Invalid", f"the patch cannot be applied: {why}")
 
 
 def _is_operation(operation: Any) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from .objects import Refused, selection
+from aggmw.errors import StatusError
+
+from .objects import selection
 from .storage import Object
 from .watching import Watch
 
@@ -19,16 +21,16 @@ def check_list(query: Mapping[str, str], latest: int) -> None:
     """Reads are always the latest, which is what every answer but an exact old revision may be."""
     revision, match = _revision(query), query.get("resourceVersionMatch", "")
     if query.get("continue"):
-        raise Refused(400, "BadRequest", "invalid continue token: this server sends lists whole")
+        raise StatusError(400, "BadRequest", "invalid continue token: this server sends lists whole")
     if match and not revision:
         raise _invalid_options("resourceVersionMatch", "Forbidden: it needs a resourceVersion")
     if revision > latest:
         what = f"Timeout: Too large resource version: {revision}, current: {latest}"
         causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
-        raise Refused(504, "Timeout", what, {"causes": causes, "retryAfterSeconds": 1})
+        raise StatusError(504, "Timeout", what, {"causes": causes, "retryAfterSeconds": 1})
     if match == "Exact" and revision != latest:
         what = f"too old resource version: {revision} ({latest})"
-        raise Refused(410, "Expired", what)
+        raise StatusError(410, "Expired", what)
 
 
 def watch_of(query: Mapping[str, str], latest: int, table: str) -> Watch:
@@ -47,7 +49,7 @@ def watch_of(query: Mapping[str, str], latest: int, table: str) -> Watch:
     try:
         timeout = float(query.get("timeoutSeconds") or 0)
     except ValueError as error:
-        raise Refused(400, "BadRequest", "timeoutSeconds is not a number") from error
+        raise StatusError(400, "BadRequest", "timeoutSeconds is not a number") from error
     return Watch(
         since=since,
         marks_end=initial,
@@ -69,7 +71,7 @@ def is_strict(query: Mapping[str, str]) -> bool:
 def included(query: Mapping[str, str]) -> str:
     include = query.get("includeObject", "Metadata")
     if include not in ("None", "Metadata", "Object"):
-        raise Refused(400, "BadRequest", f"unrecognized includeObject value: {include!r}")
+        raise StatusError(400, "BadRequest", f"unrecognized includeObject value: {include!r}")
     return include
 
 
@@ -82,9 +84,9 @@ def is_dry_run(values: Sequence[str]) -> bool:
 def _revision(query: Mapping[str, str]) -> int:
     text = query.get("resourceVersion") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise Refused(400, "BadRequest", f"invalid resource version: {text!r}")
+        raise StatusError(400, "BadRequest", f"invalid resource version: {text!r}")
     return int(text)
 
 
-def _invalid_options(field: str, what: str) -> Refused:
-    return Refused(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {field}: {what}')
+def _invalid_options(field: str, what: str) -> StatusError:
+    return StatusError(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {field}: {what}')

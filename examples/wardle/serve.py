@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from aggmw.pki.read import UnreadablePem
+from aggmw.errors import ConfigurationError
 from aggmw.server.door import Door
 
 from .app import make_app
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         context = tls(options.cert, options.key, authority)
         listener = socket.create_server((options.host, options.port), family=_family(options.host))
-    except UnreadablePem as error:
-        return _mistake(str(options.client_ca), error)
+    except ConfigurationError as error:
+        return _mistake(str(options.client_ca), error.problems[0].message)
     except ssl.SSLError as error:
         return _mistake(str(options.cert), f"certificate and key cannot be used: {error.reason or error}")
     except OSError as error:

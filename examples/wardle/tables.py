@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from .objects import Refused
+from aggmw.errors import StatusError
+
 from .storage import Object
 
 _COLUMNS = [
@@ -23,7 +24,7 @@ def table_version(accept: str) -> str:
     """The version of Table that the first acceptable clause asks for; "" for the objects themselves.
 
     Raises:
-        Refused: 406, no clause can be met.
+        StatusError: 406, no clause can be met.
     """
     clauses = [_clause(text) for text in (accept or "*/*").split(",")]
     for media_type, parameters in sorted(clauses, key=lambda clause: -_quality(clause[1])):
@@ -34,7 +35,7 @@ def table_version(accept: str) -> str:
         wanted = (parameters["as"], parameters.get("g"), parameters.get("v"))
         if wanted in (("Table", "meta.k8s.io", "v1"), ("Table", "meta.k8s.io", "v1beta1")):
             return parameters["v"]
-    raise Refused(406, "NotAcceptable", f"only the following media types are accepted: {MEDIA_TYPES}")
+    raise StatusError(406, "NotAcceptable", f"only the following media types are accepted: {MEDIA_TYPES}")
 
 
 def table(

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .objects import API_VERSION, KIND, Refused
+from aggmw.objects.status import status_object
+
+from .objects import API_VERSION, KIND
 from .storage import Change, Expired, Object, Storage
 from .tables import table
 
@@ -52,7 +54,7 @@ class Watch:
             try:
                 changes = storage.since(revision)
             except Expired as error:
-                yield "ERROR", Refused(410, "Expired", str(error)).status
+                yield "ERROR", status_object(410, "Expired", str(error))
                 return
             for change in changes:
                 revision = change.revision

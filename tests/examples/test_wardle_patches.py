@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from examples.wardle.objects import Refused
 from examples.wardle.patches import COPIES_LIMIT, JSON_PATCH, OPERATIONS_LIMIT, change_of, merged, patched
+
+from aggmw.errors import StatusError
 
 
 @pytest.mark.parametrize(
@@ -97,15 +98,15 @@ DOCUMENT = {"a": 1, "b": [True, "x"], "c": {"d": {}}}
 )
 def test_json_patches_that_cannot_be_applied(operations: list[dict[str, Any]], why: str) -> None:
     """What does not fit the document is a 422 that names the operation."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(StatusError) as caught:
         patched(DOCUMENT, operations)
-    assert (caught.value.code, caught.value.status["reason"]) == (422, "Invalid")
-    assert caught.value.status["message"] == f"the patch cannot be applied: {why}"
+    assert (caught.value.code, caught.value.reason) == (422, "Invalid")
+    assert caught.value.message == f"the patch cannot be applied: {why}"
 
 
 def test_copies_do_not_grow_without_end() -> None:
     """Copies of copies double the document: all together are bounded."""
-    with pytest.raises(Refused, match=f"all copies together are more than {COPIES_LIMIT} bytes") as caught:
+    with pytest.raises(StatusError, match=f"all copies together are more than {COPIES_LIMIT} bytes") as caught:
         patched({"a": "x" * 100}, [operation("copy", f"/{number}", **{"from": ""}) for number in range(100)])
     assert caught.value.code == 422
 
@@ -113,10 +114,10 @@ def test_copies_do_not_grow_without_end() -> None:
 def test_nesting_does_not_grow_without_end() -> None:
     """An object that could not be written again is not kept."""
     deeper = [operation("add", "/a" * depth, {}) for depth in range(1, 101)]
-    with pytest.raises(Refused, match="what it leaves is not a JSON object, or nested too deep"):
+    with pytest.raises(StatusError, match="what it leaves is not a JSON object, or nested too deep"):
         patched({}, deeper)
     deepest = [operation("add", "/a" * depth, {}) for depth in range(1, 1200)]
-    with pytest.raises(Refused, match="the patch cannot be applied") as caught:
+    with pytest.raises(StatusError, match="the patch cannot be applied") as caught:
         patched({}, [*deepest, operation("copy", "/b", **{"from": "/a"})])
     assert caught.value.code == 422
 
@@ -138,13 +139,13 @@ def test_nesting_does_not_grow_without_end() -> None:
 )
 def test_bodies_that_are_no_json_patch(sent: object) -> None:
     """A body of another shape is a 400."""
-    with pytest.raises(Refused, match="not a list of JSON patch operations") as caught:
+    with pytest.raises(StatusError, match="not a list of JSON patch operations") as caught:
         change_of(JSON_PATCH, json.dumps(sent).encode())
     assert caught.value.code == 400
 
 
 def test_too_many_operations() -> None:
     """The number of operations is bounded (wire contract §9.3)."""
-    with pytest.raises(Refused, match="allowed maximum operations") as caught:
+    with pytest.raises(StatusError, match="allowed maximum operations") as caught:
         change_of(JSON_PATCH, json.dumps([operation("add", "/a")] * (OPERATIONS_LIMIT + 1)).encode())
     assert caught.value.code == 413

@@ -106,9 +106,9 @@ def test_identity_over_tls(start: Callable[..., Wardle]) -> None:
     assert get(wardle.connect(certificate=False), "/healthz") == (200, b"ok")
     lines = [json.loads(line) for line in wardle.log.read_text().splitlines()]
     assert [(line["path"], line["status"], line["user"], line["groups"], line["certificate"]) for line in lines] == [
-        ("/apis", 200, "alice", ["dev"], "front-proxy-client"),
+        ("/apis", 200, "alice", ["dev", "system:authenticated"], "front-proxy-client"),
         ("/apis", 401, "", [], ""),
-        ("/healthz", 200, "", [], ""),
+        ("/healthz", 200, "system:anonymous", ["system:unauthenticated"], ""),
     ]
 
 

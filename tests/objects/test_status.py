@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from aggmw.errors import StatusError
-from aggmw.objects.status import answer_of, qualified, status_answer
+from aggmw.objects.status import answer_of, qualified, status_answer, status_object
 
 
 def test_shape() -> None:
@@ -38,6 +38,13 @@ def test_error_and_answer_agree() -> None:
     answer = answer_of(error)
     assert answer.status == 400
     assert answer.headers[-1] == (b"x", b"y")
+
+
+def test_the_object_alone() -> None:
+    """A watch's `ERROR` event carries what an answer's body is."""
+    arguments = (410, "Expired", "old", {"retryAfterSeconds": 3})
+    assert json.loads(status_answer(*arguments).body) == status_object(*arguments)
+    assert "details" not in status_object(410, "Expired", "old")
 
 
 def test_qualified() -> None:

@@ -18,5 +18,6 @@ from aggmw.backend.authentication import RequestHeaderAuthentication
 from aggmw.backend.discovery import ServeDiscovery
 from aggmw.backend.resources import resource
 from aggmw.backend.status_errors import StatusErrors
+from aggmw.contracts.catalog import APISubresource
 
-__all__ = ["RequestHeaderAuthentication", "ServeDiscovery", "StatusErrors", "resource"]
+__all__ = ["APISubresource", "RequestHeaderAuthentication", "ServeDiscovery", "StatusErrors", "resource"]

@@ -9,7 +9,7 @@ from aggmw.contracts.exchange import Answer
 from aggmw.errors import StatusError
 from aggmw.objects.encoding import encode
 
-__all__ = ["JSON", "UNAUTHORIZED", "answer_of", "qualified", "status_answer"]
+__all__ = ["JSON", "UNAUTHORIZED", "answer_of", "qualified", "status_answer", "status_object"]
 
 JSON = (b"content-type", b"application/json")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -32,7 +32,15 @@ def status_answer(
         details: `StatusDetails`; a positive `retryAfterSeconds` in it is also sent as `Retry-After`.
         headers: further response headers.
     """
-    body: dict[str, Any] = {
+    head = [JSON, _UNCACHED, _NOSNIFF]
+    if details is not None and (seconds := details.get("retryAfterSeconds")):
+        head.append((b"retry-after", str(seconds).encode()))
+    return Answer(code, (*head, *headers), encode(status_object(code, reason, message, details)))
+
+
+def status_object(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The `Status` alone, as the `ERROR` event of a watch carries it."""
+    status: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
@@ -40,13 +48,10 @@ def status_answer(
         "message": message,
         "reason": reason,
     }
-    head = [JSON, _UNCACHED, _NOSNIFF]
     if details is not None:
-        body["details"] = dict(details)
-        if seconds := details.get("retryAfterSeconds"):
-            head.append((b"retry-after", str(seconds).encode()))
-    body["code"] = code
-    return Answer(code, (*head, *headers), encode(body))
+        status["details"] = dict(details)
+    status["code"] = code
+    return status
 
 
 UNAUTHORIZED = status_answer(401, "Unauthorized", "Unauthorized")
