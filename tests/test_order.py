@@ -32,3 +32,10 @@ def test_repr_leaves_out_what_is_off() -> None:
     """A stage that is off has its place in the order and is not shown as running."""
     assert "metrics" not in repr(FrontProxy())
     assert "authorization → metrics → discovery" in repr(FrontProxy(metrics=Metrics()))
+
+
+def test_examples_agree() -> None:
+    """The numbered examples: one a stage without a gap, then the whole, then an application in this process."""
+    names = sorted(path.stem for path in (Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
+    expected = [*FrontProxy().order, "front_proxy", "in_process"]
+    assert names == [f"{number:02}_{name}" for number, name in enumerate(expected, 1)]
