@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -15,9 +16,11 @@ from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
 from aggmw.errors import CompositionError, MisplacedStage, StatusError
 from aggmw.objects.status import answer_of, status_answer
 
-__all__ = ["Credentials", "Stages", "User", "enter", "leave", "misuse", "path_of"]
+__all__ = ["Credentials", "Stages", "User", "enter", "inside", "leave", "misuse", "path_of"]
 
 _log = structlog.get_logger("aggmw.stages")
+
+Inside: TypeAlias = Callable[[Exchange, Receive, Send], Coroutine[Any, Any, None]]
 
 _KEY = "aggmw.exchange"
 _PARSED = ("type", "method", "path", "raw_path", "query_string")
@@ -147,16 +150,37 @@ def misuse(error: CompositionError, request_id: str) -> Answer:
     return status_answer(500, "InternalError", f"Internal error occurred: {error}")
 
 
+def inside(app: ASGIApp) -> Inside:
+    """How a stage hands a request on to `app`: one of ours takes the exchange as it is, any other gets a new scope.
+
+    Ours are those with a method `aggmw_take`. Between neighbours nobody can change the scope, so nothing is copied and
+    nothing compared.
+    """
+    take: Inside | None = getattr(app, "aggmw_take", None)
+    if take is not None:
+        return take
+
+    async def pass_on(exchange: Exchange, receive: Receive, send: Send) -> None:
+        scope = exchange.scope
+        try:
+            await app(leave(exchange), receive, send)
+        finally:
+            exchange.scope = scope  # not the inner one, which holds the exchange: no cycle for the collector
+
+    return pass_on
+
+
 class Stages:
     """Neighbouring deciding stages around an application, run in one coroutine; also the shell of a stage alone.
 
     The first answer ends the request; without one the application gets a new scope with what the stages left.
     """
 
-    __slots__ = ("_app", "_decisions", "_stages")
+    __slots__ = ("_app", "_decisions", "_inside", "_stages")
 
     def __init__(self, app: ASGIApp, *stages: Stage) -> None:
         self._app = app
+        self._inside = inside(app)
         self._stages = stages
         self._decisions = tuple(stage.decide for stage in stages)
 
@@ -169,20 +193,24 @@ class Stages:
             return
         try:
             exchange = enter(scope)
+        except CompositionError as error:
+            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
+            return
+        await self.aggmw_take(exchange, receive, send)
+
+    async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        """Decide on a request whose exchange is at hand."""
+        answer = None
+        try:
             for decide in self._decisions:
                 answer = await decide(exchange)
                 if answer is not None:
                     break
-            else:
-                answer = None
         except StatusError as error:
             answer = answer_of(error)
         except CompositionError as error:
-            answer = misuse(error, scope.get("aggmw.request_id", ""))
+            answer = misuse(error, exchange.request_id)
         if answer is not None:
-            await respond(scope, send, answer)
+            await respond(exchange.scope, send, answer)
         else:
-            try:
-                await self._app(leave(exchange), receive, send)
-            finally:
-                exchange.scope = scope  # not the inner one, which holds the exchange: no cycle for the collector
+            await self._inside(exchange, receive, send)

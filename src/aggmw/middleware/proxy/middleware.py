@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
-from aggmw.asgi.exchanges import enter, misuse
+from aggmw.asgi.exchanges import enter, inside, misuse
 from aggmw.asgi.headers import first
 from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
@@ -75,6 +76,7 @@ class ProxyMiddleware:
             needs |= {"authentication": identity, "authorization": verdict}
         self.aggmw_stages = stand("proxy", app, needs=[name for name, given in needs.items() if given is None])
         self._app = app
+        self._inside = inside(app)
         self._owns_transport = transport is None
         self._transport = transport or Http1Transport()
         self._find = backend if callable(backend) else (lambda exchange: backend) if backend else _left
@@ -104,10 +106,28 @@ class ProxyMiddleware:
             return
         if backend is None:
             await self._app(scope, receive, send)
+        else:
+            await self._forward(exchange, backend, receive, send)
+
+    async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        """As when called, with the exchange at hand."""
+        try:
+            backend = self._find(exchange)
+        except CompositionError as error:
+            await respond(exchange.scope, send, misuse(error, exchange.request_id))
             return
+        if backend is None:
+            await self._inside(exchange, receive, send)
+        else:
+            await self._forward(exchange, backend, receive, send)
+
+    def _forward(
+        self, exchange: Exchange, backend: AnyBackend, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """What is to be awaited: forwarding, or an answer."""
+        scope = exchange.scope
         if scope["type"] == "websocket":
-            await respond(scope, send, NO_WEBSOCKET)
-            return
+            return respond(scope, send, NO_WEBSOCKET)
         service = exchange.path_service if backend is exchange.backend else None
         prefix = b"" if service is None else _prefix(scope, service)
         try:
@@ -117,10 +137,9 @@ class ProxyMiddleware:
         except CompositionError as error:
             outgoing = misuse(error, exchange.request_id)
         if isinstance(outgoing, Answer):
-            await respond(scope, send, outgoing)
-            return
+            return respond(scope, send, outgoing)
         request, chunked = outgoing
-        await Forwarding(
+        return Forwarding(
             self._transport,
             self._departures,
             self._drain,

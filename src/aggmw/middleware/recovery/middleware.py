@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from aggmw.asgi.exchanges import enter, leave, misuse
+from aggmw.asgi.exchanges import enter, inside, misuse
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.tally import Tally
@@ -43,6 +43,7 @@ class RecoveryMiddleware:
     def __init__(self, app: ASGIApp, *, observers: Sequence[Observer] = ()) -> None:
         self.aggmw_stages = stand("recovery", app)
         self._app = app
+        self._inside = inside(app)
         self._observers = tuple(observers)
         self._ids = RequestIds()
 
@@ -76,7 +77,7 @@ class RecoveryMiddleware:
             await send(message)
 
         try:
-            await self._app(leave(exchange), receive, send_with_id)
+            await self._inside(exchange, receive, send_with_id)
         except Exception as error:  # noqa: BLE001  the last line of defence: whatever it was, the client gets a Status
             answer = _answer(error, exchange)
             if not started:
@@ -84,7 +85,6 @@ class RecoveryMiddleware:
             elif scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1011})
         finally:
-            exchange.scope = scope  # not the inner one, which holds the exchange: no cycle for the collector
             if tally is not None:
                 self._tell(exchange, tally)
             exchange.in_flight = outer
