@@ -336,6 +336,11 @@ def test_head(alice: Curl, wrong: Curl, name: str) -> None:
         assert head.facts["size_download"] == 0
 
 
+def test_head_of_other_paths(alice: Curl, admin: Curl) -> None:
+    """Where no resource is meant, HEAD is a verb of its own, which alice's policy does not allow."""
+    assert [alice("/apis").code, alice("-I", "/apis").code, admin("-I", "/apis").code] == [200, 403, 200]
+
+
 def test_head_of_a_watch(alice: Curl, demo: Demo, name: str) -> None:
     """A watch without a body is no stream that nobody reads."""
     answer = alice("-I", f"{path('dev')}?watch=true&labelSelector=test%3D{name}")
