@@ -55,7 +55,7 @@ class Seen:
 
 
 def protected(app: Any, *, anonymous_paths: Any = ("/healthz",), **options: Any) -> RequestHeaderAuthentication:
-    given = {"ca": CA.pem, "clock": NOW.timestamp} if "accept_any_peer" not in options else {}
+    given = {} if {"accept_any_peer", "in_process_only"} & options.keys() else {"ca": CA.pem, "clock": NOW.timestamp}
     return RequestHeaderAuthentication(app, anonymous_paths=anonymous_paths, **given, **options)
 
 
@@ -174,9 +174,12 @@ async def test_refusals_are_logged_without_what_was_sent() -> None:
     with capture_logs() as logs:
         await get(BAD, headers=[("X-Remote-User", "s3cret")])
         await get(SHOWN, headers=[("X-Remote-User", "s3cret\xff")])
+        await get(NO_CERTIFICATE, headers=[("X-Remote-User", "s3cret")])
+        await get(NO_CERTIFICATE, "/healthz", headers=[("X-Remote-User", "s3cret")])
     assert [line["reason"] for line in logs] == [
         "the client certificate is not signed by the front-proxy CA",
         "an identity header is not UTF-8",
+        "nothing counts here: no client certificate (uvicorn asks for one with --ssl-cert-reqs 1), or no user named",
     ]
     assert "s3cret" not in repr(logs)
 
@@ -207,6 +210,27 @@ async def test_c5_13_by_its_type_alone(value: object) -> None:
         await inside({**scope, "aggmw.identity": value}, receive, send)
 
     assert (await Client(front, connection=NO_CERTIFICATE).request("GET", "/a", ALICE)).status == 401
+
+
+async def test_in_process_only() -> None:
+    """Without a CA, and without believing anybody on the network: only the type counts."""
+    inside = protected(Seen(), in_process_only=True)
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        await inside({**scope, "aggmw.identity": Identity("bob")}, receive, send)
+
+    assert (await Client(front).request("GET", "/a", ALICE)).json() == ["bob", "system:authenticated"]
+    for shown in (None, NO_CERTIFICATE, SHOWN, Connection(trailers_apart=True)):
+        assert (await Client(inside, connection=shown).request("GET", "/a", ALICE)).status == 401
+        response = await Client(inside, connection=shown).request("GET", "/healthz", ALICE)
+        assert response.json() == ["system:anonymous", "system:unauthenticated"]
+
+
+@pytest.mark.parametrize("option", [{"ca": CA.pem}, {"allowed_names": ["a"]}, {"accept_any_peer": True}])
+def test_in_process_only_excludes_the_others(option: dict[str, Any]) -> None:
+    """One or the other is a mistake, and it is not for us to say which."""
+    with pytest.raises(ConfigurationError, match="in_process_only=True believes no headers: leave it out, or"):
+        RequestHeaderAuthentication(Seen(), in_process_only=True, **option)
 
 
 class Header:
@@ -313,4 +337,7 @@ def test_repr() -> None:
     assert repr(protected(Seen(), allowed_names=["front-proxy-client"])) == (
         "RequestHeaderAuthentication(RequestHeaders(1 authorities, allowed_names=['front-proxy-client']),"
         " Anonymous(['/healthz'])) → Seen"
+    )
+    assert repr(protected(Seen(), in_process_only=True, anonymous_paths=())) == (
+        "RequestHeaderAuthentication(in_process_only=True, Anonymous([])) → Seen"
     )

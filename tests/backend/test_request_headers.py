@@ -176,8 +176,9 @@ def test_c5_1_trailers_where_anybody_is_believed() -> None:
     [
         (
             {},
-            "front-proxy CA: nobody is to be believed: give ca=… (the front-proxy CA, PEM), or accept_any_peer=True"
-            " where nobody but the front proxy can reach this server",
+            "front-proxy CA: nobody is to be believed: give ca=… (the front-proxy CA, PEM), or in_process_only=True"
+            " where the front proxy calls this application itself, or accept_any_peer=True where nobody but the front"
+            " proxy can reach this server",
         ),
         ({"ca": b""}, "front-proxy CA: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"),
         (

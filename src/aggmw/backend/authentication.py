@@ -16,10 +16,13 @@ from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.connection import UNKNOWN
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity, authenticated
-from aggmw.errors import InvalidCredentials, InvalidIdentity
+from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
 from aggmw.objects.status import UNAUTHORIZED
 
 __all__ = ["RequestHeaderAuthentication"]
+
+_NOTHING = "nothing counts here: no client certificate (uvicorn asks for one with --ssl-cert-reqs 1), or no user named"
+_NO_OTHERS = "in_process_only=True believes no headers: leave it out, or ca, allowed_names and accept_any_peer"
 
 _log = structlog.get_logger("aggmw.backend")
 
@@ -47,13 +50,15 @@ class RequestHeaderAuthentication:
     A front proxy in the same process hands over an `Identity` in `scope["aggmw.identity"]`: no client can, so it is
     believed by its type, without a certificate.
 
-    The server must say whose certificate a connection has, in `scope["state"]["aggmw.connection"]`: run it with
-    `uvicorn --http aggmw.server.door:Door`. Under one that does not, every request is 401 and an error is logged, once.
+    Otherwise the server must say whose certificate a connection has, in `scope["state"]["aggmw.connection"]`: run it
+    with `uvicorn --http aggmw.server.door:Door`. Under one that does not, every request is 401 and an error is logged,
+    once.
 
     Args:
         app: what is inside.
         ca: the front-proxy CA, a PEM bundle (kube-apiserver's `--requestheader-client-ca-file`).
         allowed_names: common names that the front proxy's certificate may have; empty: any that this CA has signed.
+        in_process_only: believe nobody but a front proxy in the same process, so that no CA is needed.
         accept_any_peer: ask for no certificate: whoever reaches the server is then whoever they say they are. For a
             server that only the front proxy can reach, such as one on a Unix socket. Where the server mixes trailers
             into the headers (only `aggmw.server.door:Door` says that it does not), a request with `Transfer-Encoding`
@@ -62,7 +67,7 @@ class RequestHeaderAuthentication:
         clock: seconds since the epoch.
 
     Raises:
-        ConfigurationError: no CA, one that cannot be read, or a CA beside `accept_any_peer`.
+        ConfigurationError: no CA, one that cannot be read, or one beside an option that does without.
         TypeError, ValueError: options of another shape.
     """
 
@@ -72,11 +77,16 @@ class RequestHeaderAuthentication:
         *,
         ca: bytes | None = None,
         allowed_names: Iterable[str] = (),
+        in_process_only: bool = False,
         accept_any_peer: bool = False,
         anonymous_paths: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        headers = RequestHeaders(ca, allowed_names=allowed_names, accept_any_peer=accept_any_peer, clock=clock)
+        headers: RequestHeaders | None = None
+        if not in_process_only:
+            headers = RequestHeaders(ca, allowed_names=allowed_names, accept_any_peer=accept_any_peer, clock=clock)
+        elif ca is not None or allowed_names or accept_any_peer:
+            raise ConfigurationError([Problem("front-proxy CA", _NO_OTHERS)])
         self.aggmw_stages = stand("request_header_authentication", app)
         self._app = app
         self._stage = _RequestHeaderStage(headers, Anonymous(anonymous_paths))
@@ -92,13 +102,13 @@ class RequestHeaderAuthentication:
 class _RequestHeaderStage:
     """Leaves `exchange.identity`, and headers without any."""
 
-    def __init__(self, headers: RequestHeaders, anonymous: Anonymous) -> None:
+    def __init__(self, headers: RequestHeaders | None, anonymous: Anonymous) -> None:
         self._headers = headers
         self._anonymous = anonymous
         self._said = False
 
     def __repr__(self) -> str:
-        return f"{self._headers!r}, {self._anonymous!r}"
+        return f"{self._headers or 'in_process_only=True'!s}, {self._anonymous!r}"
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         given = exchange.scope.get("aggmw.identity")
@@ -110,17 +120,20 @@ class _RequestHeaderStage:
         return None
 
     def _find(self, exchange: Exchange) -> Identity | None:
-        if exchange.connection is UNKNOWN and self._headers.needs_connection:
+        headers, connection = self._headers, exchange.connection
+        if headers is not None and headers.needs_connection and connection is UNKNOWN:
             self._say_once()
             return None
         try:
-            identity = self._headers.find(exchange.headers, exchange.connection)
+            identity = None if headers is None else headers.find(exchange.headers, connection)
         except (InvalidCredentials, InvalidIdentity) as error:
-            _log.info("credentials refused", reason=str(error), request_id=exchange.request_id)
-            return None
-        if identity is not None:
-            return identity
-        return self._anonymous.identity(path_of(exchange))
+            reason = str(error)
+        else:
+            if identity := identity or self._anonymous.identity(path_of(exchange)):
+                return identity
+            reason = _NOTHING
+        _log.info("credentials refused", reason=reason, request_id=exchange.request_id)
+        return None
 
     def _say_once(self) -> None:
         if not self._said:

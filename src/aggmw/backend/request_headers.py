@@ -17,8 +17,8 @@ from aggmw.pki.verify import ClientCA, Subject
 __all__ = ["RequestHeaders"]
 
 _NOBODY = (
-    "nobody is to be believed: give ca=… (the front-proxy CA, PEM), or accept_any_peer=True where nobody but the front"
-    " proxy can reach this server"
+    "nobody is to be believed: give ca=… (the front-proxy CA, PEM), or in_process_only=True where the front proxy calls"
+    " this application itself, or accept_any_peer=True where nobody but the front proxy can reach this server"
 )
 _BOTH = "accept_any_peer=True asks for no certificate: leave it out, or ca and allowed_names"
 
