@@ -63,6 +63,12 @@ def test_root_is_compared_not_its_name() -> None:
     assert clients(CA.pem + OTHER.pem).find(connection(leaf(OTHER), OTHER)) is not None
 
 
+def test_only_the_end_of_the_chain_counts() -> None:
+    """http-facts §6: a chain that passes through our authority and ends in another is that other's."""
+    assert clients().find(connection(leaf(CA), CA, OTHER)) is None
+    assert clients().find(connection(CA, leaf(OTHER), OTHER)) is None
+
+
 @pytest.mark.parametrize("purposes", [None, [CLIENT], [SERVER, CLIENT], [ANY]])
 def test_purposes_that_allow_clients(purposes: list[ObjectIdentifier] | None) -> None:
     """http-facts §6: as Go: clientAuth, any purpose, or no limit."""
