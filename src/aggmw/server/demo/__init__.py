@@ -46,9 +46,9 @@ def run_demo(path: Path, port: int | None) -> int:
         ConfigurationError: a directory that cannot be written, a port in use, a server that does not start, or FastAPI
             not installed.
     """
-    logs.configure("warning")
     if find_spec("fastapi") is None:
         raise ConfigurationError([Problem("aggmw demo", "needs FastAPI; install it with: pip install 'aggmw[demo]'")])
+    logs.configure("warning")
     directory = open_directory(Configuration(), path)
     with ExitStack() as children:
         wardle = children.enter_context(started("demo API server", _wardle(directory)))
