@@ -26,8 +26,8 @@ _BOTH = "accept_any_peer=True asks for no certificate: leave it out, or ca and a
 class RequestHeaders:
     """Callers as `X-Remote-*` names them, on connections whose client is a front proxy.
 
-    A front proxy shows a certificate of the front-proxy CA: the chain's last certificate is a member of that bundle, byte
-    for byte. One of another authority that the listener accepts is not enough, whatever its name.
+    A front proxy shows a certificate of the front-proxy CA: the chain's last certificate is a member of that bundle,
+    byte for byte. One of another authority that the listener accepts is not enough, whatever its name.
 
     Args:
         ca: the front-proxy CA, a PEM bundle.
