@@ -199,7 +199,12 @@ def test_option(make: Callable[..., Any], options: dict[str, Any], text: str) ->
 
 def test_values_are_not_shown() -> None:
     """What is wrong may be a secret in the wrong place: it is named by its type."""
-    for make in (partial(AUTHENTICATION, authenticators="s3cr3t"), partial(PROXY, backend="https://u:s3cr3t@x")):
+    mistakes = [
+        partial(AUTHENTICATION, authenticators="s3cr3t"),
+        partial(PROXY, backend="https://u:s3cr3t@x"),
+        partial(RecoveryMiddleware, "s3cr3t"),
+    ]
+    for make in mistakes:
         with pytest.raises(TypeError) as caught:
             make()
         assert "s3cr3t" not in str(caught.value)

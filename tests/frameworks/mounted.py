@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
+import pytest
 from tests.frameworks.alone import FLUNDERS, TOKEN, TOKENS
 
 from aggmw import APIService, FrontProxy
 from aggmw.asgi.types import ASGIApp
 from aggmw.middleware.authentication import Anonymous
 from aggmw.middleware.authorization import AllowAll
+from aggmw.server.directory import Directory
 from aggmw.testing import Client, ReceivedRequest, ScriptedBackend, respond
 
-__all__ = ["check_mounted", "check_without_lifespan"]
+__all__ = ["check_example", "check_mounted", "check_without_lifespan", "imported"]
 
 GROUP_VERSION = ("wardle.example.com", "v1alpha1")
 
@@ -67,3 +72,35 @@ async def check_without_lifespan(host: Callable[[FrontProxy], ASGIApp]) -> None:
             assert response.status == 500
             assert "lifespan=front_proxy.lifespan(" in response.json()["message"]
             assert "async with front_proxy" in response.json()["message"]
+
+
+def imported(name: str, state: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
+    """The application of an example, made anew with these files and this server behind it."""
+    Directory.open(state)
+    (state / "tokens.csv").write_text('t0k,alice,alice-1,"dev"\n')
+    (state / "policy.csv").write_text("p, group:dev, get|list, wardle.example.com, flunders, dev, *\n")
+    monkeypatch.setenv("STATE", str(state))
+    monkeypatch.setenv("WARDLE_URL", url)
+    for module in ("front", name):
+        monkeypatch.delitem(sys.modules, f"examples.frameworks.{module}", raising=False)
+    app: ASGIApp = import_module(f"examples.frameworks.{name}").app
+    return app
+
+
+async def check_example(client: Client, server: ScriptedBackend) -> None:
+    """An example's application, with a server behind it: its own route, and what is below /k8s.
+
+    Args:
+        client: of the application.
+        server: what WARDLE_URL names.
+    """
+    async with client.lifespan():
+        me = await client.request("GET", "/me", TOKEN)
+        assert me.json() == {"user": "alice", "groups": ["dev", "system:authenticated"]}
+        assert (await client.request("GET", "/me")).status == 401
+        assert (await client.request("GET", f"/k8s{FLUNDERS}", TOKEN)).body == b"{}"
+        assert (await client.request("DELETE", f"/k8s{FLUNDERS}", TOKEN)).status == 403
+        assert (await client.request("GET", f"/k8s{FLUNDERS}")).status == 401
+    requests = [ReceivedRequest.of(raw) for each in server.connections for raw in each.exchanges]
+    (forwarded,) = [one for one in requests if one.header("x-remote-user") == b"alice"]
+    assert forwarded.target == FLUNDERS.encode()

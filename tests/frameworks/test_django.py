@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,14 +18,14 @@ from django.urls import path
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.frameworks.alone import CHECKS, FAILS, TOKEN, TOKENS, Make, Stack, seen, wrapped
-from tests.frameworks.mounted import check_mounted, check_without_lifespan
+from tests.frameworks.mounted import check_example, check_mounted, check_without_lifespan, imported
 
 from aggmw import FrontProxy
 from aggmw.asgi.exchanges import User
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware
 from aggmw.middleware.authorization import AllowAll
-from aggmw.testing import Client
+from aggmw.testing import Client, ScriptedBackend, respond
 
 ALICE_GROUPS = ("dev", "system:authenticated")
 
@@ -145,3 +146,11 @@ async def test_front_proxy_around_django() -> None:
         assert (await client.request("GET", "/own", TOKEN)).json() == "own"
         assert (await client.request("GET", "/own")).status == 401
         assert (await client.request("GET", "/apis", TOKEN)).json()["kind"] == "APIGroupList"
+
+
+async def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """examples/frameworks/django_app.py, a server behind it."""
+    async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
+        app = imported("django_app", tmp_path, server.url, monkeypatch)
+        with override_settings(ROOT_URLCONF="examples.frameworks.django_app"):
+            await check_example(Client(lowered(app)), server)

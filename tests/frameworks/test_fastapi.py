@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -12,7 +13,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from starlette.authentication import requires
 from tests.frameworks.alone import CHECKS, FAILS, TOKEN, TOKENS, Make, Stack, seen, wrapped
-from tests.frameworks.mounted import check_mounted, check_without_lifespan
+from tests.frameworks.mounted import check_example, check_mounted, check_without_lifespan, imported
 
 from aggmw import FrontProxy
 from aggmw.asgi.types import ASGIApp
@@ -20,7 +21,7 @@ from aggmw.errors import MisplacedStage
 from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware
 from aggmw.middleware.authorization import AllowAll, AuthorizationMiddleware
 from aggmw.middleware.request_info import RequestInfoMiddleware
-from aggmw.testing import Client
+from aggmw.testing import Client, ScriptedBackend, respond
 
 
 def application() -> FastAPI:
@@ -163,3 +164,11 @@ async def test_mounted_beside_authentication_of_the_host() -> None:
     response = await client.request("GET", "/k8s/version", TOKEN)
     assert response.status == 500
     assert "authentication stands twice" in response.json()["message"]
+
+
+async def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """examples/frameworks/fastapi_app.py, a server behind it."""
+    async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
+        app = imported("fastapi_app", tmp_path, server.url, monkeypatch)
+        await check_example(Client(app), server)
+        assert (await Client(app).request("GET", "/hook", [("Authorization", "Bearer of-the-hook")])).json() == "called"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,13 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import DefineMiddleware
 from tests.frameworks.alone import CHECKS, FAILS, TOKEN, TOKENS, Make, Stack, seen, wrapped
-from tests.frameworks.mounted import check_mounted, check_without_lifespan
+from tests.frameworks.mounted import check_example, check_mounted, check_without_lifespan, imported
 
 from aggmw import FrontProxy
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware
-from aggmw.testing import Client
+from aggmw.testing import Client, ScriptedBackend, respond
 
 
 @get(["/", "/{path:path}"])
@@ -117,3 +118,10 @@ async def test_mounted_without_saying_where() -> None:
     client = Client(host(FrontProxy(authentication=[TOKENS]), tell=False))
     response = await client.request("GET", "/k8s/version", TOKEN)
     assert (response.status, response.json()["reason"]) == (400, "BadRequest")
+
+
+async def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """examples/frameworks/litestar_app.py, a server behind it."""
+    async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
+        app = imported("litestar_app", tmp_path, server.url, monkeypatch)
+        await check_example(Client(app), server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from tests.frameworks.alone import CHECKS, FAILS, FLUNDERS, TOKEN, TOKENS, Make, Stack, info_of, seen, wrapped
-from tests.frameworks.mounted import check_mounted, check_without_lifespan
+from tests.frameworks.mounted import check_example, check_mounted, check_without_lifespan, imported
 
 from aggmw import APIService, FrontProxy
 from aggmw.asgi.types import ASGIApp
@@ -185,3 +186,10 @@ async def test_lifespans_nest() -> None:
     async with client.lifespan():
         assert (await client.request("GET", "/own")).json() == "open"
         assert (await client.request("GET", "/k8s/version", TOKEN)).status == 200
+
+
+async def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """examples/frameworks/starlette_app.py, a server behind it."""
+    async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
+        app = imported("starlette_app", tmp_path, server.url, monkeypatch)
+        await check_example(Client(app), server)

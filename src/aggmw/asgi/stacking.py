@@ -25,7 +25,7 @@ def stand(stage: str, app: ASGIApp, needs: Sequence[str] = ()) -> tuple[str, ...
         MisplacedStage: `app` has this stage already, or one that this stage needs outside of itself.
     """
     if isinstance(app, type) or not callable(app):
-        what = f"the class {app.__name__}" if isinstance(app, type) else repr(app)
+        what = f"the class {app.__name__}" if isinstance(app, type) else "None" if app is None else type(app).__name__
         raise TypeError(f"{stage}: app must be an ASGI application, not {what}")
     inside: tuple[str, ...] = getattr(app, "aggmw_stages", ())
     if stage in inside:
