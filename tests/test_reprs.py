@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import enum
-import inspect
-import pkgutil
 import re
-from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from tests.public import public_classes
 
-import aggmw.contracts
-import aggmw.middleware
 from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend, PathService
 from aggmw.asgi.exchanges import Credentials, Stages, User
 from aggmw.asgi.mounts import MountedAt
@@ -220,32 +214,6 @@ NOT_SHOWN = {
     Address: "a tuple of host, port and TLS",
 }
 """Public classes that no test makes a sample of, and why."""
-
-
-def public_modules() -> Iterator[str]:
-    """Where embedders import from."""
-    yield from (
-        "aggmw",
-        "aggmw.asgi.exchanges",
-        "aggmw.asgi.mounts",
-        "aggmw.backend",
-        "aggmw.net.tls",
-        "aggmw.pki.make",
-    )
-    for package in (aggmw.middleware, aggmw.contracts):
-        yield from (f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__))
-
-
-def public_classes() -> set[type]:
-    """Every class there that is made by embedders: no Protocol, exception or enumeration."""
-    found = {getattr(module, name) for module in map(import_module, public_modules()) for name in module.__all__}
-    return {
-        each
-        for each in found
-        if inspect.isclass(each)
-        and not getattr(each, "_is_protocol", False)
-        and not issubclass(each, (Exception, enum.Enum))
-    }
 
 
 def test_every_public_class_is_looked_at() -> None:

@@ -1,0 +1,363 @@
+"""What embedders write, for mypy: checked in strict mode, and never run.
+
+Every public constructor stands here with its options, and the ways into other frameworks. A line that should not type
+carries `type: ignore` with its code: mypy complains when it no longer needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Mount
+
+from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend, PathService
+from aggmw.asgi.mounts import MountedAt
+from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, resource
+from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
+from aggmw.contracts.backends import (
+    AnyBackend,
+    BackendResolver,
+    Routes,
+    RouteSource,
+    UpstreamRequest,
+    UpstreamResponse,
+    UpstreamTransport,
+)
+from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, Check, GroupVersionKind
+from aggmw.contracts.connection import Connection
+from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
+from aggmw.contracts.identity import Authenticator, Presented
+from aggmw.contracts.metrics import Sample, Source
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.errors import InvalidCredentials
+from aggmw.middleware.authentication import (
+    Anonymous,
+    Authentication,
+    AuthenticationMiddleware,
+    AuthenticatorUnion,
+    ClientCertificates,
+    StaticTokens,
+)
+from aggmw.middleware.authorization import (
+    AllowAll,
+    Authorization,
+    AuthorizationMiddleware,
+    CasbinAuthorizer,
+    DenyAll,
+    PrivilegedGroups,
+    Union,
+    host_user,
+)
+from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
+from aggmw.middleware.metrics import Metrics, MetricsMiddleware
+from aggmw.middleware.proxy import (
+    AsgiTransport,
+    Http1Transport,
+    PoolStatistics,
+    ProxyMiddleware,
+    TransportLimits,
+    Transports,
+)
+from aggmw.middleware.recovery import RecoveryMiddleware
+from aggmw.middleware.registry import (
+    DnsResolver,
+    Registry,
+    RegistryMiddleware,
+    StaticResolver,
+    StaticRoutes,
+    load_api_services,
+    make_routes,
+)
+from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoResolver, parse
+from aggmw.net.tls import ClientCertificatePair
+
+# --- an embedder's own parts, each for one Protocol ------------------------------------------------------------------
+
+
+class Keys:
+    """An authenticator with a header of its own."""
+
+    credentials = frozenset({b"x-api-key"})
+
+    async def authenticate(self, presented: Presented) -> Identity | None:
+        match presented.header(b"x-api-key"):
+            case []:
+                return None
+            case [b"right"]:
+                return Identity("alice", uid="1", groups=("dev",), extra={"scopes": ["all"]})
+        raise InvalidCredentials("unknown key")
+
+
+class Readers:
+    """An authorizer."""
+
+    async def authorize(self, attributes: Attributes) -> Verdict:
+        allowed = attributes.verb in ("get", "list", "watch")
+        return Verdict(Outcome.ALLOW if allowed else Outcome.NO_OPINION, "reading is free")
+
+
+class Delegating:
+    """A transport that hands on another's coroutine."""
+
+    def __init__(self, inner: UpstreamTransport) -> None:
+        self._inner = inner
+
+    async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
+        return await self._inner.send(backend, request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class Swapped:
+    """A source of routes."""
+
+    def __init__(self) -> None:
+        self.routes = Routes()
+
+
+class Here:
+    """A resolver."""
+
+    def resolve(self, namespace: str, name: str, port: int) -> tuple[str, int] | None:
+        return "127.0.0.1", port
+
+
+class Database:
+    """A line of `/readyz`."""
+
+    name = "database"
+
+    def check(self) -> str | None:
+        return None
+
+
+class Log:
+    """An observer."""
+
+    def ended(self, exchange: Exchange, status: int, seconds: float, size: int) -> None: ...
+
+
+class Refuse:
+    """A stage."""
+
+    async def decide(self, exchange: Exchange) -> Answer | None:
+        return Answer(403, (), b"") if exchange.identity is None else None
+
+
+class AccessLog:
+    """A middleware of the embedder's own."""
+
+    def __init__(self, app: ASGIApp, *, prefix: str = "") -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+authenticator: Authenticator = Keys()
+authorizer: Authorizer = Readers()
+transport: UpstreamTransport = Delegating(Http1Transport())
+source: RouteSource = Swapped()
+resolver: BackendResolver = Here()
+check: Check = Database()
+observer: Observer = Log()
+stage: Stage = Refuse()
+figures: Source = Http1Transport()
+function: ASGIApp = AccessLog(Starlette())
+
+
+def who(exchange: Exchange) -> Identity | None:
+    return host_user(exchange, groups=lambda user: user.teams)
+
+
+def what(exchange: Exchange) -> RequestInfo:
+    return parse("GET", exchange.scope["raw_path"], b"")
+
+
+def decided(exchange: Exchange) -> Verdict | None:
+    return Verdict(Outcome.ALLOW)
+
+
+def where(exchange: Exchange) -> AnyBackend | None:
+    return Backend.at("https://127.0.0.1:7443")
+
+
+# --- authentication and authorization --------------------------------------------------------------------------------
+
+tokens = StaticTokens({"token": Identity("alice")})
+tokens = StaticTokens.load("tokens.csv")
+certificates = ClientCertificates(b"PEM", crl=b"PEM", clock=lambda: 0.0)
+certificates.reload(b"PEM", crl=None)
+anonymous = Anonymous(["/healthz"])
+anonymous = Anonymous.everywhere()
+union = AuthenticatorUnion([tokens, certificates, Keys()])
+Authentication([union], anonymous=anonymous, strip_credentials=False, exempt=["/own/"], impersonation=True)
+authentication = AuthenticationMiddleware(
+    Starlette(),
+    authenticators=[tokens, authenticator],
+    anonymous=anonymous,
+    strip_credentials=True,
+    exempt={"/own/"},
+    impersonation=False,
+    path=lambda exchange: str(exchange.scope["path"]),
+)
+casbin = CasbinAuthorizer.from_files(Path("policy.csv"), model="model.conf", privileged=["ops"], cache=0)
+casbin = CasbinAuthorizer.from_text("p2, *, get, /", functions={"f": lambda one, other: True}, allow_eval=True)
+casbin.reload()
+Authorization(Union([PrivilegedGroups(), PrivilegedGroups(["ops"]), casbin, DenyAll()]))
+AuthorizationMiddleware(function, authorizer=AllowAll())
+AuthorizationMiddleware(function, authorizer=authorizer, identity=host_user, request_info=what)
+AuthorizationMiddleware(function, authorizer=authorizer, identity=partial(host_user, groups=lambda user: user.teams))
+
+# --- services --------------------------------------------------------------------------------------------------------
+
+backend = Backend.at("https://127.0.0.1:7443", name="a", ca=b"PEM", server_name="b", insecure_skip_tls_verify=False)
+backend = Backend("a", "127.0.0.1", 7443, tls=True, server_name="b", ca=b"PEM")
+services: list[APIService | PathService] = [
+    APIService.remote("g.example.com", "v1", "https://a", ca=b"PEM", server_name="b", group_priority_minimum=1),
+    APIService.local("h.example.com", "v1", app=Starlette(), version_priority=1),
+    APIService.local("i.example.com", "v1"),
+    APIService("j.example.com", "v1", LocalBackend("v1.j.example.com", function)),
+    PathService("/billing/", "https://a", ca=b"PEM", strip_prefix=True, redirects=False),
+    PathService("/notes/", app=FastAPI()),
+]
+routes = StaticRoutes(make_routes(services))
+routes.swap(make_routes(load_api_services(Path("apiservices.yaml"), resolver=StaticResolver({"a/b": "c:1"}))))
+resolver = StaticResolver({"a/b": "c:1"}, otherwise=DnsResolver("svc.cluster.local"))
+
+# --- the other stages, alone -----------------------------------------------------------------------------------------
+
+pair = ClientCertificatePair(Path("a.crt"), Path("a.key"))
+limits = TransportLimits(connections=10, waiting=10, wait_seconds=1, dial_seconds=1, idle_seconds=1, silence_seconds=1)
+http1 = Http1Transport(client_certificate=pair, limits=limits, drain=Drain())
+both = Transports(http1, AsgiTransport(grace_seconds=1))
+statistics: list[PoolStatistics] = list(http1.statistics)
+discovery = Discovery(
+    routes,
+    both,
+    version=VersionInfo(major="1", minor="37", git_version="v1.37.0"),
+    checks=[check],
+    drain=Drain(),
+    timing=Timing(refresh=1, first_retry=1, timeout=1, openapi_timeout=1, at_once=1, openapi_at_once=1),
+    server_address="127.0.0.1:6443",
+    request_info=what,
+)
+metrics = Metrics(known=discovery.knows, sources=[http1], path="/metrics", max_label_sets=10, request_info=what)
+RecoveryMiddleware(function, observers=[observer, metrics])
+RequestInfoResolver(allow_proxy_prefix=True, request_timeout=30)
+RequestInfoMiddleware(function, allow_proxy_prefix=True, request_timeout=30)
+MetricsMiddleware(function, metrics=metrics)
+DiscoveryMiddleware(function, discovery=discovery)
+Registry(source, request_info=what)
+RegistryMiddleware(function, source=routes, request_info=what)
+ProxyMiddleware(function)
+ProxyMiddleware(function, transport=transport, backend=backend, anonymous=True, drain=Drain())
+ProxyMiddleware(function, backend=where, request_info=what, identity=who, verdict=decided)
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+FrontProxy()
+front_proxy = FrontProxy(
+    Starlette(),
+    authentication=[tokens, certificates, Keys()],
+    anonymous=Anonymous(paths=["/healthz"]),
+    authorization=Union([casbin, Readers()]),
+    services=services,
+    transport=http1,
+    version=VersionInfo(),
+    checks=[Database()],
+    metrics=Metrics(),
+    drain=Drain(),
+    after={
+        "recovery": [Middleware(GZipMiddleware, minimum_size=500)],
+        "authentication": [partial(AccessLog, prefix="aggmw")],
+        "proxy": [AccessLog],
+    },
+)
+FrontProxy(services=[APIService.local("g.example.com", "v1"), PathService("/a/", "http://b")])
+FrontProxy(services=source)
+order: tuple[str, ...] = front_proxy.order
+ready: bool = front_proxy.ready
+
+
+async def opened() -> None:
+    async with FrontProxy() as entered:
+        await entered({"type": "http"}, _receive, _send)
+    async with discovery.running():
+        discovery.refresh()
+
+
+async def _receive() -> dict[str, Any]:
+    return {}
+
+
+async def _send(message: Any) -> None: ...
+
+
+# --- in other frameworks ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def inner(app: Starlette) -> AsyncIterator[dict[str, str]]:
+    yield {"database": "open"}
+
+
+starlette = Starlette(
+    routes=[Mount("/k8s", app=front_proxy), Mount("/other", app=MountedAt(front_proxy, "/other"))],
+    middleware=[
+        Middleware(RecoveryMiddleware),
+        Middleware(RequestInfoMiddleware, request_timeout=30),
+        Middleware(AuthenticationMiddleware, authenticators=[tokens], exempt=["/k8s/"]),
+        Middleware(AuthorizationMiddleware, authorizer=AllowAll(), identity=host_user),
+        Middleware(MetricsMiddleware),
+        Middleware(DiscoveryMiddleware, discovery=discovery),
+        Middleware(RegistryMiddleware, source=routes),
+        Middleware(ProxyMiddleware, transport=http1),
+    ],
+    lifespan=front_proxy.lifespan(inner),
+)
+fastapi = FastAPI(lifespan=front_proxy.lifespan())
+fastapi.mount("/k8s", front_proxy)
+fastapi.add_middleware(AuthenticationMiddleware, authenticators=[tokens], anonymous=anonymous)
+fastapi.add_middleware(ProxyMiddleware, backend=backend, anonymous=True)
+
+# --- behind the front proxy ------------------------------------------------------------------------------------------
+
+note = resource("notes", "Note", namespaced=False, singular="note", verbs=["get"], short_names=["nt"])
+api_server = Starlette(
+    middleware=[
+        Middleware(RequestHeaderAuthentication, ca=b"PEM", allowed_names=["front-proxy-client"]),
+        Middleware(StatusErrors),
+        Middleware(ServeDiscovery, groups={"notes.example.com": {"v1": [note]}}),
+    ],
+)
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+kind = GroupVersionKind("g.example.com", "v1", "Thing")
+thing = APIResource("things", kind, True, "thing", ("get",), ("th",), ("all",), (APISubresource("status", kind),))
+group = APIGroup("g.example.com", (APIVersion("v1", (thing,), stale=False),))
+sample = Sample("a_total", "help", "counter", (("label", "value"),), 1.0)
+request = UpstreamRequest(b"GET", b"/", headers=((b"accept", b"*/*"),), timeout=None, identity=Identity("alice"))
+presented = Presented(((b"accept", b"*/*"),), Connection(("127.0.0.1", 1)), "/", (), [])
+
+# --- what must not type ----------------------------------------------------------------------------------------------
+
+FrontProxy(authentication=StaticTokens)  # type: ignore[arg-type]
+FrontProxy(authorization=AllowAll)  # type: ignore[arg-type]
+FrontProxy(services=[{"group": "g"}])  # type: ignore[list-item]
+AuthenticationMiddleware(function, authenticators="x")  # type: ignore[arg-type]
+AuthenticationMiddleware(function, [tokens])  # type: ignore[call-arg]
+AuthorizationMiddleware(function, authorizer=None)  # type: ignore[arg-type]
+ProxyMiddleware(function, backend="https://a")  # type: ignore[arg-type]
+Middleware(AuthenticationMiddleware)  # type: ignore[call-arg]
