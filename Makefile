@@ -4,9 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 KUBECTL := $(BIN)/kubectl
 PEERS := $(BIN)/granian
+MKDOCS := $(BIN)/mkdocs
 WORKERS ?= auto
 
-.PHONY: setup demo test e2e check bench format lock clean
+.PHONY: setup demo test e2e check docs docs-serve bench format lock clean
 
 setup: $(STAMP)
 
@@ -37,6 +38,17 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+$(MKDOCS): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group docs
+	@touch $(MKDOCS)
+
+docs: $(STAMP) $(MKDOCS)
+	@NO_MKDOCS_2_WARNING=1 $(MKDOCS) build --strict --quiet
+	@echo "built site/index.html"
+
+docs-serve: $(STAMP) $(MKDOCS)
+	@NO_MKDOCS_2_WARNING=1 $(MKDOCS) serve
+
 $(PEERS): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench && touch $(PEERS) \
 		|| echo "peers cannot be installed: measuring without those that are missing"
@@ -52,4 +64,4 @@ lock: $(STAMP)
 	@{ echo '# Versions that development and CI use (names and versions only). `make lock` renews it.'; $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site

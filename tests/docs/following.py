@@ -3,7 +3,8 @@
 What pages and this runner agree on:
 
 - A block with `title="…"` is a file, relative to an empty directory. Later blocks of that title replace it.
-- A `console` block is a transcript: `$ ` begins a command, `> ` continues it, the rest is what it prints.
+- A `console` block is a transcript: `$ ` begins a command, `> ` continues one that ends in a backslash, the rest is
+  what it prints.
 - All commands run in one bash in one terminal of 120 columns, in the order of the page. Each has to print exactly what
   the page shows, and to succeed, unless it prints why it does not.
 - A command that ends in `&` is a server. What the page shows below it is waited for; what it prints later does not

@@ -56,14 +56,17 @@ class Block:
 
     @property
     def commands(self) -> list[Command]:
-        """`$ ` begins a command, `> ` continues it; what follows up to the next one is its output."""
+        """`$ ` begins a command, `> ` continues one that ends in a backslash; the rest up to the next one is its output.
+
+        So does the highlighter of the site, whose button copies the commands alone.
+        """
         found: list[tuple[int, list[str], list[str]]] = []
         for number, line in enumerate(self.text.splitlines(), self.line + 1):
             if line.startswith("$ "):
                 found.append((number, [line[2:]], []))
             elif not found:
                 raise ValueError(f"{self.page}:{number}: a transcript begins with a command: $ …")
-            elif line.startswith("> ") and not found[-1][2]:
+            elif line.startswith("> ") and found[-1][1][-1].endswith("\\") and not found[-1][2]:
                 found[-1][1].append(line[2:])
             else:
                 found[-1][2].append(line)

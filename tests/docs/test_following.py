@@ -30,8 +30,8 @@ def test_files_and_commands_in_the_order_of_the_page(tmp_path: Path) -> None:
 
 
 def test_continued_command(tmp_path: Path) -> None:
-    """Lines with `> ` belong to the command in front of them."""
-    follow([transcript("$ cat <<EOF\n> one\n> two\n> EOF\none\ntwo\n")], tmp_path)
+    """Lines with `> ` belong to the command in front of them when that ends in a backslash; else they are output."""
+    follow([transcript("$ echo one \\\n>   two\none two\n$ echo '> three'\n> three\n")], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -259,9 +259,8 @@ def behind(directory: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
     port, backend_port = free_port(), free_port()
     for name in (*FILES, "backend.crt", "backend.key", "notes-ca.crt"):
         (tmp_path / name).write_bytes((directory / name).read_bytes())
-    [text] = re.findall(r"^> (apiVersion: .*?)^> EOF$", PAGE, re.DOTALL | re.MULTILINE)
     ca = base64.b64encode((directory / "notes-ca.crt").read_bytes()).decode()
-    text = text.replace("\n> ", "\n").replace("$(base64 -w0 notes-ca.crt)", ca).replace("7443", str(backend_port))
+    text = FILES["apiservice.yaml"].replace("caBundle: CA", f"caBundle: {ca}").replace("7443", str(backend_port))
     for name, content in {
         "apiservice.yaml": text,
         "config.yaml": SERVE,
