@@ -103,6 +103,39 @@ class Batching:
         await core(scope, receive, send)
 
 
+async def test_two_callers_of_one() -> None:
+    """No part of a batch is forwarded or served as the caller of another part, also while both are being identified."""
+
+    class Slow:
+        """Knows everybody by name, and takes its time."""
+
+        async def authenticate(self, presented: Presented) -> Identity | None:
+            await asyncio.sleep(0)
+            return Identity(presented.header(b"authorization")[0].decode())
+
+    served: list[str] = []
+
+    class Twice:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def part(name: bytes) -> None:
+                async def drop(message: Message) -> None: ...
+
+                await self.app({**scope, "headers": [(b"authorization", name)]}, receive, drop)
+
+            await asyncio.gather(part(b"alice"), part(b"bob"))
+            await core(scope, receive, send)
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(scope["aggmw.identity"].user)
+
+    front = FrontProxy(inside, authentication=[Slow()], authorization=OnlyPublic(), after={"recovery": [Twice]})
+    await Client(front).request("GET", "/public")
+    assert len(served) <= 1
+
+
 @pytest.mark.parametrize("stage", ["recovery", "request_info"])
 async def test_two_requests_of_one(stage: str) -> None:
     """No part of a batch is judged by what another part asks for."""

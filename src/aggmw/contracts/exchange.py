@@ -37,6 +37,7 @@ class Exchange:
             that are asked for without their hash.
         path_service: set by the registry beside `backend`, for a path that is not an API.
         routed: whether the registry ran, so that no backend means that there is none.
+        identified: whether authentication has begun: nobody may ask a second time, not even meanwhile.
         host_user: whether `identity` was taken from the application outside: its `scope["user"]` is left alone.
         in_flight: what the metrics stage counts this request under; None when it does not.
         warnings: texts for `Warning: 299` response headers.
@@ -53,6 +54,7 @@ class Exchange:
     path_service: PathService | None = None
     target: bytes | None = None
     routed: bool = False
+    identified: bool = False
     host_user: bool = False
     subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)

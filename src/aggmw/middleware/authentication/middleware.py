@@ -27,6 +27,10 @@ _log = structlog.get_logger("aggmw.authentication")
 _NO_IMPERSONATION = status_answer(
     403, "Forbidden", "forbidden: nobody can be impersonated here; send the request without Impersonate- headers"
 )
+_TWICE = (
+    "authentication stands twice, and the credentials are consumed: take the inner one away, or let the outer one"
+    " exempt the path of the inner one (a middleware that makes several requests of one goes in front of all stages)"
+)
 _ALWAYS_TAKEN = frozenset({b"authorization"})
 
 
@@ -83,17 +87,16 @@ class Authentication:
         Identity headers go on every path, also where anonymous callers are let in.
 
         Raises:
-            MisplacedStage: a stage outside knows the caller already, and has consumed the credentials.
+            MisplacedStage: a stage outside knows the caller already, and has consumed the credentials; or a middleware
+                in front of this one makes several requests of one, which then share an exchange.
         """
-        if exchange.identity is not None:
-            raise MisplacedStage(
-                "authentication stands twice, and the credentials are consumed: take the inner one away, or let the"
-                " outer one exempt the path of the inner one"
-            )
+        if exchange.identified or exchange.identity is not None:
+            raise MisplacedStage(_TWICE)
         path = self._path(exchange)
         if self._exempt and path in self._exempt:
             exchange.headers, impersonates = self._exempt_sieve.sift(exchange.headers)
             return _NO_IMPERSONATION if impersonates and not self._impersonation else None
+        exchange.identified = True
         presented = Presented(exchange.headers, exchange.connection, path, exchange.subprotocols, exchange.warnings)
         identity, consumed, failures = await self._union.find(presented)
         if failures:

@@ -41,7 +41,8 @@ class ProxyMiddleware:
     Args:
         app: gets every request for which there is no backend.
         transport: how backends are reached; who hands one in closes it. Without one it is an `Http1Transport` of its
-            own, closed when the lifespan ends.
+            own, closed when the lifespan ends. Where no lifespan comes by (mounts, Litestar's middlewares, which are
+            made for each route besides), hand one in.
         backend: one backend for every request, or a function that finds it, instead of the registry's.
         request_info: replaces what the request_info stage leaves.
         identity: who asks, in place of what the authentication stage left.
