@@ -169,3 +169,18 @@ async def test_background_work_has_an_empty_context() -> None:
     Remembering.bound.set("a request's id")
     async with front(services=services, transport=transport):
         assert await transport.seen.get() == "nothing"
+
+
+async def test_opened_twice() -> None:
+    """By its own server and by a lifespan outside, say: it works from the first opening to the last closing, and what
+    is closed in between closes nothing."""
+    async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
+        proxy = front(services=[APIService.remote(*GROUP_VERSION, server.url)])
+        client = Client(proxy)
+        async with proxy:
+            async with proxy, client.lifespan():
+                assert (await client.request("GET", FLUNDERS, headers=TOKEN)).body == b"{}"
+                assert [task.get_name() for task in asyncio.all_tasks()].count("discovery") == 1
+            assert not any(connection.ended for connection in server.connections)
+            assert (await client.request("GET", FLUNDERS, headers=TOKEN)).body == b"{}"
+        assert (await client.request("GET", FLUNDERS, headers=TOKEN)).status == 500

@@ -157,6 +157,8 @@ class FrontProxy:
         self._controllers = tuple(controllers)
         self._needs_lifespan = bool(controllers or source.routes.local)
         self._open = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._entered: list[AsyncExitStack] = []
         self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
 
     def __repr__(self) -> str:
@@ -181,12 +183,13 @@ class FrontProxy:
             await self._stack(scope, receive, send)
 
     async def __aenter__(self) -> FrontProxy:
-        self._entered = AsyncExitStack()
-        await self._entered.enter_async_context(self._running())
+        entered = AsyncExitStack()
+        await entered.enter_async_context(self._running())
+        self._entered.append(entered)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._entered.aclose()
+        await self._entered.pop().aclose()
 
     def lifespan(
         self, inner: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
@@ -216,20 +219,24 @@ class FrontProxy:
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
-        # An empty context: nothing that was bound where we are opened leaks into work that outlives it.
-        tasks = [
-            asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
-            for controller in self._controllers
-        ]
+        """Begin with the first who opens it, end with the last who closes it."""
+        if all(task.done() for task in self._tasks):
+            # An empty context: nothing that was bound where we are opened leaks into work that outlives it.
+            self._tasks = [
+                asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
+                for controller in self._controllers
+            ]
         self._open += 1
         try:
             yield
         finally:
             self._open -= 1
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._transport.aclose()
+            if not self._open:
+                tasks, self._tasks = self._tasks, []
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._transport.aclose()
 
 
 class _LocalApplications:

@@ -15,7 +15,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware as StarlettesAuthentication
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 from tests.frameworks.alone import CHECKS, FAILS, FLUNDERS, TOKEN, TOKENS, Make, Stack, info_of, seen, wrapped
 from tests.frameworks.mounted import check_example, check_mounted, check_without_lifespan, imported
 
@@ -24,6 +25,7 @@ from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.authorization import Authorizer
 from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware
 from aggmw.middleware.authorization import AllowAll, AuthorizationMiddleware, PrivilegedGroups, host_user
+from aggmw.middleware.metrics import MetricsMiddleware
 from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import RegistryMiddleware, StaticRoutes, make_routes
@@ -193,3 +195,27 @@ async def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedBackend(lambda request: respond(200, body=b"{}")) as server:
         app = imported("starlette_app", tmp_path, server.url, monkeypatch)
         await check_example(Client(app), server)
+
+
+async def test_websockets() -> None:
+    """A handshake is judged like a request: refused before it is accepted, else the endpoint knows the caller."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(websocket.user.display_name)
+        await websocket.close()
+
+    app = Starlette(
+        routes=[WebSocketRoute("/ws", endpoint)],
+        middleware=[
+            Middleware(RecoveryMiddleware),
+            Middleware(RequestInfoMiddleware),
+            Middleware(AuthenticationMiddleware, authenticators=[TOKENS]),
+            Middleware(AuthorizationMiddleware, authorizer=AllowAll()),
+            Middleware(MetricsMiddleware),
+        ],
+    )
+    refused = await Client(app).websocket("/ws")
+    assert (refused.accepted, refused.status) == (False, 401)
+    async with Client(app).websocket("/ws", TOKEN) as opened:
+        assert await opened.receive() == "alice"

@@ -303,3 +303,17 @@ async def test_nothing_to_ask_needs_no_lifespan(transport: FakeTransport) -> Non
     """Without backends there is no background work to be missed."""
     stage = Discovery(StaticRoutes(), transport, request_info=info_of)
     assert (await Client(DiscoveryMiddleware(nothing, discovery=stage)).request("GET", "/apis")).status == 200
+
+
+async def test_opened_twice(transport: FakeTransport, clock: VirtualClock) -> None:
+    """By a lifespan and by hand, say: backends are asked once, until the last who opened it has closed it."""
+    stage = serving(transport)
+    async with stage.running():
+        async with stage.running():
+            await clock.advance(0.1)
+        asked = len(transport.requests)
+        await clock.advance(61)
+        assert len(transport.requests) > asked
+    asked = len(transport.requests)
+    await clock.advance(61)
+    assert len(transport.requests) == asked

@@ -66,6 +66,8 @@ class Discovery:
         check_lookup("request_info", request_info)
         self._source = source
         self._request_info = request_info
+        self._open = 0
+        self._task: asyncio.Task[None] | None = None
         self._controller = DiscoveryController(source, transport, self._prepare_and_publish, timing or Timing())
         ready: list[Check] = [Ping(), Synced(self._controller), *checks]
         if drain is not None:
@@ -114,14 +116,19 @@ class Discovery:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The background work, for as long as the context is open."""
-        self._controller.started = True
-        task = asyncio.create_task(self._controller.run(), name=self._controller.name)
+        """The background work, for as long as the context is open; contexts may nest."""
+        if self._task is None or self._task.done():
+            self._controller.started = True
+            self._task = asyncio.create_task(self._controller.run(), name=self._controller.name)
+        self._open += 1
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            self._open -= 1
+            if not self._open and self._task is not None:
+                task, self._task = self._task, None
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """The document, or None for a path that discovery does not know.
