@@ -36,6 +36,7 @@ check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/typing/api.py
 	@$(BIN)/lint-imports --no-cache
 
 $(MKDOCS): $(STAMP)
