@@ -56,7 +56,7 @@ class Block:
 
     @property
     def commands(self) -> list[Command]:
-        """`$ ` begins a command, `> ` continues one that ends in a backslash; the rest up to the next one is its output.
+        """`$ ` begins a command, `> ` continues one that ends in a backslash; the rest is output, up to the next one.
 
         So does the highlighter of the site, whose button copies the commands alone.
         """

@@ -19,7 +19,14 @@ class GroupVersionKind:
 
 @dataclass(frozen=True, slots=True)
 class APISubresource:
-    """`pods/log`: the part behind the slash, its kind and its verbs."""
+    """`pods/log`: the part behind the slash.
+
+    Args:
+        name: "log".
+        kind: of what is read and written there; nothing for the resource's own.
+        verbs: what can be done with it, such as ("get", "patch", "update").
+        accepted_types: kinds that it also takes.
+    """
 
     name: str
     kind: GroupVersionKind = GroupVersionKind()
@@ -29,7 +36,17 @@ class APISubresource:
 
 @dataclass(frozen=True, slots=True)
 class APIResource:
-    """One resource of one group version."""
+    """One resource of one group version.
+
+    Args:
+        name: the plural, as in paths.
+        kind: of its objects.
+        namespaced: whether they are in namespaces.
+        singular, short_names: what clients also take for the name.
+        verbs: what can be done with it.
+        categories: such as ("all",), for `kubectl get all`.
+        subresources: those of each object.
+    """
 
     name: str
     kind: GroupVersionKind = GroupVersionKind()
