@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         reused: whether an exchange was completed on it before this one.
         stale: it was closed under a next request before a byte of an answer: the backend had given it up.
         idle_since: loop time when it was given back.
+        expires: loop time from which on it gets no further exchange; the pool's affair.
         deadline: loop time by which what is waited for must have come; None for never. The sweep looks at it.
         status, headers: of the answer, once `head` has returned.
     """
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_waiter",
         "_writing_paused",
         "deadline",
+        "expires",
         "headers",
         "idle_since",
         "reused",
@@ -96,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._phase = _IDLE
         self.reused = False
         self.idle_since = 0.0
+        self.expires = 0.0
         self.deadline: float | None = None
         self._forget()
 

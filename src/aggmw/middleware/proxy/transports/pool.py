@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from random import uniform
 
 from aggmw.contracts.backends import Backend
 from aggmw.contracts.drain import Drain
@@ -17,6 +18,8 @@ from aggmw.net.tls import ClientCertificatePair, upstream_context
 __all__ = ["Pool", "TransportLimits"]
 
 _NO_NAME = "its name does not resolve"
+_YOUNGEST = 0.8  # of the maximum age
+_LEAST = {"connections": 1, "dial_seconds": 0.001, "silence_seconds": 0.001}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,9 @@ class TransportLimits:
         wait_seconds: so long they wait.
         dial_seconds: for name, connection and handshake.
         idle_seconds: an unused connection is closed after so long.
+        max_age_seconds: an older connection gets no further exchange, so that where a name leads now, and which
+            certificates are shown now, is found out within that time; up to a fifth less, so that connections which
+            began together do not end together. An exchange that lasts longer is not disturbed.
         silence_seconds: between two pieces of a body, unless the request is long-running.
     """
 
@@ -37,7 +43,14 @@ class TransportLimits:
     wait_seconds: float = 5.0
     dial_seconds: float = 5.0
     idle_seconds: float = 60.0
+    max_age_seconds: float = 300.0
     silence_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, least = getattr(self, field.name), _LEAST.get(field.name, 0)
+            if not value >= least:  # also when it is no number at all
+                raise ValueError(f"{field.name} must be at least {least:g}, not {value!r}")
 
 
 class Pool:
@@ -131,18 +144,26 @@ class Pool:
         return await self._dial(deadline)
 
     def give_back(self, connection: Connection) -> None:
-        """An exchange is over: keep the connection if its answer was whole, close it otherwise."""
-        if self._closed or (self._drain is not None and self._drain.begun) or not connection.release():
+        """An exchange is over: keep the connection if its answer was whole and it is not too old; else close it."""
+        now = self._loop.time()
+        if (
+            self._closed
+            or now >= connection.expires
+            or (self._drain is not None and self._drain.begun)
+            or not connection.release()
+        ):
             connection.abort()
             self._pass_on(None)
         else:
-            connection.idle_since = self._loop.time()
+            connection.idle_since = now
             self._pass_on(connection)
 
     def sweep(self, now: float) -> bool:
-        """Close what is idle for too long and end what is too late; whether anything is left to look at."""
-        while self._idle and now - self._idle[0].idle_since > self._limits.idle_seconds:
-            self._idle.popleft().abort()
+        """Close what is idle for too long or too old and end what is too late; whether anything is left to look at."""
+        longest = now - self._limits.idle_seconds
+        for connection in [each for each in self._idle if each.idle_since < longest or now >= each.expires]:
+            self._idle.remove(connection)
+            connection.abort()
         for connection in list(self._all):
             if connection.deadline is not None and now >= connection.deadline:
                 connection.deadline = None
@@ -177,6 +198,8 @@ class Pool:
         except BaseException:
             self._pass_on(None)
             raise
+        # Nothing is decided by this chance.
+        connection.expires = self._loop.time() + self._limits.max_age_seconds * uniform(_YOUNGEST, 1)  # noqa: S311
         if connection.gone:
             return connection  # `begin` says so
         self._all.add(connection)
