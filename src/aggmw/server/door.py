@@ -87,6 +87,7 @@ class Door(HttpToolsProtocol):
         self._most_fields = self.limits.head_fields
         self._most_bytes = self.limits.head_bytes
         self._current: Cycle | None = None
+        self._on_gone: Callable[[], None] | None = None
         self._closing = False  # the server stops
         self._drain: Drain | None = getattr(server_state, "drain", None)  # only our own server has one
         self._address: str | None = None  # what the connection is counted under
@@ -137,7 +138,11 @@ class Door(HttpToolsProtocol):
                 return
             self._address = self.client[0]
         connection = Connection(
-            peer=self.client, tls=self.scheme == "https", chain=verified_chain(transport), trailers_apart=True
+            peer=self.client,
+            tls=self.scheme == "https",
+            chain=verified_chain(transport),
+            trailers_apart=True,
+            when_gone=self._when_gone,
         )
         self.app_state = {**self.app_state, "aggmw.connection": connection}
         self.deadline = self._now() + self.limits.head_seconds
@@ -147,18 +152,20 @@ class Door(HttpToolsProtocol):
         """The application learns it from `receive`, whatever it is doing."""
         self.connections.discard(self)
         self._forget()
-        if self._current is not None:
-            self._current.disconnect()
+        self._disconnect()
         self.flow.resume_writing()
         self._phase = _DEAF
-        self.parser = None  # type: ignore[assignment]  # it holds on to us
+        # They hold on to us: no cycle for the collector.
+        self.parser = None  # type: ignore[assignment]
+        self._current = None
+        self.app_state = {}
 
     def eof_received(self) -> None:
         """A client that stops sending is gone: Kubernetes' clients never close one side only."""
         current = self._current
         if current is None or current.answered:
             return  # the transport closes itself, after what is left to send
-        current.disconnect()
+        self._disconnect()
         self.transport.abort()
 
     def shutdown(self) -> None:
@@ -187,6 +194,20 @@ class Door(HttpToolsProtocol):
         if self._address is not None:
             self._porter.leave(self._address)
             self._address = None
+
+    def _when_gone(self, call: Callable[[], None] | None) -> None:
+        """Call this when the client leaves the current request; at once when it has."""
+        self._on_gone = call
+        if call is not None and (self._current is None or self._current.disconnected):
+            self.soon(self._disconnect)
+
+    def _disconnect(self) -> None:
+        """Tell the application, whether it awaits `receive` or not."""
+        if self._current is not None:
+            self._current.disconnect()
+        call, self._on_gone = self._on_gone, None
+        if call is not None:
+            call()
 
     # Bytes come in
 
@@ -449,7 +470,7 @@ class Door(HttpToolsProtocol):
         cycle = self._current if self._phase >= _BODY else None
         if cycle is not None and not cycle.answered:
             started, closing = cycle.started, cycle.disconnected
-            cycle.disconnect()
+            self._disconnect()
             if started or closing:
                 self._drop()
                 return
@@ -483,8 +504,7 @@ class Door(HttpToolsProtocol):
         """End at once, in a way that cannot be taken for the end of a body."""
         self._phase = _DEAF
         reset_on_close(self.transport)
-        if self._current is not None:
-            self._current.disconnect()
+        self._disconnect()
         self.transport.abort()
 
     # The porter calls

@@ -10,6 +10,7 @@ from aggmw.asgi.headers import first
 from aggmw.asgi.responses import respond
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.backends import AnyBackend, PathService, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.contracts.connection import WhenGone
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer
 from aggmw.errors import StatusError, UpstreamError
@@ -39,6 +40,7 @@ class Forwarding:
         scope, receive, send: the client's side.
         service: the path service, where it is not an API that is asked.
         prefix: what the client's path has in front of the path that is sent, for redirects of a path service.
+        when_gone: how the server tells that the client left while nobody asks, where it does.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Forwarding:
         "_task",
         "_transport",
         "_watched",
+        "_when_gone",
     )
 
     def __init__(
@@ -71,6 +74,7 @@ class Forwarding:
         send: Send,
         service: PathService | None = None,
         prefix: bytes = b"",
+        when_gone: WhenGone | None = None,
     ) -> None:
         self._transport = transport
         self._departures = departures
@@ -79,6 +83,7 @@ class Forwarding:
         self._request_id = request_id
         self._service = service
         self._prefix = prefix
+        self._when_gone = when_gone
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -108,6 +113,8 @@ class Forwarding:
             pass
         finally:
             self._gone = True  # a departure that is noticed now interrupts nothing
+            if request.body is not None and self._when_gone is not None:
+                self._when_gone(None)
             request.body = None  # it and `watched` hold our methods: no cycle for the collector
             watched, self._watched = self._watched, None
             if watched is not None and (ending := self._departures.forget(watched)) is not None:
@@ -127,6 +134,8 @@ class Forwarding:
             raise ClientGone
         content: bytes = message.get("body", b"")
         if message.get("more_body", False):
+            if self._when_gone is not None:
+                self._when_gone(self._leave)  # nobody awaits `receive` while the backend takes no more
             request.body = Body(content, self._receive, whole=self._watch, broken_off=self._leave)
             return True
         if length is not None and length != len(content):

@@ -151,6 +151,7 @@ class ProxyMiddleware:
             send,
             service,
             prefix,
+            exchange.connection.when_gone,
         ).run(request, chunked=chunked)
 
     def _outgoing(
