@@ -12,7 +12,8 @@
     ├── InvalidCredentials      credentials that are an authenticator's own, and bad (401)
     ├── StatusError             an error that a client sees: code, reason, message, details
     └── UpstreamError           a backend failed
-        ├── UpstreamUnreachable   nothing was sent: refused, unresolvable, TLS, queue full (503)
+        ├── UpstreamUnreachable   nothing was sent: refused, unresolvable, TLS (503)
+        │   └── UpstreamBusy        nor will it be now: all its connections are in use (503 with Retry-After)
         ├── UpstreamBroken        the backend answered nonsense or broke off (502)
         └── UpstreamTimeout       sent, and no answer in time (504)
 """
@@ -37,6 +38,7 @@ __all__ = [
     "Problem",
     "StatusError",
     "UpstreamBroken",
+    "UpstreamBusy",
     "UpstreamError",
     "UpstreamTimeout",
     "UpstreamUnreachable",
@@ -141,6 +143,10 @@ class UpstreamError(AggmwError):
 
 class UpstreamUnreachable(UpstreamError):
     """Nothing of the request was sent."""
+
+
+class UpstreamBusy(UpstreamUnreachable):
+    """Nothing was sent because too many others are at it: the same request may have more luck in a moment."""
 
 
 class UpstreamBroken(UpstreamError):

@@ -26,6 +26,7 @@ MESSAGE = {  # what makes an error, and which of its arguments is the message
     "MisplacedStage": 0,
     "StatusError": 2,
     "UpstreamBroken": 0,
+    "UpstreamBusy": 0,
     "UpstreamTimeout": 0,
     "UpstreamUnreachable": 0,
     "_refused": 0,

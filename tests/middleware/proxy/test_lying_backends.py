@@ -13,7 +13,7 @@ import pytest
 from tests.middleware.proxy.proxying import backend_of, proxied
 
 from aggmw.contracts.backends import Backend
-from aggmw.middleware.proxy import Http1Transport, TransportLimits
+from aggmw.middleware.proxy import Http1Transport
 from aggmw.pki.make import KeyPair, issue_server, make_ca
 from aggmw.testing import Client, Hold, IncompleteResponse, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, respond
 
@@ -134,18 +134,6 @@ async def test_refused_is_503(transport: Http1Transport) -> None:
         response = await proxied(transport, backend_of(backend)).request("GET", "/a")
     assert response.json() == status(503, "ServiceUnavailable", f"{WHO} cannot be reached: connection refused")
     assert response.header("retry-after") is None
-
-
-async def test_busy_is_503() -> None:
-    """No connection to be had: 503."""
-    transport = Http1Transport(limits=TransportLimits(connections=1, waiting=0))
-    async with ScriptedBackend([ReadHead(), Send(OK + CHUNKED + b"\r\n"), Hold()]) as backend:
-        client = proxied(transport, backend_of(backend))
-        async with client.stream("GET", "/a?watch=true"):
-            response = await client.request("GET", "/a")
-        text = f"{WHO} cannot be reached: it is busy: too many requests wait for it"
-        assert response.json() == status(503, "ServiceUnavailable", text)
-        await transport.aclose()
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,23 @@
 """What the client is told when a backend fails: a `Status` that names the APIService and the cause, in safe words.
 
-None of them carries `Retry-After`: clients repeat any 5xx that has one, whatever the method.
+Clients repeat any 5xx that carries `Retry-After`, whatever the method. So only the one has it that comes of waiting for a
+connection in vain: nobody got the request, and room is expected.
 """
 
 from __future__ import annotations
 
 from aggmw.contracts.backends import AnyBackend
 from aggmw.contracts.exchange import Answer
-from aggmw.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from aggmw.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.objects.status import status_answer
 
 __all__ = ["NO_WEBSOCKET", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
 
 USE_WEBSOCKET = status_answer(
-    400, "BadRequest", "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31"
+    400,
+    "BadRequest",
+    "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31",
+    headers=((b"connection", b"close"),),  # what follows is in the protocol that was asked for, never a request
 )
 NO_WEBSOCKET = status_answer(
     501, "NotImplemented", "WebSocket requests to an aggregated API server are not supported yet"
@@ -33,7 +37,8 @@ def failure(backend: AnyBackend, error: UpstreamError) -> Answer:
         code, reason, what = 504, "Timeout", "timed out"
     else:
         code, reason, what = 502, "InternalError", "failed"
-    return status_answer(code, reason, f"{_who(backend.name)} {what}: {error}")
+    details = {"retryAfterSeconds": 1} if isinstance(error, UpstreamBusy) else None
+    return status_answer(code, reason, f"{_who(backend.name)} {what}: {error}", details)
 
 
 def _who(name: str) -> str:

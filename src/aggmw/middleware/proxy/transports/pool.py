@@ -9,7 +9,7 @@ from random import uniform
 
 from aggmw.contracts.backends import Backend
 from aggmw.contracts.drain import Drain
-from aggmw.errors import UpstreamUnreachable
+from aggmw.errors import UpstreamBusy, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics
 from aggmw.net.dial import dial
@@ -206,9 +206,13 @@ class Pool:
         return connection
 
     async def _turn(self, deadline: float | None) -> Connection | None:
-        """Wait for a slot; the connection that came with it, if one did."""
+        """Wait for a slot; the connection that came with it, if one did.
+
+        Raises:
+            UpstreamBusy: too many wait already, or it took too long.
+        """
         if len(self._waiting) >= self._limits.waiting:
-            raise UpstreamUnreachable("it is busy: too many requests wait for it")
+            raise UpstreamBusy("it is busy: too many requests wait for it")
         turn: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiting.append(turn)
         try:
@@ -222,7 +226,7 @@ class Pool:
                         self._pass_on(turn.result())  # our turn had come: it is somebody else's now
                     raise
         except TimeoutError as error:
-            raise UpstreamUnreachable("it is busy: no connection came free in time") from error
+            raise UpstreamBusy("it is busy: no connection came free in time") from error
 
     def _pass_on(self, connection: Connection | None) -> None:
         """A slot is free, with or without a connection."""
