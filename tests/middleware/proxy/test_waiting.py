@@ -1,4 +1,4 @@
-"""Waiting for a connection: first come, first served, whoever leaves in between; and what is said to who waits in vain."""
+"""Waiting for a connection: first come, first served, whoever leaves in between; what is said to who waits in vain."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the client is told when a backend fails: a `Status` that names the APIService and the cause, in safe words.
 
-Clients repeat any 5xx that carries `Retry-After`, whatever the method. So only the one has it that comes of waiting for a
-connection in vain: nobody got the request, and room is expected.
+Clients repeat any 5xx that carries `Retry-After`, whatever the method. So only the one has it that comes of waiting for
+a connection in vain: nobody got the request, and room is expected.
 """
 
 from __future__ import annotations
