@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import random
 import re
 import signal
 import socket
@@ -128,11 +129,16 @@ def _substituted(text: str, replacements: dict[str, str]) -> str:
 
 @contextmanager
 def _free_ports() -> Iterator[dict[str, str]]:
+    """As many digits as on the page, so that tables stay aligned; and none that the system gives to anybody."""
+    found: dict[str, str] = {}
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in PORTS]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        found = {shown: str(each.getsockname()[1]) for shown, each in zip(PORTS, sockets, strict=True)}
+        while len(found) < len(PORTS):
+            candidate = stack.enter_context(socket.socket())
+            try:
+                candidate.bind(("127.0.0.1", random.randrange(2000, 10000)))
+            except OSError:
+                continue
+            found[PORTS[len(found)]] = str(candidate.getsockname()[1])
     yield found
 
 
