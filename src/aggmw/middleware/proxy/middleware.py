@@ -173,7 +173,7 @@ class ProxyMiddleware:
             target = stripped(target, service)
         if incoming.upgrade:
             return USE_WEBSOCKET
-        client = exchange.connection.peer or scope.get("client")
+        client = exchange.connection.peer or _client(scope)
         proto = scope.get("scheme", "http")
         host = b""
         if service is not None or isinstance(backend, LocalBackend):
@@ -206,6 +206,14 @@ class ProxyMiddleware:
             yield
         finally:
             await self._transport.aclose()
+
+
+def _client(scope: Scope) -> tuple[str, int] | None:
+    """Who the server says is at the other end. granian gives the port as text."""
+    if not (client := scope.get("client")):
+        return None
+    host, port = client
+    return host, int(port) if str(port).isdigit() else 0
 
 
 def _prefix(scope: Scope, service: PathService) -> bytes:
