@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from aggmw.asgi.headers import HOP_BY_HOP, end_to_end, fold, is_identity
+from aggmw.asgi.headers import HOP_BY_HOP, fold, is_identity
 from aggmw.asgi.remote_headers import write_identity
 from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import Backend
@@ -32,13 +32,6 @@ _DROPPED = HOP_BY_HOP | {
 }
 """Folded names that end here: of one hop, of the framing, or ours to say."""
 
-_OURS = frozenset({b"audit-id"})
-_DROPPED_BACK = _OURS | {
-    b"access-control-allow-credentials",
-    b"access-control-allow-headers",
-    b"access-control-allow-methods",
-    b"access-control-allow-origin",
-}
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 
@@ -51,6 +44,18 @@ _CODING = 4
 _UPGRADE = 5
 _FORWARDED_FOR = 6
 _UNFIT = 7
+_ORIGINS = 8
+
+_BACK = {
+    **dict.fromkeys((*HOP_BY_HOP, b"audit-id"), _ENDS_HERE),
+    b"access-control-allow-credentials": _ORIGINS,
+    b"access-control-allow-headers": _ORIGINS,
+    b"access-control-allow-methods": _ORIGINS,
+    b"access-control-allow-origin": _ORIGINS,
+    b"connection": _CONNECTION,
+    b"content-length": _LENGTH,
+}
+"""Names of an answer's fields that do not simply go back."""
 
 _SPECIAL = {
     b"connection": _CONNECTION,
@@ -146,7 +151,10 @@ def sift(headers: Headers) -> Incoming:
 
 
 def _refused(what: str) -> StatusError:
-    return StatusError(400, "BadRequest", f"the request cannot be forwarded: {what}")
+    # Where one reader sees one request another sees two: what follows on the connection is nobody's (RFC 9112 §6.1).
+    return StatusError(
+        400, "BadRequest", f"the request cannot be forwarded: {what}", headers=((b"connection", b"close"),)
+    )
 
 
 def forwards(
@@ -217,10 +225,15 @@ def backwards(status: int, headers: Headers, *, api: bool = True) -> list[tuple[
         status, headers: the answer's.
         api: whether it is an API server's: then who may read it from other origins is the front's to say, too.
     """
-    bodiless = status in (204, 304)
-    dropped = _DROPPED_BACK if api else _OURS
-    return [
-        field
-        for field in end_to_end(headers)
-        if field[0] not in dropped and not (bodiless and field[0] == b"content-length")
-    ]
+    kept = []
+    named: set[bytes] = set()
+    for field in headers:
+        fate = _BACK.get(field[0])
+        if fate is None or (fate == _ORIGINS and not api):
+            kept.append(field)
+        elif fate == _LENGTH:
+            if status not in (204, 304):
+                kept.append(field)
+        elif fate == _CONNECTION and (value := field[1].lower()) not in (b"keep-alive", b"close"):
+            named.update([token.strip() for token in value.split(b",")])
+    return [field for field in kept if field[0] not in named] if named else kept
