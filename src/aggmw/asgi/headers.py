@@ -87,9 +87,18 @@ def unfit(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
 
     `translate` looks at each byte once, where a regular expression costs several times as much.
     """
-    names = [name for name, _ in headers]
+    names = []
+    values = []
+    for name, value in headers:
+        names.append(name)
+        values.append(value)
+    return unfit_parts(names, values)
+
+
+def unfit_parts(names: Sequence[bytes], values: Sequence[bytes]) -> str | None:
+    """The same of names and values apart."""
     if b"" in names or b"".join(names).translate(None, _TOKEN):
         return "a header name is not a token"
-    if b"".join([value for _, value in headers]).translate(None, _VALUE):
+    if b"".join(values).translate(None, _VALUE):
         return "a header value holds a control character"
     return None

@@ -55,6 +55,15 @@ class Backend:
     server_name: str = ""
     ca: bytes = field(default=b"", repr=False)
     insecure_skip_tls_verify: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Found anew for every request that is forwarded, otherwise.
+        values = (self.name, self.host, self.port, self.tls, self.server_name, self.ca, self.insecure_skip_tls_verify)
+        object.__setattr__(self, "_hash", hash(values))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def at(
@@ -337,6 +346,11 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """End-to-end and hop-by-hop fields as received, names in lower case; never trailers."""
+        ...
+
+    @property
+    def content(self) -> bytes | None:
+        """The whole body, when it came with the head; None when it has to be read. `read` gives it all the same."""
         ...
 
     async def read(self) -> bytes:

@@ -104,7 +104,7 @@ def authenticated(identity: Identity) -> Identity:
     return identity.with_groups((*groups, SYSTEM_AUTHENTICATED))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Presented:
     """What a caller presented: everything an authenticator may look at.
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-from aggmw.asgi.headers import unfit
+from aggmw.asgi.headers import unfit_parts
 from aggmw.asgi.types import ASGIApp, Message, Scope
 from aggmw.server.head import FAILED, STATUS_LINES, Head, rendered
 
@@ -137,7 +137,8 @@ class Cycle:
         """The request's body is complete."""
         self.more_body = False
         self._unread = True
-        self._wake()
+        if self._wakes is not None:
+            self._wake()
 
     def disconnect(self) -> None:
         """The client is gone, or its request is beyond repair."""
@@ -228,18 +229,43 @@ class Cycle:
         line = STATUS_LINES.get(status)
         if line is None:
             raise RuntimeError(f"not a final status: {status}")
-        if self._keeper.draining or self._continue or (self.more_body and self._keeper.overlong):
+        if self._continue or self._keeper.draining or (self.more_body and self._keeper.overlong):
             # A client that waits for "100 Continue" may send its body or leave it out: what comes next is undefined.
             # And who was told that the connection goes on would lose a next request behind a body that nobody reads.
             self.keep_alive = False
         self._bodiless = status in (204, 304) or self.scope["method"] == "HEAD"
-        fields = self._fields(status, tuple(message.get("headers", ())))
-        if self._defaults:
-            fields = (*self._defaults, *fields)
-        if reason := unfit(fields):
-            raise RuntimeError(reason)
+        length: int | None = None
+        says_close = False
         head = [line]
-        head += [name + b": " + value + b"\r\n" for name, value in fields]
+        names = []
+        values = []
+        for name, value in (*self._defaults, *(message.get("headers") or ())):
+            if len(name) in _TELLING_LENGTHS:
+                lower = name.lower()
+                if lower == b"content-length":
+                    again, length = length, self._length(value, length)
+                    if again is not None or status in (204, 304):
+                        continue
+                elif lower == b"transfer-encoding":
+                    continue
+                elif lower == b"connection" and b"close" in [token.strip() for token in value.lower().split(b",")]:
+                    says_close = True
+            names.append(name)
+            values.append(value)
+            head.append(b"%b: %b\r\n" % (name, value))
+        if reason := unfit_parts(names, values):
+            raise RuntimeError(reason)
+        self._left = length = None if status in (204, 304) else length
+        if length is None and not self._bodiless:
+            if self.scope["http_version"] == "1.1":
+                self._chunked = True
+                head.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.keep_alive = False  # the end of the connection is the end of the body
+        if says_close:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            head.append(b"connection: close\r\n")
         head.append(b"\r\n")
         self.started = True
         self._continue = False
@@ -251,44 +277,11 @@ class Cycle:
             self._held = b"".join(head)
             self._keeper.soon(self._flush)
 
-    def _fields(self, status: int, given: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
-        """The header fields to send: the application's, with framing by the door's own rules."""
-        length: int | None = None
-        says_close = False
-        drop: set[int] = set()
-        for position, (name, value) in enumerate(given):
-            if len(name) not in _TELLING_LENGTHS:
-                continue
-            name = name.lower()
-            if name == b"content-length":
-                length = self._length(value, length, drop, position, empty=status in (204, 304))
-            elif name == b"transfer-encoding":
-                drop.add(position)
-            elif name == b"connection" and b"close" in [token.strip() for token in value.lower().split(b",")]:
-                says_close = True
-        added: list[tuple[bytes, bytes]] = []
-        self._left = length
-        if length is None and not self._bodiless:
-            if self.scope["http_version"] == "1.1":
-                self._chunked = True
-                added.append((b"transfer-encoding", b"chunked"))
-            else:
-                self.keep_alive = False  # the end of the connection is the end of the body
-        if says_close:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            added.append((b"connection", b"close"))
-        if drop:
-            given = tuple(field for position, field in enumerate(given) if position not in drop)
-        return (*given, *added) if added else given
-
     @staticmethod
-    def _length(value: bytes, before: int | None, drop: set[int], position: int, *, empty: bool) -> int | None:
+    def _length(value: bytes, before: int | None) -> int:
         if not value.isdigit() or (before is not None and int(value) != before):
             raise RuntimeError("the Content-Length of the response is not valid")
-        if empty or before is not None:
-            drop.add(position)
-        return None if empty else int(value)
+        return int(value)
 
     def _flush(self) -> None:
         """Write the head if it still waits for the first of the body."""
@@ -307,16 +300,26 @@ class Cycle:
         elif self._chunked:
             self._write_chunk(body, b"" if more_body else b"0\r\n\r\n")
         elif body:
-            self._count(len(body))
-            if len(body) > _COPIED:
+            size = len(body)
+            if self._left is not None:
+                if size > self._left:
+                    raise RuntimeError("the body is longer than the Content-Length")
+                self._left -= size
+            if size > _COPIED:
                 self._flush()
-            self._write(body)
+                self._transport.write(body)
+            else:
+                held, self._held = self._held, b""
+                self._transport.write(held + body if held else body)
         if not more_body:
             if self._left and not self._bodiless and not self._chunked:
                 raise RuntimeError("the body is shorter than the Content-Length")
             self.finished = True
-            self._end_of_bytes()
-            self._wake()
+            if not self.answered:
+                self.answered = True
+                self._keeper.answered()
+            if self._wakes is not None:
+                self._wake()
         elif self._left == 0 and not self._chunked:
             self._end_of_bytes()
 
@@ -328,12 +331,6 @@ class Cycle:
             self._write(b"%x\r\n%b\r\n%b" % (len(body), body, last))
         elif last:
             self._write(last)
-
-    def _count(self, size: int) -> None:
-        if self._left is not None:
-            if size > self._left:
-                raise RuntimeError("the body is longer than the Content-Length")
-            self._left -= size
 
     def _end_of_bytes(self) -> None:
         if not self.answered:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 
-from aggmw.asgi.headers import unfit
+from aggmw.asgi.headers import unfit_parts
 from aggmw.contracts.exchange import Answer
 from aggmw.objects.status import status_answer
 
@@ -26,9 +27,9 @@ __all__ = [
     "rendered",
 ]
 
-_TARGET = re.compile(rb"/(?!/)[!-\"$-~]*").fullmatch  # one slash, then visible ASCII without "#"
+_TARGET = bytes(byte for byte in range(33, 127) if byte != ord("#"))
 _METHOD = re.compile(rb"[A-Z]{1,20}").fullmatch
-_HOST = re.compile(rb"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*").fullmatch  # as Go's net/http
+_HOST = b"!$%&'()*+,-.:;=[]_~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # as Go's net/http
 
 
 _USUAL = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -50,17 +51,17 @@ OVERLOADED = status_answer(
 _NOT_ALLOWED = status_answer(405, "MethodNotAllowed", "the server does not allow this method", headers=[_ALLOW])
 
 
-class Head:
+class Head(NamedTuple):
     """What framing needs to know of a head that may come in."""
 
-    __slots__ = ("chunked", "expects", "has_body", "length", "upgrade")
+    chunked: bool = False
+    length: int = 0
+    expects: bool = False
+    upgrade: bytes | None = None
+    has_body: bool = False
 
-    def __init__(self) -> None:
-        self.chunked = False
-        self.length = 0
-        self.has_body = False
-        self.expects = False
-        self.upgrade: bytes | None = None
+
+_PLAIN = Head()
 
 
 def examine(method: bytes, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Head | Answer:
@@ -79,25 +80,24 @@ def examine(method: bytes, target: bytes, version: str, headers: Sequence[tuple[
             return bad_request("the request method is not valid")
         if method in (b"CONNECT", b"TRACE"):
             return _NOT_ALLOWED
-    if not _TARGET(target):
+    if target[:1] != b"/" or target[1:2] == b"/" or target.translate(None, _TARGET):
         return bad_request(
             "the request target must be a path that begins with one slash, in ASCII and without a fragment"
         )
-    if unfit(headers):
-        return bad_request("a header field is not valid")
-    return _framing(version, headers)
-
-
-def _framing(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Head | Answer:
-    head = Head()
+    expects = False
+    upgrade: bytes | None = None
     hosts = codings = upgrades = 0
     length: bytes | None = None
+    names = []
+    values = []
     for name, value in headers:
+        names.append(name)
+        values.append(value)
         if name not in _TELLING:
             continue
         if name == b"host":
             hosts += 1
-            if not _HOST(value):
+            if value.translate(None, _HOST):
                 return bad_request("the Host header is not valid")
         elif name == b"content-length":
             if length is not None or not value.isdigit():
@@ -108,18 +108,19 @@ def _framing(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Head | Ans
             if value.lower() != b"chunked" or codings > 1 or version != "1.1":
                 return bad_request("the only transfer coding is chunked")
         elif name == b"expect":
-            head.expects = version == "1.1" and value.lower() == b"100-continue"
+            expects = version == "1.1" and value.lower() == b"100-continue"
         else:
             upgrades += 1
-            head.upgrade = value.lower() if upgrades == 1 else b"several"
+            upgrade = value.lower() if upgrades == 1 else b"several"
+    if unfit_parts(names, values):
+        return bad_request("a header field is not valid")
     if hosts != 1 and (hosts or version == "1.1"):
         return bad_request("the request needs exactly one Host header")
     if codings and length is not None:
         return bad_request("a request has either a Content-Length or a Transfer-Encoding")
-    head.chunked = codings == 1
-    head.length = int(length or 0)
-    head.has_body = head.chunked or head.length > 0
-    return head
+    if length is None and not (codings or upgrades or expects):
+        return _PLAIN
+    return Head(codings == 1, int(length or 0), expects, upgrade, codings == 1 or int(length or 0) > 0)
 
 
 _TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})

@@ -50,6 +50,10 @@ class ClientCertificates:
         self._ca.reload(ca, crl=crl)
 
     async def authenticate(self, presented: Presented) -> Identity | None:
+        """As `identify`."""
+        return self.identify(presented)
+
+    def identify(self, presented: Presented) -> Identity | None:
         """Whose certificate it is; None without one, with one of another authority, and without a common name.
 
         Raises:

@@ -16,32 +16,13 @@ __all__ = ["Sieve", "Sifted"]
 
 _AUTHORIZATION = b"authorization"
 _SUBPROTOCOLS = b"sec-websocket-protocol"
-_ORDINARY = frozenset(
-    {
-        b"accept",
-        b"accept-encoding",
-        b"accept-language",
-        b"audit-id",
-        b"cache-control",
-        b"connection",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"host",
-        b"if-match",
-        b"if-none-match",
-        b"kubectl-command",
-        b"kubectl-session",
-        b"origin",
-        b"traceparent",
-        b"transfer-encoding",
-        b"user-agent",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-request-id",
-    }
-)
-"""Frequent names that fold to nothing of interest: they need no second look."""
+_REMEMBERED = 1024
+
+# What becomes of a field.
+_KEPT = 0
+_GOES = 1
+_IMPERSONATES = 2
+_MAY_CARRY_TOKENS = 3
 
 
 class Sifted(NamedTuple):
@@ -60,12 +41,11 @@ class Sieve:
         keep_impersonation: leave `Impersonate-*` to the stage that follows.
     """
 
-    __slots__ = ("_credentials", "_keep_impersonation", "_ordinary", "_tokens")
+    __slots__ = ("_fates", "_keep_impersonation", "_tokens")
 
     def __init__(self, credentials: Iterable[bytes] = (), *, keep_impersonation: bool = False) -> None:
-        self._credentials = frozenset(_folded(name) for name in credentials)
-        self._ordinary = _ORDINARY - self._credentials
-        self._tokens = _AUTHORIZATION in self._credentials
+        self._fates = _Fates(_folded(name) for name in credentials)
+        self._tokens = _AUTHORIZATION in self._fates.credentials
         self._keep_impersonation = keep_impersonation
 
     @property
@@ -77,24 +57,40 @@ class Sieve:
         """The fields that may go on, in order."""
         kept = []
         impersonates = False
+        fates = self._fates
         for field in headers:
-            name, value = field
-            if name in self._ordinary:
+            fate = fates[field[0]]
+            if fate == _KEPT:
                 kept.append(field)
-                continue
-            folded = _folded(name)
-            if is_impersonation(folded):
+            elif fate == _IMPERSONATES:
                 impersonates = True
                 if self._keep_impersonation:
                     kept.append(field)
-            elif is_identity(folded) or folded in self._credentials:
-                continue
-            elif folded == _SUBPROTOCOLS and self._tokens:
-                if value := without_token_value(value):
-                    kept.append((name, value))
-            else:
-                kept.append(field)
+            elif fate == _MAY_CARRY_TOKENS and (value := without_token_value(field[1])):
+                kept.append((field[0], value))
         return Sifted(tuple(kept), impersonates)
+
+
+class _Fates(dict[bytes, int]):
+    """Field names that were seen, and what becomes of them: the same few come again and again. Bounded."""
+
+    def __init__(self, credentials: Iterable[bytes]) -> None:
+        super().__init__()
+        self.credentials = frozenset(credentials)
+
+    def __missing__(self, name: bytes) -> int:
+        folded = _folded(name)
+        if is_impersonation(folded):
+            fate = _IMPERSONATES
+        elif is_identity(folded) or folded in self.credentials:
+            fate = _GOES
+        elif folded == _SUBPROTOCOLS and _AUTHORIZATION in self.credentials:
+            fate = _MAY_CARRY_TOKENS
+        else:
+            fate = _KEPT
+        if len(self) < _REMEMBERED and len(name) < 64:
+            self[name] = fate
+        return fate
 
 
 def _folded(name: bytes) -> bytes:

@@ -54,6 +54,10 @@ class StaticTokens:
         return f"StaticTokens({len(self._identities)} tokens)"
 
     async def authenticate(self, presented: Presented) -> Identity | None:
+        """As `identify`."""
+        return self.identify(presented)
+
+    def identify(self, presented: Presented) -> Identity | None:
         """Who presents this token; None when no token is presented.
 
         Raises:

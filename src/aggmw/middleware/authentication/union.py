@@ -59,18 +59,20 @@ class AuthenticatorUnion:
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         checked = checked_seams("authenticators", authenticators, "authenticate")
         self.members = checked
-        self._authenticators = [(each, each.authenticate, credentials_of(each)) for each in checked]
-        self.credentials: frozenset[bytes] = frozenset().union(*(names for _, _, names in self._authenticators))
+        self._authenticators = [
+            (each, getattr(each, "identify", None), each.authenticate, credentials_of(each)) for each in checked
+        ]
+        self.credentials: frozenset[bytes] = frozenset().union(*(names for *_, names in self._authenticators))
 
     def __repr__(self) -> str:
-        return f"AuthenticatorUnion([{', '.join(shown(each) for each, _, _ in self._authenticators)}])"
+        return f"AuthenticatorUnion([{', '.join(shown(each) for each in self.members)}])"
 
     async def find(self, presented: Presented) -> Finding:
         """Ask everybody until one succeeds. Failures are collected, none is raised."""
         failures: list[Failure] = []
-        for authenticator, authenticate, credentials in self._authenticators:
+        for authenticator, identify, authenticate, credentials in self._authenticators:
             try:
-                identity = await authenticate(presented)
+                identity = await authenticate(presented) if identify is None else identify(presented)
                 if identity is None:
                     continue
                 if isinstance(identity, Identity):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import structlog
 
@@ -25,6 +26,7 @@ __all__ = ["Forwarding"]
 
 _log = structlog.get_logger("aggmw.proxy")
 
+_HTTP_1 = frozenset({"1.0", "1.1"})
 _USUALLY_WITH_A_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
@@ -87,7 +89,7 @@ class Forwarding:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = None
         self._watched: Watched | None = None
         self._gone = False
         self._stopping = False
@@ -100,9 +102,17 @@ class Forwarding:
             request: as it is to go on, its body still with the client; `content_length` is what the client declared.
             chunked: a body follows whose length nobody knows.
         """
+        tick = self._departures.tick()
+        self._task = asyncio.current_task(tick.loop)
         try:
-            if await self._take_body(request, chunked):
-                await self._exchange(request)
+            # HTTP/1 says in the head whether there is a body; the later ones do not.
+            if not (chunked or request.content_length) and self._scope.get("http_version", "1.1") in _HTTP_1:
+                self._watched = tick.watch(self._receive, self._leave)
+                if request.content_length is None and request.method in _USUALLY_WITH_A_BODY:
+                    request.content_length = 0
+            elif not await self._take_body(request, chunked):
+                return
+            await self._exchange(request)
         except asyncio.CancelledError:
             if not self._cancelled or self._task is None or self._task.uncancel() > 0:
                 raise
@@ -121,14 +131,8 @@ class Forwarding:
                 await asyncio.gather(ending, return_exceptions=True)
 
     async def _take_body(self, request: UpstreamRequest, chunked: bool) -> bool:
-        """Give the request its body: none, whole when it is at hand, else as a stream. False when it was answered."""
+        """Give the request its body: whole when it is at hand, else as a stream. False when it was answered."""
         length = request.content_length
-        # HTTP/1 says in the head whether there is a body; the later ones do not.
-        if not (length or chunked) and self._scope.get("http_version", "1.1") in ("1.1", "1.0"):
-            self._watch()
-            if length is None and request.method in _USUALLY_WITH_A_BODY:
-                request.content_length = 0
-            return True
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -181,7 +185,6 @@ class Forwarding:
 
     async def _pass_back(self, response: UpstreamResponse, request: UpstreamRequest) -> None:
         status, headers = response.status, response.headers
-        length = first(headers, b"content-length")
         service = self._service
         if 300 <= status < 400 and status != 304 and first(headers, b"location") is not None:
             if service is None or not service.redirects:
@@ -192,7 +195,9 @@ class Forwarding:
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
         if request.method == b"HEAD" or status in (204, 304):
             await self._send({"type": "http.response.body", "body": b""})
-        elif length is not None:
+        elif (content := response.content) is not None:
+            await self._send({"type": "http.response.body", "body": content})
+        elif (length := first(headers, b"content-length")) is not None:
             await self._pass_exactly(response, int(length))
         else:
             await self._pass_stream(response, request.long_running)

@@ -13,7 +13,7 @@ from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
-from aggmw.contracts.authorization import Verdict
+from aggmw.contracts.authorization import Outcome, Verdict
 from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, PathService, UpstreamRequest, UpstreamTransport
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
@@ -80,10 +80,10 @@ class ProxyMiddleware:
         self._inside = inside(app)
         self._owns_transport = transport is None
         self._transport = transport or Http1Transport()
-        self._find = backend if callable(backend) else (lambda exchange: backend) if backend else _left
-        self._request_info = request_info or _request_info
-        self._identity = identity or _identity
-        self._verdict = verdict or _verdict
+        self._find = backend if callable(backend) else (lambda exchange: backend) if backend else None
+        self._request_info = request_info
+        self._identity = identity
+        self._verdict = verdict
         self._anonymous = anonymous
         self._drain = drain
         self._departures = Departures()
@@ -101,7 +101,7 @@ class ProxyMiddleware:
             return
         try:
             exchange = enter(scope)
-            backend = self._find(exchange)
+            backend = _left(exchange) if self._find is None else self._find(exchange)
         except CompositionError as error:
             await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
             return
@@ -112,11 +112,13 @@ class ProxyMiddleware:
 
     async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """As when called, with the exchange at hand."""
-        try:
-            backend = self._find(exchange)
-        except CompositionError as error:
-            await respond(exchange.scope, send, misuse(error, exchange.request_id))
-            return
+        backend = exchange.backend
+        if backend is None or self._find is not None:
+            try:
+                backend = _left(exchange) if self._find is None else self._find(exchange)
+            except CompositionError as error:
+                await respond(exchange.scope, send, misuse(error, exchange.request_id))
+                return
         if backend is None:
             await self._inside(exchange, receive, send)
         else:
@@ -158,15 +160,19 @@ class ProxyMiddleware:
         self, exchange: Exchange, backend: AnyBackend, scope: Scope, service: PathService | None, prefix: bytes
     ) -> tuple[UpstreamRequest, bool] | Answer:
         """What is to be sent, and whether a body of unknown length follows; or why nothing is."""
-        info = self._request_info(exchange)
-        caller = self._identity(exchange)
+        info = exchange.request_info if self._request_info is None else self._request_info(exchange)
+        if info is None:
+            raise MissingInput("proxy", "the request info", "request_info")
+        caller = exchange.identity if self._identity is None else self._identity(exchange)
         identity: Headers = ()
         if caller is not None:
             identity = self._identities.of(caller)
         elif not self._anonymous:
             raise MissingInput("proxy", "an identity", "authentication")
-        if not self._anonymous and ((verdict := self._verdict(exchange)) is None or not verdict.allowed):
-            raise MissingInput("proxy", "a verdict that allows", "authorization")
+        if not self._anonymous:
+            verdict = exchange.verdict if self._verdict is None else self._verdict(exchange)
+            if verdict is None or verdict.outcome is not Outcome.ALLOW:
+                raise MissingInput("proxy", "a verdict that allows", "authorization")
         asked = target = info.target if exchange.target is None else exchange.target
         incoming = sift(exchange.headers)
         if service is not None and service.strip_prefix:
@@ -228,17 +234,3 @@ def _left(exchange: Exchange) -> AnyBackend | None:
     if exchange.backend is None and not exchange.routed:
         raise MissingInput("proxy", "a backend, or the word that there is none", "registry")
     return exchange.backend
-
-
-def _identity(exchange: Exchange) -> Identity | None:
-    return exchange.identity
-
-
-def _verdict(exchange: Exchange) -> Verdict | None:
-    return exchange.verdict
-
-
-def _request_info(exchange: Exchange) -> RequestInfo:
-    if exchange.request_info is None:
-        raise MissingInput("proxy", "the request info", "request_info")
-    return exchange.request_info

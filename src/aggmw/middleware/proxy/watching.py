@@ -20,9 +20,10 @@ class Watched:
         task: what waits for it to leave, once the exchange took longer than a tick.
     """
 
-    __slots__ = ("_on_gone", "_receive", "context", "seen", "task")
+    __slots__ = ("_on_gone", "_receive", "context", "seen", "task", "tick")
 
-    def __init__(self, receive: Receive, on_gone: Callable[[], None]) -> None:
+    def __init__(self, tick: Tick, receive: Receive, on_gone: Callable[[], None]) -> None:
+        self.tick = tick
         self._receive = receive
         self._on_gone = on_gone
         self.context = copy_context()  # `receive` may be a foreign middleware's that looks at it
@@ -36,7 +37,7 @@ class Watched:
         self._on_gone()
 
 
-class _Tick:
+class Tick:
     """The exchanges of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,10 +46,13 @@ class _Tick:
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # nothing of the request that started the timer stays with it
 
-    def add(self, watched: Watched) -> None:
+    def watch(self, receive: Receive, on_gone: Callable[[], None]) -> Watched:
+        """Begin to watch. From now on nobody else may call `receive`."""
+        watched = Watched(self, receive, on_gone)
         self.young.add(watched)
         if self._timer is None:
             self._timer = self.loop.call_later(_TICK_SECONDS, self._look, context=self._context)
+        return watched
 
     def _look(self) -> None:
         """Start a task for whatever was here at the last tick already; go on ticking while anything is young."""
@@ -68,30 +72,29 @@ class Departures:
     """Calls back when a client disconnects, for exchanges that run longer than one or two ticks of 50 ms."""
 
     def __init__(self) -> None:
-        self._tick: _Tick | None = None
-        self._ticks: dict[asyncio.AbstractEventLoop, _Tick] = {}
+        self._latest: Tick | None = None
+        self._ticks: dict[asyncio.AbstractEventLoop, Tick] = {}
 
     def watch(self, receive: Receive, on_gone: Callable[[], None]) -> Watched:
-        """Begin to watch. From now on nobody else may call `receive`."""
-        watched = Watched(receive, on_gone)
-        self._of_this_loop().add(watched)
-        return watched
+        """Begin to watch on this event loop. From now on nobody else may call `receive`."""
+        return self.tick().watch(receive, on_gone)
 
     def forget(self, watched: Watched) -> asyncio.Task[None] | None:
         """The exchange is over. Gives the task that still has to end, cancelled."""
         if watched.task is None:
-            self._of_this_loop().young.discard(watched)
+            watched.tick.young.discard(watched)
             return None
         watched.task.cancel()
         return watched.task
 
-    def _of_this_loop(self) -> _Tick:
+    def tick(self) -> Tick:
+        """The exchanges of the running event loop."""
         loop = asyncio.get_running_loop()
-        tick = self._tick
+        tick = self._latest
         if tick is None or tick.loop is not loop:
             tick = self._ticks.get(loop)
             if tick is None:
                 self._ticks = {other: kept for other, kept in self._ticks.items() if not other.is_closed()}
-                tick = self._ticks[loop] = _Tick(loop)
-            self._tick = tick
+                tick = self._ticks[loop] = Tick(loop)
+            self._latest = tick
         return tick

@@ -144,7 +144,11 @@ class CasbinAuthorizer:
         self._snapshot = self._load()
 
     async def authorize(self, attributes: Attributes) -> Verdict:
-        """The verdict on these attributes; answers without waiting for anything."""
+        """As `verdict`."""
+        return self.verdict(attributes)
+
+    def verdict(self, attributes: Attributes) -> Verdict:
+        """The verdict on these attributes, at once."""
         privileged = self._privileged.verdict(attributes)
         return privileged if privileged.allowed else self._snapshot.verdict(attributes)
 

@@ -181,6 +181,11 @@ class _Call:
             if timer is not None:
                 timer.cancel()
 
+    @property
+    def content(self) -> bytes | None:
+        """The whole body, when the application was done with it before anybody looked; None when it has to be read."""
+        return b"".join(self._chunks) if self._complete else None
+
     async def read(self) -> bytes:
         """The next piece of the body, b"" at its end."""
         while not self._chunks:

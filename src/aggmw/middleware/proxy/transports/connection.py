@@ -137,11 +137,13 @@ class Connection(asyncio.Protocol):
         """Whether nothing can be sent or received any more."""
         return self._phase == _CLOSED
 
-    def begin(self, *, head_only: bool) -> None:
-        """Expect the answer to a request that is about to be written.
+    def begin(self, head_only: bool, deadline: float | None = None, request: bytes = b"") -> None:
+        """Expect the answer to a request, and write what there is of it.
 
         Args:
             head_only: the answer will have no body, whatever its head says: the request is a HEAD.
+            deadline: loop time by which the head of the answer must have come.
+            request: all of it, or as much as is at hand.
 
         Raises:
             UpstreamUnreachable: the connection is closed already; nothing was sent.
@@ -149,9 +151,14 @@ class Connection(asyncio.Protocol):
         if self._phase != _IDLE or self._eof or self._transport.is_closing():
             raise UpstreamUnreachable("it closed the connection at once")
         if self.reused:
-            self._forget()
+            # The rest of what `_forget` forgets is as it was: an answer that ended well left nothing behind.
+            self._buffered = self._barren = self.status = 0
+            self._answered = self._complete = self._used_up = False
         self._head_only = head_only
+        self.deadline = deadline
         self._phase = _HEAD
+        if request:
+            self._transport.write(request)
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
@@ -174,7 +181,11 @@ class Connection(asyncio.Protocol):
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     async def read(self, silence: float | None) -> bytes:
         """What has come of the body; b"" at its end.
@@ -242,6 +253,14 @@ class Connection(asyncio.Protocol):
             self._end = self._loop.create_future()
             await self._end
 
+    @property
+    def whole(self) -> bytes | None:
+        """The body when all of it has come, None before; `read` gives it all the same."""
+        if not self._complete or self._error is not None:
+            return None
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     def end(self) -> None:
         """Let whoever reads see a proper end: the stream is over on our side, whatever still comes."""
         if self._phase == _BODY:
@@ -288,7 +307,9 @@ class Connection(asyncio.Protocol):
         if self._barren > HEAD_BYTES and self._phase in (_HEAD, _BODY):
             what = "the head of its answer is" if self._phase == _HEAD else "the trailers of its answer are"
             self.fail(UpstreamBroken(f"{what} too long"))
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def eof_received(self) -> bool:
         """The backend sends no more: the connection is closed, whatever we would still have sent."""

@@ -27,7 +27,7 @@ class Exchange:
         silence: seconds the backend may take between two pieces of the body; None for ever.
     """
 
-    __slots__ = ("_closed", "_connection", "_pool", "_silence", "_upload", "headers", "status")
+    __slots__ = ("_closed", "_connection", "_pool", "_silence", "_upload", "content", "headers", "status")
 
     def __init__(self, pool: Pool, connection: Connection, silence: float | None) -> None:
         self._pool = pool
@@ -37,24 +37,26 @@ class Exchange:
         self._closed = False
         self.status = 0
         self.headers: Headers = ()
+        self.content: bytes | None = None
 
-    async def begin(self, head: bytes, request: UpstreamRequest, deadline: float | None) -> None:
-        """Send the request and wait for the head of the answer, which may come before the body is gone.
+    def begin(self, head: bytes, request: UpstreamRequest, deadline: float | None) -> None:
+        """Send the request, or begin to.
 
         Raises:
-            UpstreamError: no usable head came.
-            StatusError: the request's body was not what it should be.
+            UpstreamUnreachable: nothing was sent.
         """
         connection = self._connection
-        connection.begin(head_only=request.method == b"HEAD")
-        connection.deadline = deadline
         if request.body is None:
-            connection.write(head + request.content)
+            connection.begin(request.method == b"HEAD", deadline, head + request.content)
         else:
+            connection.begin(request.method == b"HEAD", deadline)
             uploading = _upload(connection, head, request.body, request.content_length)
             self._upload = asyncio.get_running_loop().create_task(uploading, name="sending a request's body")
-        await connection.head()
-        self.status, self.headers = connection.status, connection.headers
+
+    def answered(self) -> None:
+        """The head of the answer has come, and the body if it is short."""
+        connection = self._connection
+        self.status, self.headers, self.content = connection.status, connection.headers, connection.whole
 
     async def read(self) -> bytes:
         """The next piece of the body, b"" at its end."""

@@ -58,6 +58,8 @@ def examine(status: int, version: str, headers: Headers, *, large: bool) -> Fram
     chunked = False
     keep_alive, closing = version == "1.1", False
     for name, value in headers:
+        if name not in _TELLING:
+            continue
         if name == b"content-length":
             if length is not None or not value.isdigit() or len(value) > _DIGITS:
                 raise UpstreamBroken(_UNCLEAR)
@@ -66,10 +68,22 @@ def examine(status: int, version: str, headers: Headers, *, large: bool) -> Fram
             if chunked or value.lower() != b"chunked" or version != "1.1":
                 raise UpstreamBroken("its answer has a transfer coding other than chunked")
             chunked = True
-        elif name == b"connection":
-            options = [option.strip() for option in value.lower().split(b",")]
-            closing = closing or b"close" in options
-            keep_alive = keep_alive or b"keep-alive" in options
+        else:
+            value = value.lower()
+            if value != b"keep-alive":
+                options = [option.strip() for option in value.split(b",")]
+                closing = closing or b"close" in options
+                keep_alive = keep_alive or b"keep-alive" in options
+            else:
+                keep_alive = True
     if chunked and length is not None:
         raise UpstreamBroken(_UNCLEAR)
-    return Framing(chunked or length is not None, keep_alive and not closing)
+    return (
+        _USUAL
+        if keep_alive and not closing and (chunked or length is not None)
+        else Framing(chunked or length is not None, keep_alive and not closing)
+    )
+
+
+_TELLING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_USUAL = Framing(delimited=True, keep_alive=True)

@@ -42,6 +42,7 @@ class _Loop:
         self._pools: dict[AnyBackend, Pool] = {}
         self._shared: dict[Backend, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.resting = True
         self._context = Context()  # nothing of the request that started the timer stays with it
 
     @property
@@ -67,6 +68,7 @@ class _Loop:
     def watch(self) -> None:
         """Sweep while there is anything to look after."""
         if self._timer is None:
+            self.resting = False
             self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep, context=self._context)
 
     def close(self) -> list[Connection]:
@@ -74,6 +76,7 @@ class _Loop:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self.resting = True
         closed = [connection for pool in self.pools for connection in pool.close()]
         self._pools.clear()
         self._shared.clear()
@@ -81,6 +84,7 @@ class _Loop:
 
     def _sweep(self) -> None:
         self._timer = None
+        self.resting = True
         now = self.loop.time()
         for pool in self._shared.values():
             if pool.sweep(now):
@@ -150,10 +154,12 @@ class Http1Transport:
         silence = None if request.long_running else self._limits.silence_seconds
         connection = pool.idle() or await pool.fresh(deadline)
         while True:
-            state.watch()
+            if state.resting:
+                state.watch()
             exchange = Exchange(pool, connection, silence)
             try:
-                await exchange.begin(head, request, deadline)
+                exchange.begin(head, request, deadline)
+                await connection.head()
             except UpstreamError:
                 if not connection.stale or not _repeatable(request):
                     await exchange.aclose()
@@ -162,6 +168,7 @@ class Http1Transport:
                 await exchange.aclose()
                 raise
             else:
+                exchange.answered()
                 return exchange
             connection = await pool.replace(connection, deadline)
 

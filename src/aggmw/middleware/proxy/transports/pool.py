@@ -111,8 +111,9 @@ class Pool:
 
     def idle(self) -> Connection | None:
         """An open connection that nobody uses, without waiting; None when there is none."""
-        while self._idle:
-            connection = self._idle.pop()
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
             if connection.usable:
                 self._taken += 1
                 return connection
