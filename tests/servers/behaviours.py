@@ -248,6 +248,24 @@ async def broken_off(port: int, things: int) -> str:
     return "looks broken"
 
 
+async def abandoned_upload(port: int, things: int) -> str:
+    """A body that the client breaks off never looks whole to the service, however it is framed."""
+    for name, begun in {
+        "length": b"Content-Length: 10\r\n\r\nhello",
+        "chunks": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    }.items():
+        async with ScriptedBackend([ReadRequest()], port=things) as service:
+            async with connected(port) as wire:
+                await wire.send(b"POST /things/a HTTP/1.1\r\nHost: x\r\n" + begun)
+                connection = await service.connected()
+                await connection.received_at_least(1)
+                wire.leave()
+                await connection.gone()
+            if connection.exchanges:
+                return f"{name}: looks whole"
+    return "looks broken"
+
+
 async def repeated_fields(port: int, things: int) -> str:
     """Fields that are there several times stay apart and in order, both ways."""
     answer = respond(headers=[("X-A", "1"), ("Set-Cookie", "a=b"), ("X-A", "2"), ("Set-Cookie", "c=d")], body=b"ok")
@@ -321,6 +339,7 @@ BEHAVIOURS: dict[str, tuple[Behaviour, str]] = {
     "HEAD": (head, "as sent"),
     "304 with a Content-Length": (not_modified, "passed"),
     "an answer that the service breaks off": (broken_off, "looks broken"),
+    "an upload that the client breaks off": (abandoned_upload, "looks broken"),
     "repeated fields": (repeated_fields, "kept"),
     "trailers of a request as header fields": (trailers, "never"),
     "a body after 100-continue": (continued, "asked for"),
