@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +17,25 @@ from tests.middleware.proxy.proxying import backend_of, proxied
 from aggmw.contracts.backends import Backend
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.pki.make import KeyPair, issue_server, make_ca
-from aggmw.testing import Client, Hold, IncompleteResponse, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, respond
+from aggmw.testing import (
+    Client,
+    Hold,
+    IncompleteResponse,
+    ReadHead,
+    ReadRequest,
+    Reset,
+    ScriptedBackend,
+    Send,
+    Wait,
+    respond,
+)
 
 SERVER_NAME = "wardle.default.svc"
 WHO = "the server of APIService v1alpha1.wardle.example.com"
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 5\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"  # a fatal alert of TLS
 
 
 class Lie(NamedTuple):
@@ -38,6 +52,8 @@ BROKEN = {
     "HTTP/2": Lie(b"HTTP/2.0 200 OK\r\n" + LENGTH + b"\r\nhello", "its answer is not HTTP/1.1"),
     "nothing": Lie(b"", "it closed the connection without an answer", Send(b"")),
     "a reset": Lie(b"", "it closed the connection without an answer", Reset()),
+    "half a status line": Lie(b"HTTP/1.1 20", "it closed the connection in the middle of its answer", Send(b"")),
+    "a reset in the status line": Lie(b"HTTP/1.1 20", "it closed the connection in the middle of its answer", Reset()),
     "half a head": Lie(OK + b"X-A", "it closed the connection in the middle of its answer", Send(b"")),
     "two lengths": Lie(OK + LENGTH + b"Content-Length: 6\r\n\r\nhello", "its answer is not HTTP/1.1"),
     "length and chunks": Lie(OK + LENGTH + CHUNKED + b"\r\n0\r\n\r\n", "its answer is not HTTP/1.1"),
@@ -106,6 +122,63 @@ async def test_a_cut_body_is_a_cut_response(transport: Http1Transport, case: str
         assert transport.taken == 0
 
 
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED, b""])
+async def test_a_reset_is_a_cut_response(transport: Http1Transport, framing: bytes) -> None:
+    """A connection that is reset in the middle of a body, however that is framed: never a whole response."""
+    seen = asyncio.Event()
+    body = b"3\r\nhel\r\n" if framing == CHUNKED else b"hel"
+    async with ScriptedBackend([ReadHead(), Send(OK + framing + b"\r\n" + body), Wait(seen), Reset()]) as backend:
+        async with proxied(transport, backend_of(backend)).stream("GET", "/a") as response:
+            assert await anext(response) == b"hel"
+            seen.set()
+            with pytest.raises(IncompleteResponse):
+                await response.read()
+        assert transport.taken == 0
+
+
+async def test_silence_in_a_body_is_a_cut_response(transport: Http1Transport, clock: Any) -> None:
+    """A body that stops coming is broken off after a minute, and looks it."""
+    async with ScriptedBackend([ReadHead(), Send(OK + LENGTH + b"\r\nhel"), Hold()]) as backend:
+        async with proxied(transport, backend_of(backend)).stream("GET", "/a") as response:
+            assert await anext(response) == b"hel"
+            reading = asyncio.create_task(response.read())
+            await clock.advance(59)
+            assert not reading.done()
+            await clock.advance(2)
+            with pytest.raises(IncompleteResponse):
+                await reading
+        await backend.connections[0].gone()
+
+
+@pytest.mark.parametrize(
+    ("method", "first"),
+    [
+        ("HEAD", respond(body=b"hello")),
+        ("HEAD", respond(body=b"hello", chunked=True)),
+        ("GET", respond(204) + b"hello"),
+    ],
+)
+async def test_a_body_where_there_is_none(transport: Http1Transport, method: str, first: bytes) -> None:
+    """What comes behind an answer without a body is not the next caller's: its connection is not used again."""
+    scripts = [ReadHead(), Send(first), Hold()], [ReadHead(), Send(respond(body=b"mine")), Hold()]
+    async with ScriptedBackend.per_connection(*scripts) as backend:
+        client = proxied(transport, backend_of(backend))
+        assert (await client.request(method, "/a")).body == b""
+        assert (await client.request("GET", "/b")).body == b"mine"
+        await backend.connections[0].gone()
+
+
+async def test_not_modified_with_a_length(transport: Http1Transport) -> None:
+    """304 says the length of what did not change: no body is waited for, and the connection goes on."""
+    raw = respond(304, {"Content-Length": "5", "ETag": '"x"'})
+    async with ScriptedBackend(lambda request: raw if b"/a " in request else respond(body=b"mine")) as backend:
+        client = proxied(transport, backend_of(backend))
+        response = await client.request("GET", "/a")
+        assert (response.status, response.body, response.header("etag")) == (304, b"", b'"x"')
+        assert (await client.request("GET", "/b")).body == b"mine"
+        assert len(backend.connections) == 1
+
+
 async def test_more_than_it_was_asked(transport: Http1Transport) -> None:
     """Bytes behind an answer are dropped with their connection; the answer itself is whole."""
     raw = respond(body=b"hello")
@@ -161,7 +234,9 @@ def secured(ca: KeyPair, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     [
         ("another CA", "its certificate is not trusted"),
         ("another name", "its certificate is for another name"),
+        ("expired", "its certificate expired"),
         ("no TLS", "the TLS handshake failed"),
+        ("an alert", "the TLS handshake failed"),
         ("a bad bundle", "its CA bundle cannot be used"),
     ],
 )
@@ -172,14 +247,61 @@ async def test_a_wrong_certificate_is_503(
     pairs = {
         "another CA": issue_server(make_ca("others"), "wardle", names=[SERVER_NAME]),
         "another name": issue_server(ca, "wardle", names=["other.default.svc"]),
+        "expired": issue_server(ca, "wardle", names=[SERVER_NAME], lifetime=timedelta(seconds=-1)),
     }
     context = secured(pairs[case]) if case in pairs else None
     bundle = b"no PEM" if case == "a bad bundle" else ca.certificate
-    async with ScriptedBackend([Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Hold()], context) as backend:
+    plain = HANDSHAKE_FAILURE if case == "an alert" else b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    async with ScriptedBackend([Send(plain), Hold()], context) as backend:
         served = backend_of(backend, tls=True, server_name=SERVER_NAME, ca=bundle)
         response = await proxied(transport, served).request("GET", "/a")
         assert response.json() == status(503, "ServiceUnavailable", f"{WHO} cannot be reached: {text}")
         assert b"alice" not in b"".join(backend.requests)
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_server_that_wants_our_certificate(
+    transport: Http1Transport, ca: KeyPair, secured: Any, newest: ssl.TLSVersion
+) -> None:
+    """TLS 1.2 says so in the handshake, and nothing was sent; TLS 1.3 behind it, by an alert in place of an answer."""
+    context = secured(issue_server(ca, "wardle", names=[SERVER_NAME]))
+    context.maximum_version = newest
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=ca.certificate.decode())
+    async with ScriptedBackend([ReadHead(), Send(respond(body=b"hello")), Hold()], context) as backend:
+        served = backend_of(backend, tls=True, server_name=SERVER_NAME, ca=ca.certificate)
+        response = await proxied(transport, served).request("POST", "/a", body=b"{}")
+        code, told = response.status, response.json()["message"].removeprefix(f"{WHO} ")
+        if newest == ssl.TLSVersion.TLSv1_2:
+            reasons = ("the TLS handshake failed", "connection reset")  # the reset may overtake the alert
+            assert (code, told) in [(503, f"cannot be reached: {reason}") for reason in reasons]
+        else:
+            assert (code, told) == (502, "failed: it closed the connection without an answer")
+        assert backend.requests == []
+        assert transport.taken == 0
+
+
+@pytest.mark.parametrize("garbage", [HANDSHAKE_FAILURE, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_a_broken_tls_stream_is_a_cut_response(
+    transport: Http1Transport, ca: KeyPair, secured: Any, garbage: bytes
+) -> None:
+    """An alert or bytes that are no TLS in the middle of a body: never a whole response."""
+    context = secured(issue_server(ca, "wardle", names=[SERVER_NAME]))
+    seen = asyncio.Event()
+
+    async def break_it(connection: Any) -> None:
+        os.write(connection._transport.get_extra_info("socket").fileno(), garbage)  # past the TLS that is on it
+        await connection.gone()
+
+    script = [ReadHead(), Send(OK + LENGTH + b"\r\nhel"), Wait(seen), break_it]
+    async with ScriptedBackend(script, context) as backend:
+        served = backend_of(backend, tls=True, server_name=SERVER_NAME, ca=ca.certificate)
+        async with proxied(transport, served).stream("GET", "/a") as response:
+            assert await anext(response) == b"hel"
+            seen.set()
+            with pytest.raises(IncompleteResponse):
+                await response.read()
+        assert transport.taken == 0
 
 
 async def test_tls_until_the_end_is_cut(transport: Http1Transport, ca: KeyPair, secured: Any) -> None:
