@@ -261,6 +261,27 @@ def test_continue(serve: Callable[..., Any]) -> None:
     assert json.loads(wire.response()[2])["body"] == "hello"
 
 
+@pytest.mark.parametrize(
+    ("version", "expectation", "asked"),
+    [
+        (b"1.1", b"100-Continue", True),
+        (b"1.0", b"100-continue", False),
+        (b"1.1", b"unknown", False),
+        (b"1.1", b"100-continue;x", False),
+    ],
+)
+def test_expectations(serve: Callable[..., Any], version: bytes, expectation: bytes, asked: bool) -> None:
+    """`100 Continue` is for who asks for exactly that, in HTTP/1.1; nobody else gets an answer they do not know."""
+    wire = serve(echo).connect()
+    head = b"POST /a HTTP/%b\r\nHost: x\r\nExpect: %b\r\nContent-Length: 5\r\n\r\n" % (version, expectation)
+    wire.send(head)
+    if asked:
+        assert wire.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    wire.send(b"hello")
+    status, _, body = wire.response()
+    assert (status, json.loads(body)["body"]) == (200, "hello")
+
+
 def test_body_that_was_not_asked_for(serve: Callable[..., Any]) -> None:
     """Without `100 Continue` nobody knows whether the body follows the answer, so the connection ends with it."""
     wire = serve(answer_at_once, limits=LIMITS).connect()

@@ -63,6 +63,9 @@ BROKEN = {
     "endless fields": Lie(OK + b"X-A: b\r\n" * 300, "its answer has too many header fields"),
     "an endless field": Lie(OK + b"X-A: " + b"b" * 100_000, "the head of its answer is too long"),
     "endless hints": Lie(b"HTTP/1.1 103 H\r\nX: y\r\n\r\n" * 4000, "the head of its answer is too long"),
+    "hints and nothing else": Lie(
+        b"HTTP/1.1 103 H\r\nX: y\r\n\r\n", "it closed the connection in the middle of its answer", Send(b"")
+    ),
     "101 unasked": Lie(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "it switched protocols unasked"),
     "101 with upgrade": Lie(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nraw",
