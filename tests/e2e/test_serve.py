@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -106,3 +108,18 @@ def test_sighup_reads_the_policy_again(serve: Callable[[], Served]) -> None:
         pass
     assert served.kubectl()("get", "--raw", "/healthz") == "ok"
     assert served.stop() == 0
+
+
+def test_no_http2(serve: Callable[[], Served]) -> None:
+    """`aggmw serve` speaks HTTP/1.1 and nothing else, whatever a client would rather speak."""
+    served = serve()
+    for offered, chosen in ((["h2", "http/1.1"], "http/1.1"), (["h2"], None)):
+        context = ssl.create_default_context(cafile=str(served.path / "state" / "serving-ca.crt"))
+        context.set_alpn_protocols(offered)
+        with (
+            socket.create_connection(("127.0.0.1", served.port), 5) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as wire,
+        ):
+            assert wire.selected_alpn_protocol() == chosen
+            wire.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            assert wire.recv(100).startswith(b"HTTP/1.1 400 ")

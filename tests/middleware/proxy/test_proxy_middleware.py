@@ -340,24 +340,29 @@ async def test_whole_bodies_that_lie_about_their_length() -> None:
 
 
 async def test_conflicting_framing() -> None:
-    """§ C2 smuggling: both Content-Length and Transfer-Encoding, from a server that lets that in: 400, nothing sent."""
+    """§ C2 smuggling: both Content-Length and Transfer-Encoding, from a server that lets that in: 400, nothing sent.
+
+    RFC 9112 §6.1: the connection ends with the answer, so that such a server reads nothing more from it.
+    """
     headers = [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]
     response = await proxied(NoTransport(), NEVER).request("POST", "/a", headers=headers, body=b"hello")
     assert response.status == 400
     assert response.json()["message"] == (
         "the request cannot be forwarded: Content-Length and Transfer-Encoding exclude each other"
     )
+    assert response.header("connection") == b"close"
 
 
 @pytest.mark.parametrize("protocol", ["SPDY/3.1", "websocket", "h2c"])
 async def test_upgrades_are_refused(protocol: str) -> None:
-    """§2.5: an upgrade in a plain request is not forwarded; the client learns what works."""
+    """§2.5: an upgrade in a plain request is not forwarded; the client learns what works, and nothing more is read."""
     headers = {"Connection": "Upgrade", "Upgrade": protocol}
     response = await proxied(NoTransport(), NEVER).request("POST", "/a", headers=headers)
     assert response.status == 400
     assert response.json()["message"] == (
         "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31"
     )
+    assert response.header("connection") == b"close"
 
 
 @pytest.mark.parametrize("identity", [ALICE, None])
