@@ -102,6 +102,8 @@ def faults(requests: list[bytes]) -> list[str]:
         framing = [value for name in FRAMING for value in request.values(name)]
         if len(framing) > 1 or (request.body and not framing):
             found.append(f"framed by {framing}")
-        if [name for name in OURS if len(request.values(name)) != 1]:
+        ours = [request.values(name) for name in OURS]
+        path = request.target.partition(b"?")[0]
+        if any(len(values) != 1 for values in ours) or ours[1] != [path] or ours[-2] != [b"system:anonymous"]:
             found.append(f"fields of ours: {request.headers}")
     return found
