@@ -11,6 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "aggmw"
 LIBRARIES = {
+    "aiohappyeyeballs": {"net/dial.py"},
     "casbin": {"middleware/authorization/casbin/enforcer.py"},
     "prometheus_client": {"middleware/metrics/exposition.py"},
     "httptools": {"middleware/proxy/transports/connection.py", "server/door.py"},

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
+from tests.net.dialling import Peer
 
 from aggmw.contracts.backends import Backend
 from aggmw.errors import UpstreamUnreachable
@@ -24,20 +25,6 @@ from aggmw.pki.make import KeyPair, issue_client, issue_server, make_ca
 from aggmw.testing import Hold, ScriptedBackend, Send, VirtualClock
 
 NAME = "wardle.default.svc"
-
-
-class Peer(asyncio.Protocol):
-    """What a dial makes."""
-
-    def __init__(self) -> None:
-        self.received = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if not self.received.done():
-            self.received.set_result(data)
 
 
 @pytest.fixture(scope="module")
@@ -212,37 +199,6 @@ async def test_unknown_names(names: Any) -> None:
     assert await reason("nowhere.example", 443) == "its name does not resolve"
 
 
-async def test_addresses_in_order(names: Any) -> None:
-    """The addresses are tried in the order they came, until one answers."""
-    async with ScriptedBackend([Send(b"hi"), Hold()]) as backend:
-        names["two.example"] = ["127.0.0.2", "127.0.0.1"]
-        peer = await dial(Peer, "two.example", backend.port)
-        assert await peer.received == b"hi"
-        assert peer.transport.get_extra_info("peername")[0] == "127.0.0.1"
-        peer.transport.abort()
-
-
-async def test_a_silent_address_leaves_time(names: Any, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that never answers takes its share of the time, not all of it."""
-    real = asyncio.BaseEventLoop.create_connection
-
-    async def create_connection(loop: Any, protocol: Any, host: str, *arguments: Any, **options: Any) -> Any:
-        if host == "127.0.0.2":
-            await asyncio.get_running_loop().create_future()
-        return await real(loop, protocol, host, *arguments, **options)
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", create_connection)
-    async with ScriptedBackend([Send(b"hi"), Hold()]) as backend:
-        names["two.example"] = ["127.0.0.2", "127.0.0.1"]
-        dialling = asyncio.create_task(dial(Peer, "two.example", backend.port))
-        await clock.advance(2)
-        assert not dialling.done()
-        await clock.advance(1)
-        peer = await dialling
-        assert await peer.received == b"hi"
-        peer.transport.abort()
-
-
 async def test_timing_out(ca: KeyPair, clock: VirtualClock) -> None:
     """Name, connection and handshake together have five seconds."""
     async with ScriptedBackend([Hold()]) as backend:
@@ -252,20 +208,3 @@ async def test_timing_out(ca: KeyPair, clock: VirtualClock) -> None:
         assert not dialling.done()
         await clock.advance(2)
         assert await dialling == "timed out connecting"
-
-
-@pytest.mark.parametrize("secure", [True, False])
-async def test_cancelled_anywhere(secure: bool, ca: KeyPair, served: Any) -> None:
-    """A dial that is cancelled leaves no socket, in whatever step."""
-    context = served(issue_server(ca, "wardle", names=[NAME])) if secure else None
-    async with ScriptedBackend([Hold()], context) as backend:
-        ours = trusting(ca) if secure else None
-        for rounds in range(25):
-            dialling = asyncio.create_task(dial(Peer, backend.host, backend.port, context=ours, server_name=NAME))
-            for _ in range(rounds):
-                await asyncio.sleep(0)
-            if dialling.cancel():
-                with pytest.raises(asyncio.CancelledError):
-                    await dialling
-            else:
-                (await dialling).transport.abort()

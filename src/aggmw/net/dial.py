@@ -1,4 +1,4 @@
-"""Dialling: addresses in order, TLS, and every foreign exception translated into words that are safe to show."""
+"""Dialling: the address that answers first, TLS, and every foreign exception translated into words safe to show."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
+from aiohappyeyeballs import start_connection
 
 from aggmw.errors import UpstreamUnreachable
 
 __all__ = ["dial"]
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
+_AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]  # as from getaddrinfo
+
 _log = structlog.get_logger("aggmw.net")
 
 _OTHER_NAME = (62, 63, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, _EMAIL_, _IP_ADDRESS_
@@ -33,6 +36,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 """What is shown for what went wrong; the first that fits."""
 
+_NEXT_ADDRESS_SECONDS = 0.25
+"""So long an address may take before the next one is tried beside it (RFC 8305, Connection Attempt Delay)."""
 
 _GOODBYE_SECONDS = 1.0
 """How long a TLS connection that is given up in the moment it stands may wait for the other side's goodbye."""
@@ -47,34 +52,39 @@ async def dial(
     server_name: str = "",
     timeout: float = 5.0,
 ) -> _P:
-    """Connect to the first address that answers; the name is resolved at each call.
+    """Connect to the address that answers first; the name is resolved at each call.
+
+    The addresses are tried in their order, IPv6 and IPv4 in turn; one that does not answer holds up the next for a
+    quarter of a second.
 
     Args:
         protocol: makes the protocol of the new connection.
         host, port: what is dialled.
         context: None for plain TCP.
         server_name: SNI and the name to verify; the host when it is empty.
-        timeout: seconds for everything: name, connection, handshake. An address that does not answer leaves the
-            others their share of it.
+        timeout: seconds for everything: name, connection, handshake.
 
     Raises:
         UpstreamUnreachable: with a reason that names no address; the address is in the log.
     """
-    ends = asyncio.get_running_loop().time() + timeout
     try:
-        async with asyncio.timeout_at(ends):
+        async with asyncio.timeout(timeout):
             addresses = await _resolve(host, port)
-            name = (server_name or host) if context is not None else None
+            secured: dict[str, Any] = {}
             if context is not None:
+                name = server_name or host
                 _check(context, name)
-            return await _connect(protocol, addresses, port, context, name, ends)
+                secured = {"ssl": context, "server_hostname": name, "ssl_shutdown_timeout": _GOODBYE_SECONDS}
+            transport, made = await _connect(protocol, addresses, secured)
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return made
     except (OSError, ValueError, OverflowError) as error:
         reason = _reason(error)
-        _log.warning("dialling failed", host=host, port=port, reason=reason)
+        _log.warning("dialling failed", host=host, port=port, reason=reason, error=str(error))
         raise UpstreamUnreachable(reason) from error
 
 
-def _check(context: ssl.SSLContext, name: str | None) -> None:
+def _check(context: ssl.SSLContext, name: str) -> None:
     """Find out that TLS refuses a name before there is a socket, which the event loop would not close then.
 
     Raises:
@@ -86,47 +96,55 @@ def _check(context: ssl.SSLContext, name: str | None) -> None:
         raise ValueError("the server name holds a NUL") from error
 
 
-async def _resolve(host: str, port: int) -> list[str]:
+async def _resolve(host: str, port: int) -> list[_AddressInfo]:
     """The addresses of a host, in order; no thread is needed for what is an address already."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
         except (OSError, ValueError):
             continue
-        return [host]
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
+    if not found:
+        raise socket.gaierror(socket.EAI_NONAME, "no address")
+    return [*found]
 
 
 async def _connect(
-    protocol: Callable[[], _P],
-    addresses: list[str],
-    port: int,
-    context: ssl.SSLContext | None,
-    name: str | None,
-    ends: float,
-) -> _P:
-    """The first connection that stands, its handshake done.
-
-    The event loop makes the socket, so that there is one owner to close it whenever this is cancelled.
-    """
+    protocol: Callable[[], _P], addresses: list[_AddressInfo], secured: dict[str, Any]
+) -> tuple[asyncio.BaseTransport, _P]:
+    """A connection, its handshake done. Whoever made a socket closes it, at whatever point this is cancelled."""
     loop = asyncio.get_running_loop()
-    secured = {} if context is None else {"server_hostname": name, "ssl_shutdown_timeout": _GOODBYE_SECONDS}
-    failure: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
-    for number, address in enumerate(addresses):
-        share = (ends - loop.time()) / (len(addresses) - number)
-        try:
-            async with asyncio.timeout(share):
-                transport, made = await loop.create_connection(protocol, address, port, ssl=context, **secured)  # type: ignore[call-overload]  # the stubs know no such dictionary
-        except ssl.SSLError:
-            raise  # somebody answered
-        except OSError as error:
-            failure = error
-        else:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connected: _P = made
-            return connected
-    raise failure
+    if len(addresses) == 1:
+        host, port, *_ = addresses[0][4]
+        return await loop.create_connection(protocol, host, port, **secured)
+    connected = await _first(addresses)
+    # Nothing is awaited in between, and from here on the event loop closes it.
+    try:
+        return await loop.create_connection(protocol, sock=connected, **secured)
+    except BaseException:
+        if not isinstance(loop, asyncio.BaseEventLoop):
+            # uvloop before 0.23 closes the descriptor and leaves its number with us, to be closed again when it is
+            # somebody else's.
+            connected.detach()
+        raise
+
+
+async def _first(addresses: list[_AddressInfo]) -> socket.socket:
+    """A socket that is connected to one of the addresses. No other is left open, however this ends.
+
+    Raises:
+        OSError: none of them answers.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    cancellations = task.cancelling()
+    connected = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
+    if task.cancelling() > cancellations:
+        # A cancellation that comes while the winner waits for the losers to end is lost on them.
+        connected.close()
+        raise asyncio.CancelledError
+    return connected
 
 
 def _reason(error: Exception) -> str:

@@ -74,7 +74,7 @@ async def serving(serve: Serve, ca: KeyPair | None, context: ssl.SSLContext | No
         served.writers.append(writer)
         try:
             await serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
