@@ -164,18 +164,17 @@ async def upload(port: int, things: int) -> str:
         try:
             async with asyncio.timeout(NOTICE_SECONDS):
                 await (await service.connected()).received_at_least(100)
+            before = -1
+            while before != sent:  # until nobody takes any more
+                before = sent
+                await asyncio.sleep(0.1)
+            taken.set()
+            answered = await wire.until(b"\r\n\r\nok")
         except TimeoutError:
             return "only when it is whole"
         finally:
-            if not service.connections:
-                sending.cancel()
-        before = -1
-        while before != sent:  # until nobody takes any more
-            before = sent
-            await asyncio.sleep(0.1)
-        taken.set()
-        answered = await wire.until(b"\r\n\r\nok")
-        await sending
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
         if answered is None:
             return "not answered"
         return "at the service's pace" if before < LARGE else "buffered without a bound"
