@@ -88,7 +88,7 @@ PAIR = ClientCertificatePair(Path("front-proxy.crt"), Path("front-proxy.key"))
 SHOWN_ROUTES = "StaticRoutes(v1alpha1.wardle.example.com, /billing/)"
 SHOWN_BACKEND = (
     "Backend(name='v1alpha1.wardle.example.com', host='127.0.0.1', port=7443, tls=True, server_name='127.0.0.1',"
-    " insecure_skip_tls_verify=False)"
+    " insecure_skip_tls_verify=False, unix='')"
 )
 
 STACK = RecoveryMiddleware(
@@ -211,7 +211,7 @@ SAMPLES: list[object] = [
 
 NOT_SHOWN = {
     Answer: "a response as it is sent",
-    Address: "a tuple of host, port and TLS",
+    Address: "a tuple of host, port, TLS and path",
 }
 """Public classes that no test makes a sample of, and why."""
 

@@ -92,7 +92,7 @@ class PathServiceConfiguration:
 
     Args:
         path: such as "/billing/".
-        url: `https://host:port` or `http://host:port`.
+        url: `https://host:port`, `http://host:port` or `unix:/path`.
         app: "module:attribute" of an ASGI application in this process.
         ca: PEM bundle to trust for `url`; None: the system's.
         server_name: to verify instead of the URL's host; "" for that.

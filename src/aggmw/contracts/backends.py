@@ -46,6 +46,7 @@ class Backend:
         server_name: SNI and the name to verify; `<service>.<namespace>.svc` for a service, else the host.
         ca: PEM bundle to trust; empty means the system's roots.
         insecure_skip_tls_verify: do not verify the backend's certificate.
+        unix: path of a Unix socket that is dialled instead of host and port.
     """
 
     name: str
@@ -55,12 +56,13 @@ class Backend:
     server_name: str = ""
     ca: bytes = field(default=b"", repr=False)
     insecure_skip_tls_verify: bool = False
+    unix: str = ""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Found anew for every request that is forwarded, otherwise.
         values = (self.name, self.host, self.port, self.tls, self.server_name, self.ca, self.insecure_skip_tls_verify)
-        object.__setattr__(self, "_hash", hash(values))
+        object.__setattr__(self, "_hash", hash((*values, self.unix)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -69,20 +71,27 @@ class Backend:
     def at(
         cls, url: str, *, name: str = "", ca: bytes = b"", server_name: str = "", insecure_skip_tls_verify: bool = False
     ) -> Backend:
-        """The server at `https://host[:port]` or `http://host[:port]`.
+        """The server at `https://host[:port]`, at `http://host[:port]`, or behind a Unix socket, `unix:/path`.
 
         Raises:
-            ConfigurationError: a URL with more than scheme, host and port.
+            ConfigurationError: a URL with more than scheme, host and port, or a path that names no socket.
         """
         try:
-            host, port, tls = parse_backend_url(url)
+            host, port, tls, unix = parse_backend_url(url)
         except ValueError as error:
             raise ConfigurationError([Problem(f"{name}: url" if name else "url", str(error))]) from None
-        return cls(name, host, port, tls, server_name or host, ca, insecure_skip_tls_verify)
+        return cls(name, host, port, tls, server_name or host, ca, insecure_skip_tls_verify, unix)
+
+    @property
+    def address(self) -> str:
+        """Where it is: `host:port`, or `unix:/path`."""
+        return f"unix:{self.unix}" if self.unix else self.authority
 
     @property
     def authority(self) -> str:
-        """`host:port` for the Host header, an IPv6 address in brackets."""
+        """`host:port` for the Host header, an IPv6 address in brackets; only the host behind a Unix socket."""
+        if self.unix:
+            return self.host
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -142,14 +151,14 @@ class APIService:
 
         Args:
             group, version: "" is the core group.
-            url: `https://host:port` or `http://host:port`.
+            url: `https://host:port`, `http://host:port` or `unix:/path`.
             ca: PEM bundle to trust; empty means the system's roots.
             server_name: SNI and the name to verify; by default the URL's host.
             insecure_skip_tls_verify: do not verify the server's certificate.
             group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
 
         Raises:
-            ConfigurationError: a URL with more than scheme, host and port.
+            ConfigurationError: a URL with more than scheme, host and port, or a path that names no socket.
         """
         backend = Backend.at(
             url,
@@ -201,7 +210,7 @@ class PathService:
     Args:
         path: such as "/billing/"; with or without the last slash it stands for "/billing" and all below it. "/" takes
             whatever nobody else does, and never a path of the front proxy's own (`/api`, `/apis`, `/openapi`, …).
-        url: `https://host:port` or `http://host:port`; or leave it out and give `app`.
+        url: `https://host:port`, `http://host:port` or `unix:/path`; or leave it out and give `app`.
         app: an ASGI application in this process.
         ca, server_name, insecure_skip_tls_verify: as for `Backend`.
         strip_prefix: forward what is below the path only, and say the path in `X-Forwarded-Prefix`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -30,6 +31,9 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (socket.gaierror, "its name does not resolve"),
     (ConnectionRefusedError, "connection refused"),
     (ConnectionResetError, "connection reset"),
+    (FileNotFoundError, "its socket does not exist"),
+    (PermissionError, "permission denied"),
+    (BlockingIOError, "it takes no more connections"),
     (OSError, "it cannot be reached"),
     (ValueError, "its name does not resolve"),
     (OverflowError, "it cannot be reached"),
@@ -48,6 +52,7 @@ async def dial(
     host: str,
     port: int,
     *,
+    unix: str = "",
     context: ssl.SSLContext | None = None,
     server_name: str = "",
     timeout: float = 5.0,
@@ -60,6 +65,7 @@ async def dial(
     Args:
         protocol: makes the protocol of the new connection.
         host, port: what is dialled.
+        unix: path of a Unix socket that is dialled instead of them.
         context: None for plain TCP.
         server_name: SNI and the name to verify; the host when it is empty.
         timeout: seconds for everything: name, connection, handshake.
@@ -69,18 +75,20 @@ async def dial(
     """
     try:
         async with asyncio.timeout(timeout):
-            addresses = await _resolve(host, port)
             secured: dict[str, Any] = {}
             if context is not None:
                 name = server_name or host
                 _check(context, name)
                 secured = {"ssl": context, "server_hostname": name, "ssl_shutdown_timeout": _GOODBYE_SECONDS}
-            transport, made = await _connect(protocol, addresses, secured)
+            if unix:
+                return await _connect_path(protocol, unix, secured)
+            transport, made = await _connect(protocol, await _resolve(host, port), secured)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return made
     except (OSError, ValueError, OverflowError) as error:
         reason = _reason(error)
-        _log.warning("dialling failed", host=host, port=port, reason=reason, error=str(error))
+        where: dict[str, Any] = {"path": unix} if unix else {"host": host, "port": port}
+        _log.warning("dialling failed", **where, reason=reason, error=str(error))
         raise UpstreamUnreachable(reason) from error
 
 
@@ -108,6 +116,16 @@ async def _resolve(host: str, port: int) -> list[_AddressInfo]:
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, "no address")
     return [*found]
+
+
+async def _connect_path(protocol: Callable[[], _P], path: str, secured: dict[str, Any]) -> _P:
+    """A connection to a Unix socket."""
+    transport, made = await asyncio.get_running_loop().create_unix_connection(protocol, path, **secured)
+    if transport.get_extra_info("peername") is None:
+        # So many wait to be accepted that there is no room for another; asyncio takes that for a connection.
+        transport.abort()
+        raise BlockingIOError(errno.EAGAIN, "too many connections wait to be accepted")
+    return made
 
 
 async def _connect(

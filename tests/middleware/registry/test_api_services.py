@@ -17,6 +17,12 @@ from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_serv
 RESOLVER = StaticResolver({"wardle/api": "127.0.0.1:8443"})
 PLACE = "services.yaml: document 1 (v1alpha1.wardle.example.com)"
 
+FORMS = "must be https://host:port or http://host:port, without path, query or fragment, or unix:/path/of/a.sock"
+NO_PATH = (
+    "must name a socket by its plain absolute path: unix:/path/of/a.sock, without dot segments, escapes or what a URL"
+    " has behind its path"
+)
+
 
 def mistakes(*paths: Path, trusted: bool = True) -> list[str]:
     """The lines an operator sees."""
@@ -102,6 +108,16 @@ def test_plain_http_annotation(write: Callable[..., Path], wardle: str) -> None:
     assert (service.backend.port, service.backend.tls) == (9080, False)
 
 
+def test_unix_annotation(write: Callable[..., Path], wardle: str) -> None:
+    """A Unix socket speaks plain HTTP; a CA bundle means nothing there."""
+    text = wardle.replace("spec:\n", "  annotations: {aggmw/url: 'unix:/run/wardle.sock'}\nspec:\n")
+    [service] = load_api_services(write(text), resolver=StaticResolver({}))
+    assert isinstance(service.backend, Backend)
+    assert (service.backend.unix, service.backend.tls) == ("/run/wardle.sock", False)
+    [mistake] = mistakes(write(text.replace("spec:\n", "spec:\n  insecureSkipTLSVerify: true\n")))
+    assert mistake.endswith("means nothing with an http:// or unix: address in aggmw/url")
+
+
 def test_url_annotation_of_others_is_ignored(write: Callable[..., Path], wardle: str) -> None:
     """C1, APIService as SSRF: from anybody but the operator the annotation points nowhere."""
     text = wardle.replace("spec:\n", "  annotations: {aggmw/url: 'https://169.254.169.254:80'}\nspec:\n")
@@ -113,9 +129,12 @@ def test_url_annotation_of_others_is_ignored(write: Callable[..., Path], wardle:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("https://a.example/path", "must be https://host:port or http://host:port, without path, query or fragment"),
-        ("https://a.example?x=1", "must be https://host:port or http://host:port, without path, query or fragment"),
-        ("ftp://a.example", "must be https://host:port or http://host:port, without path, query or fragment"),
+        ("https://a.example/path", FORMS),
+        ("https://a.example?x=1", FORMS),
+        ("ftp://a.example", FORMS),
+        ("unix:run/app.sock", FORMS),
+        ("unix://run/app.sock", NO_PATH),
+        ("unix:/run/app.sock:/v1", NO_PATH),
         ("https://u:p@a.example", "must not hold credentials"),
         ("https://a.example:0", 'must be "host:port" with a port from 1 to 65535'),
         ("https://a b:1", "must name a host or an address (an IPv6 address stands in brackets)"),
@@ -240,7 +259,7 @@ def test_ca_means_nothing_over_http(write: Callable[..., Path], wardle: str, ca_
     """A CA beside a plain address is a mistake that would go unnoticed."""
     text = wardle.replace("spec:\n", "  annotations: {aggmw/url: 'http://127.0.0.1:1'}\nspec:\n")
     assert mistakes(write(text + f"  caBundle: {ca_bundle}\n")) == [
-        f"{PLACE}: spec.caBundle: means nothing with an http:// address in aggmw/url"
+        f"{PLACE}: spec.caBundle: means nothing with an http:// or unix: address in aggmw/url"
     ]
 
 

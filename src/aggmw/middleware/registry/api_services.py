@@ -19,7 +19,7 @@ from aggmw.objects.names import is_group, is_service, is_version
 __all__ = ["URL_ANNOTATION", "load_api_services"]
 
 URL_ANNOTATION = "aggmw/url"
-"""`https://host:port` or `http://host:port`: where the service really is."""
+"""`https://host:port`, `http://host:port` or `unix:/path`: where the service really is."""
 
 _API_VERSION = "apiregistration.k8s.io/v1"
 _LISTS = {("v1", "List"), (_API_VERSION, "APIServiceList")}
@@ -158,7 +158,7 @@ class _Reading:
         if not address.tls and (spec.text("caBundle") or insecure):
             spec.problem(
                 "caBundle" if spec.text("caBundle") else "insecureSkipTLSVerify",
-                f"means nothing with an http:// address in {URL_ANNOTATION}",
+                f"means nothing with an http:// or unix: address in {URL_ANNOTATION}",
             )
         return Backend(
             self.name,
@@ -168,6 +168,7 @@ class _Reading:
             server_name=f"{name}.{namespace}.svc",
             ca=ca,
             insecure_skip_tls_verify=insecure,
+            unix=address.unix,
         )
 
     def _address(self, metadata: Fields, spec: Fields, namespace: str, name: str, port: int) -> Address | None:

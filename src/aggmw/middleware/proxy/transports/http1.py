@@ -135,9 +135,9 @@ class Http1Transport:
         found: dict[str, PoolStatistics] = {}
         for pool in self._state().pools:
             one = pool.statistics
-            if (before := found.get(one.authority)) is not None:
+            if (before := found.get(one.address)) is not None:
                 one = before + one
-            found[one.authority] = one
+            found[one.address] = one
         return tuple(found.values())
 
     def samples(self) -> Iterator[Sample]:

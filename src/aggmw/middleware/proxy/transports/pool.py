@@ -102,7 +102,7 @@ class Pool:
     @property
     def statistics(self) -> PoolStatistics:
         """The figures of this moment."""
-        return PoolStatistics(self.authority.decode("ascii"), self._taken, len(self._idle), len(self._waiting))
+        return PoolStatistics(self._backend.address, self._taken, len(self._idle), len(self._waiting))
 
     @property
     def unused(self) -> bool:
@@ -192,6 +192,7 @@ class Pool:
                 lambda: Connection(self._loop, self._lost),
                 self._backend.host,
                 self._backend.port,
+                unix=self._backend.unix,
                 context=self._context,
                 server_name=self._backend.server_name,
                 timeout=self._at_most(self._limits.dial_seconds, deadline),

@@ -24,13 +24,13 @@ class PoolStatistics:
     """The connections to one address at one moment.
 
     Args:
-        authority: host and port.
+        address: host and port, or the path of a Unix socket.
         taken: connections that carry an exchange or are being dialled.
         idle: open connections that nobody uses.
         waiting: exchanges that wait for a connection.
     """
 
-    authority: str
+    address: str
     taken: int
     idle: int
     waiting: int
@@ -38,7 +38,7 @@ class PoolStatistics:
     def __add__(self, other: PoolStatistics) -> PoolStatistics:
         """Both together, under the address of this one."""
         return PoolStatistics(
-            self.authority, self.taken + other.taken, self.idle + other.idle, self.waiting + other.waiting
+            self.address, self.taken + other.taken, self.idle + other.idle, self.waiting + other.waiting
         )
 
 
@@ -49,7 +49,7 @@ def samples_of(statistics: Iterable[PoolStatistics], *, connections: int, waitin
         connections, waiting: the limits.
     """
     for each in statistics:
-        backend = ("backend", each.authority)
+        backend = ("backend", each.address)
         for state, number in (("taken", each.taken), ("idle", each.idle)):
             labels = (backend, ("state", state))
             yield Sample(_CONNECTIONS, _CONNECTIONS_HELP, "gauge", labels, number)
