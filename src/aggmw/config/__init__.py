@@ -5,6 +5,8 @@ from aggmw.config.configuration import (
     AuthenticationConfiguration,
     AuthorizationConfiguration,
     Configuration,
+    LocalServiceConfiguration,
+    PathServiceConfiguration,
     ServicesConfiguration,
     TLSConfiguration,
 )
@@ -15,6 +17,8 @@ __all__ = [
     "AuthenticationConfiguration",
     "AuthorizationConfiguration",
     "Configuration",
+    "LocalServiceConfiguration",
+    "PathServiceConfiguration",
     "ServicesConfiguration",
     "TLSConfiguration",
     "load",
