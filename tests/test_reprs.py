@@ -63,7 +63,7 @@ from aggmw.middleware.registry import (
     make_routes,
 )
 from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoResolver
-from aggmw.net.tls import ClientCertificatePair
+from aggmw.net.tls import ClientCertificate, ClientCertificatePair, KeyPairPem
 from aggmw.pki.make import make_ca
 
 SECRET = "s3cr3t"
@@ -189,6 +189,8 @@ SAMPLES: list[object] = [
     DnsResolver(),
     Registry(ROUTES),
     RegistryMiddleware(HOST, source=ROUTES),
+    ClientCertificate(PAIR),
+    KeyPairPem(CA.certificate, CA.key),
     StaticResolver({"wardle/api": "127.0.0.1:7443"}),
     ROUTES,
     ROUTES.routes,

@@ -71,7 +71,7 @@ def only_a_common_name(ca: KeyPair) -> KeyPair:
 
 def trusting(ca: KeyPair, client: ClientCertificatePair | None = None, *, skip: bool = False) -> ssl.SSLContext:
     backend = Backend("v1.x", "127.0.0.1", 443, ca=ca.certificate, insecure_skip_tls_verify=skip)
-    return upstream_context(backend, client)
+    return upstream_context(backend, client and client.read())
 
 
 async def reason(*arguments: Any, **options: Any) -> str:

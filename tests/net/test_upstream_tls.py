@@ -6,16 +6,12 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from aggmw.contracts.backends import Backend
-from aggmw.errors import UpstreamUnreachable
-from aggmw.net.tls import ClientCertificatePair, upstream_context
+from aggmw.errors import ConfigurationError, UpstreamUnreachable
+from aggmw.net.tls import ClientCertificate, ClientCertificatePair, upstream_context
 from aggmw.pki.make import KeyPair, issue_client, make_ca
-
-ENCRYPTED = b"""-----BEGIN ENCRYPTED PRIVATE KEY-----
-MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAg=
------END ENCRYPTED PRIVATE KEY-----
-"""
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +71,86 @@ def test_bad_bundles(case: str) -> None:
     assert str(caught.value) == "its CA bundle cannot be used"
 
 
-def test_bad_client_certificates(ca: KeyPair, tmp_path: Path) -> None:
-    """A client certificate that cannot be used: missing, another's key, or a key that needs a password."""
-    good, other = issue_client(ca, "front-proxy"), issue_client(ca, "other")
-    files = {"cert": good.certificate, "other": other.key, "encrypted": ENCRYPTED, "none": b""}
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    for key in ("missing", "other", "encrypted", "none", "bad\0name"):
-        with pytest.raises(UpstreamUnreachable) as caught:
-            upstream_context(backend(), ClientCertificatePair(tmp_path / "cert", tmp_path / key))
-        assert str(caught.value) == "the front proxy's own certificate cannot be used"
+# What we show
+
+
+@pytest.fixture
+def pair(ca: KeyPair, tmp_path: Path) -> ClientCertificatePair:
+    """A good pair in two files."""
+    good = issue_client(ca, "front-proxy")
+    (tmp_path / "cert").write_bytes(good.certificate)
+    (tmp_path / "key").write_bytes(good.key)
+    return ClientCertificatePair(tmp_path / "cert", tmp_path / "key")
+
+
+def test_bad_pairs(ca: KeyPair, pair: ClientCertificatePair, tmp_path: Path) -> None:
+    """Missing, another's key, no PEM, or a key that needs a password: which file, and why."""
+    (tmp_path / "other").write_bytes(issue_client(ca, "other").key)
+    secret = serialization.load_pem_private_key(pair.key.read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    (tmp_path / "encrypted").write_bytes(secret)
+    (tmp_path / "none").write_bytes(b"")
+
+    def mistakes(certificate: str, key: str) -> list[str]:
+        with pytest.raises(ConfigurationError) as caught:
+            ClientCertificatePair(tmp_path / certificate, tmp_path / key).read()
+        return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+    assert mistakes("missing", "gone") == [
+        "missing: cannot be read: No such file or directory",
+        "gone: cannot be read: No such file or directory",
+    ]
+    assert mistakes("cert", "bad\0name") == ["bad\0name: cannot be read: embedded null byte"]
+    assert mistakes("cert", "other") == ["other: does not belong to the certificate in cert"]
+    assert mistakes("cert", "encrypted") == ["encrypted: is encrypted; the key must be without a password"]
+    assert mistakes("cert", "none") == ["none: is not a private key in PEM"]
+    assert mistakes("none", "key") == ["none: is not a certificate in PEM"]
+
+
+def test_read_when_needed(ca: KeyPair, pair: ClientCertificatePair) -> None:
+    """Nothing is read before somebody asks; a pair that cannot be used is our own fault, in safe words."""
+    certificate = ClientCertificate(pair)
+    good = pair.certificate.read_bytes()
+    pair.certificate.write_bytes(b"")
+    with pytest.raises(UpstreamUnreachable) as caught:
+        certificate.shown()
+    assert str(caught.value) == "the front proxy's own certificate cannot be used"
+    pair.certificate.write_bytes(good)
+    shown = certificate.shown()
+    assert shown is not None
+    assert shown.certificate == good
+    assert ClientCertificate(None).shown() is None
+    assert not ClientCertificate(None).reload()
+
+
+def test_reading_again(ca: KeyPair, pair: ClientCertificatePair) -> None:
+    """What is new counts; what cannot be used leaves the old one in use, whatever is in the files by then."""
+    certificate = ClientCertificate(pair)
+    before = certificate.shown()
+    assert not certificate.reload()
+    after = issue_client(ca, "front-proxy")
+    pair.certificate.write_bytes(after.certificate)
+    with pytest.raises(ConfigurationError, match="does not belong to the certificate"):
+        certificate.reload()
+    assert certificate.shown() == before
+    assert upstream_context(backend(), certificate.shown())
+    pair.key.write_bytes(after.key)
+    assert certificate.reload()
+    assert certificate.shown() == (after.certificate, after.key)
+
+
+def test_without_memory_files(pair: ClientCertificatePair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there are no files in memory, OpenSSL reads from a directory that only we may enter; nothing is left."""
+    monkeypatch.delattr("os.memfd_create")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = sorted(tmp_path.iterdir())
+    assert upstream_context(backend(), pair.read())
+    assert sorted(tmp_path.iterdir()) == left
+
+
+def test_no_key_is_printed(pair: ClientCertificatePair) -> None:
+    """Nothing that holds a key shows it."""
+    certificate = ClientCertificate(pair)
+    assert repr(certificate.shown()) == "KeyPairPem(…)"
+    assert "PRIVATE" not in repr(certificate)

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.net.tls import KeyPairPem, explained, no_password
 
 __all__ = ["DoorTLS", "verified_chain"]
 
@@ -102,21 +103,11 @@ class DoorTLS:
         if unread:
             return unread
         try:
-            context.load_cert_chain(self._certificate, self._key, password=_no_password)
-        except ssl.SSLError as error:
-            return [self._explained(error)]
-        except (OSError, ValueError):
-            return [Problem(str(self._key), "is encrypted; the key must be without a password")]
+            context.load_cert_chain(self._certificate, self._key, password=no_password)
+        except (OSError, ValueError) as error:
+            pem = KeyPairPem(self._certificate.read_bytes(), self._key.read_bytes())
+            return [explained(error, self._certificate, self._key, pem)]
         return []
-
-    def _explained(self, error: ssl.SSLError) -> Problem:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return Problem(str(self._key), f"does not belong to the certificate in {self._certificate}")
-        if b"-----BEGIN CERTIFICATE-----" not in self._certificate.read_bytes():
-            return Problem(str(self._certificate), "is not a certificate in PEM")
-        if b"PRIVATE KEY-----" not in self._key.read_bytes():
-            return Problem(str(self._key), "is not a private key in PEM")
-        return Problem(str(self._certificate), f"certificate or key cannot be used ({error.reason or 'not PEM'})")
 
 
 class _Entrance(ssl.SSLContext):
@@ -149,10 +140,6 @@ def _bare(verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
     context.verify_mode = verify_mode
     context.verify_flags = _VERIFY_FLAGS
     return context
-
-
-def _no_password() -> str:
-    raise ValueError("no password")
 
 
 def _unreadable(path: Path) -> Problem | None:

@@ -15,7 +15,7 @@ from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.exchange import Exchange
 from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics, samples_of
-from aggmw.net.tls import ClientCertificatePair
+from aggmw.net.tls import ClientCertificate, ClientCertificatePair
 
 __all__ = ["Http1Transport", "PoolStatistics", "TransportLimits"]
 
@@ -31,7 +31,7 @@ class _Loop:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        client_certificate: ClientCertificatePair | None,
+        client_certificate: ClientCertificate,
         limits: TransportLimits,
         drain: Drain | None,
     ) -> None:
@@ -71,6 +71,11 @@ class _Loop:
             self.resting = False
             self._timer = self.loop.call_later(_SWEEP_SECONDS, self._sweep, context=self._context)
 
+    def renew(self) -> None:
+        """Show another client certificate from now on."""
+        for pool in self.pools:
+            pool.renew()
+
     def close(self) -> list[Connection]:
         """Close everything, and tell what."""
         if self._timer is not None:
@@ -102,7 +107,7 @@ class Http1Transport:
     HEAD or OPTIONS without a body, as Go's client does; nothing else that was sent is ever repeated.
 
     Args:
-        client_certificate: shown to every backend that asks.
+        client_certificate: shown to every backend that asks; read when it is first needed, and again by `reload`.
         limits: what one backend may cost.
         drain: once begun, no connection is kept.
     """
@@ -114,7 +119,7 @@ class Http1Transport:
         limits: TransportLimits | None = None,
         drain: Drain | None = None,
     ) -> None:
-        self._client_certificate = client_certificate
+        self._client_certificate = ClientCertificate(client_certificate)
         self._limits = limits or TransportLimits()
         self._drain = drain
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
@@ -171,6 +176,27 @@ class Http1Transport:
                 exchange.answered()
                 return exchange
             connection = await pool.replace(connection, deadline)
+
+    def reload(self) -> None:
+        """Read the client certificate again. New connections show it, no exchange begins on older ones, and none that
+        runs is disturbed. Files in which there is nothing new change nothing.
+
+        On the running event loop that is so at once, on others as soon as they have a moment.
+
+        Raises:
+            ConfigurationError: it cannot be used, and why; what was shown is still shown.
+        """
+        if not self._client_certificate.reload():
+            return
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for loop, state in list(self._loops.items()):
+            if loop is here:
+                state.renew()
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(state.renew)
 
     async def aclose(self) -> None:
         """Close every connection of the running loop, and wait until they are gone; forget those of other loops."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from dataclasses import dataclass, fields
 from random import uniform
@@ -13,7 +14,7 @@ from aggmw.errors import UpstreamBusy, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics
 from aggmw.net.dial import dial
-from aggmw.net.tls import ClientCertificatePair, upstream_context
+from aggmw.net.tls import ClientCertificate, upstream_context
 
 __all__ = ["Pool", "TransportLimits"]
 
@@ -69,13 +70,13 @@ class Pool:
         authority: the Host field's value.
 
     Raises:
-        UpstreamUnreachable: TLS cannot be set up for this backend, or its host is no name.
+        UpstreamUnreachable: the backend's host is no name.
     """
 
     def __init__(
         self,
         backend: Backend,
-        client_certificate: ClientCertificatePair | None,
+        client_certificate: ClientCertificate,
         limits: TransportLimits,
         drain: Drain | None = None,
     ) -> None:
@@ -83,7 +84,8 @@ class Pool:
         self._limits = limits
         self._drain = drain
         self._loop = asyncio.get_running_loop()
-        self._context = upstream_context(backend, client_certificate) if backend.tls else None
+        self._certificate = client_certificate
+        self._context: ssl.SSLContext | None = None
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
@@ -171,6 +173,16 @@ class Pool:
                 connection.timed_out()
         return bool(self._all)
 
+    def renew(self) -> None:
+        """Another client certificate is shown from now on: what was made with the old one gets no further exchange."""
+        if not self._backend.tls:
+            return
+        self._context = None
+        for connection in self._all:
+            connection.expires = 0.0
+        while self._idle:
+            self._idle.pop().abort()
+
     def close(self) -> set[Connection]:
         """Close every connection, and tell which; exchanges on them end as broken."""
         self._closed = True
@@ -188,24 +200,32 @@ class Pool:
         while self._idle and len(self._idle) + self._taken > self._limits.connections:
             self._idle.popleft().abort()
         try:
+            context = self._secured()
             connection = await dial(
                 lambda: Connection(self._loop, self._lost),
                 self._backend.host,
                 self._backend.port,
                 unix=self._backend.unix,
-                context=self._context,
+                context=context,
                 server_name=self._backend.server_name,
                 timeout=self._at_most(self._limits.dial_seconds, deadline),
             )
         except BaseException:
             self._pass_on(None)
             raise
-        # Nothing is decided by this chance.
-        connection.expires = self._loop.time() + self._limits.max_age_seconds * uniform(_YOUNGEST, 1)  # noqa: S311
+        if context is self._context:
+            # Nothing is decided by this chance.
+            connection.expires = self._loop.time() + self._limits.max_age_seconds * uniform(_YOUNGEST, 1)  # noqa: S311
         if connection.gone:
             return connection  # `begin` says so
         self._all.add(connection)
         return connection
+
+    def _secured(self) -> ssl.SSLContext | None:
+        """The TLS context of the next connection. To read the system's roots takes a while, so it is kept."""
+        if self._context is None and self._backend.tls:
+            self._context = upstream_context(self._backend, self._certificate.shown())
+        return self._context
 
     async def _turn(self, deadline: float | None) -> Connection | None:
         """Wait for a slot; the connection that came with it, if one did.
