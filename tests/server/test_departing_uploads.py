@@ -140,3 +140,23 @@ def test_taken_back(serve: Callable[..., Any], log: Any, loop: str) -> None:
     wire.close()
     assert log.next() == "over"
     assert log.empty()
+
+
+def test_late_answer(serve: Callable[..., Any], log: Any, loop: str) -> None:
+    """Answering an upload whose client has just left, unnoticed behind its unread body, is no error of anybody's."""
+    answer = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        log("started")
+        await answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+        log("answered")
+
+    served = serve(app, loop=loop)
+    wire = served.connect()
+    upload_until_stuck(served, wire)
+    assert log.next() == "started"
+    wire.close()
+    served.server._loop.call_soon_threadsafe(answer.set)
+    assert log.next() == "answered"

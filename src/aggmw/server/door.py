@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Any, ClassVar
 
@@ -490,7 +491,8 @@ class Door(HttpToolsProtocol):
         self.deadline = self._now() + self.limits.linger_seconds
         self.flow.resume_reading()
         if self.scheme == "http" and self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+            with suppress(OSError):  # asyncio's raises when what was written met a reset
+                self.transport.write_eof()
 
     def _close(self) -> None:
         self._phase = _DEAF
