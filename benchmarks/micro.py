@@ -80,20 +80,25 @@ _HEADERS = [
 ]
 
 
-def measure(report: Report) -> Mapping[str, float]:
-    """Two tables: parts of a request and authorization, then loading by number of rules. The medians by line."""
+def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, float]:
+    """Three tables: parts of a request, its deciding stages, and loading by number of rules. The medians by line.
+
+    Args:
+        seconds: how long a batch of calls takes at least.
+    """
     found: dict[str, float] = {}
     rows: list[Row] = []
     loop = asyncio.new_event_loop()
     try:
         for title, batch in (*_on(loop), *_of(_stages()), *_of(_authorizing())):
             progress(f"  {title}")
-            times = _timed(batch)
+            times = _timed(batch, seconds)
             found[title] = median(times)
             rows.append({"call": title, "median µs": median(times), "least µs": min(times)})
     finally:
         loop.close()
     report.table("Single parts", rows)
+    found |= _growing(report, seconds)
     for name, title in (("allow cold", "allow, cold"), ("deny cold", "deny, cold"), ("remembered", "remembered")):
         report.reached(name, Figure(found[f"casbin, 10,000 rules, 50 groups, {title}"]))
     rows = []
@@ -108,12 +113,12 @@ def measure(report: Report) -> Mapping[str, float]:
     return found
 
 
-def _timed(batch: Batch) -> list[float]:
+def _timed(batch: Batch, seconds: float) -> list[float]:
     """µs per call, of several batches. The collector stays on, as in a server."""
     batch(1)
     number = 1
-    while (took := batch(number)) < _BATCH_SECONDS:
-        number = max(number * 2, min(number * 100, int(number * _BATCH_SECONDS / max(took, 1e-9))))
+    while (took := batch(number)) < seconds:
+        number = max(number * 2, min(number * 100, int(number * seconds / max(took, 1e-9))))
     gc.collect()
     gc.freeze()
     return [batch(number) / number * 1e6 for _ in range(_BATCHES)]
@@ -241,6 +246,7 @@ class _Transport:
 class _Response:
     status = 200
     headers = _FIELDS
+    content = _BODY
 
     async def read(self) -> bytes:
         return _BODY
@@ -255,42 +261,66 @@ class _Response:
 # Without
 
 
-def _stages() -> Iterator[tuple[str, Call]]:
-    """Each deciding stage on a prepared exchange, then all of them from one coroutine."""
-    scope = _scope()
+def _deciding() -> tuple[Stage, ...]:
+    """The deciding stages of a front proxy, one for each of `STAGES`."""
     certificates = ClientCertificates(make_ca("benchmark").certificate)
-    metrics = Metrics(known=lambda *names: True)
     routes = StaticRoutes(make_routes([APIService.remote(GROUP, "v1", "http://127.0.0.1:1")]))
-    stages: tuple[Stage, ...] = (
+    return (
         RequestInfoResolver(),
         Authentication([certificates, StaticTokens({TOKEN: _CALLER})]),
         Authorization(CasbinAuthorizer.from_text(rules(1000))),
-        metrics,
+        _metrics(),
         Discovery(routes, _Transport()),
         Registry(routes),
     )
-    exchange = enter(scope)
-    given = exchange.headers
-    recovery = RecoveryMiddleware(_answering, observers=[metrics])
+
+
+def _metrics() -> Metrics:
+    return Metrics(known=lambda *names: True)
+
+
+def _stages() -> Iterator[tuple[str, Call]]:
+    """Recovery, and all deciding stages from one coroutine and apart."""
+    scope = _scope()
+    stages = _deciding()
+    recovery = RecoveryMiddleware(_answering, observers=[_metrics()])
     fused = Stages(_nothing, *stages)
     apart: ASGIApp = _nothing
     for stage in reversed(stages):
         apart = Stages(apart, stage)
 
-    def decide(stage: Stage) -> object:
-        if isinstance(stage, Authentication):  # what was decided, to be decided again
-            exchange.headers, exchange.identity = given, None
-        elif isinstance(stage, Registry):
-            exchange.routed = False
-        return _run(stage.decide(exchange))
-
     yield RECOVERY, lambda: _run(recovery(scope, _receive, _send))
     yield FUSED, lambda: _run(fused(scope, _receive, _send))
     yield "the same, each in its own shell", lambda: _run(apart(scope, _receive, _send))
+    exchange = enter(scope)
     yield "enter: scope → exchange", lambda: enter(scope)
-    for title, stage in zip(STAGES, stages, strict=True):
-        yield title, partial(decide, stage)
     yield "leave: exchange → scope", lambda: leave(exchange)
+
+
+def _growing(report: Report, seconds: float) -> dict[str, float]:
+    """What each deciding stage costs more than those before it, on a new exchange each time."""
+    scope = _scope()
+    stages = _deciding()
+    rows: list[Row] = []
+    found: dict[str, float] = {}
+
+    async def decided(number: int) -> None:
+        exchange = enter(scope)
+        for stage in stages[:number]:
+            await stage.decide(exchange)
+
+    def decide(number: int) -> object:
+        return _run(decided(number))
+
+    before = median(_timed(partial(_batch, partial(decide, 0)), seconds))
+    for number, title in enumerate(STAGES, 1):
+        progress(f"  {title}")
+        now = median(_timed(partial(_batch, partial(decide, number)), seconds))
+        found[title] = now - before
+        rows.append({"stage": title, "µs": now - before, "with those before": now})
+        before = now
+    report.table("Deciding stages, each on top of those before it", rows)
+    return found
 
 
 def _authorizing() -> Iterator[tuple[str, Call]]:

@@ -1,0 +1,26 @@
+"""The single parts that are measured are those that a request goes through: they are made of the project's own."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from benchmarks import micro
+from benchmarks.report import Report
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    """Measuring freezes what the collector sees, as a server does."""
+    yield
+    gc.unfreeze()
+
+
+def test_every_part_runs() -> None:
+    """Each part does its work once and has a line; the parts that are set beside whole servers are among them."""
+    report = Report()
+    found = micro.measure(report, seconds=0.0)
+    assert {micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED, *micro.STAGES} <= found.keys()
+    assert all(found[part] > 0 for part in (micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED))
+    assert {"allow cold", "deny cold", "remembered", "loading"} == report.figures.keys()
