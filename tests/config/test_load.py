@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aggmw.config import Configuration, load, parse
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.proxy import TransportLimits
 
 EVERYTHING = """
 host: 0.0.0.0
@@ -40,6 +41,7 @@ services:
     - {path: /tools/, app: "tools:app", redirects: false}
   clientCertificate: front-proxy.crt
   clientKey: front-proxy.key
+  limits: {connections: 7, waiting: 0, wait: 250ms, dial: 2s, idle: 1m, maxAge: 10m, silence: 1h}
 """
 
 
@@ -81,6 +83,15 @@ def test_everything(tmp_path: Path) -> None:
     )
     assert (billing.strip_prefix, billing.redirects, tools.app, tools.redirects) == (True, True, "tools:app", False)
     assert configuration.services.app_directory == tmp_path
+    assert configuration.services.limits == TransportLimits(
+        connections=7,
+        waiting=0,
+        wait_seconds=0.25,
+        dial_seconds=2,
+        idle_seconds=60,
+        max_age_seconds=600,
+        silence_seconds=3600,
+    )
 
 
 def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -138,6 +149,21 @@ services:
     ]
     assert problems_of(tmp_path, "services: {local: {group: a.io}}") == [
         "config.yaml: services.local: must be a list of mappings, not a mapping"
+    ]
+
+
+def test_limits_that_are_none(tmp_path: Path) -> None:
+    """Each in its bounds, and each told by its name."""
+    text = "services: {limits: {connections: 0, waiting: -1, wait: never, dial: 0, maxAge: -5, silence: 0ms, max: 1}}"
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: services.limits.connections: must be a whole number from 1 to 1000000, not 0",
+        "config.yaml: services.limits.waiting: must be a whole number from 0 to 1000000, not -1",
+        "config.yaml: services.limits.wait: must be a duration such as 10s or 1m, not 'never'",
+        "config.yaml: services.limits.dial: must be at least 0.001s, not 0",
+        "config.yaml: services.limits.maxAge: must be a duration such as 10s or 1m, not -5",
+        "config.yaml: services.limits.silence: must be at least 0.001s, not '0ms'",
+        "config.yaml: services.limits.max: is not a known key; known here: connections, dial, idle, maxAge, silence,"
+        " wait, waiting",
     ]
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from aggmw.config.applications import import_application
-from aggmw.config.configuration import Configuration, LocalServiceConfiguration, PathServiceConfiguration
+from aggmw.config.configuration import (
+    Configuration,
+    LocalServiceConfiguration,
+    PathServiceConfiguration,
+    ServicesConfiguration,
+)
 from aggmw.contracts.authorization import Authorizer
-from aggmw.contracts.backends import APIService, BackendResolver, PathService
+from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
@@ -20,7 +25,7 @@ from aggmw.middleware.authentication import Anonymous, ClientCertificates, Stati
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
-from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services, make_routes
+from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes, load_api_services, make_routes
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.read import pem_certificates
 
@@ -85,17 +90,12 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
             authenticators.append(tokens)
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
-    # All files in one pass, so that a service registered in two of them is named with both places.
-    services: list[APIService | PathService] = [
-        *attempt(lambda: load_api_services(*configuration.services.files, resolver=resolver), [])
-    ]
-    directory = configuration.services.app_directory
-    for local in configuration.services.local:
-        services += attempt(partial(_local, local, directory), [])
-    for path in configuration.services.paths:
-        services += attempt(partial(_path, path, directory), [])
-    if not problems:
-        attempt(lambda: make_routes(services), None)
+    applications = attempt(lambda: _applications(configuration.services), [])
+    routes = StaticRoutes(attempt(lambda: _routes(configuration.services, resolver, applications), None))
+    transport = Http1Transport(
+        client_certificate=_front_proxy(configuration, credentials), limits=configuration.services.limits, drain=drain
+    )
+    attempt(transport.reload, None)  # a pair that cannot be used is a mistake like any other
     if problems:
         raise ConfigurationError(problems)
     anonymous = configuration.authentication.anonymous.paths
@@ -103,8 +103,8 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         authentication=authenticators,
         anonymous=Anonymous(paths=anonymous) if anonymous else None,
         authorization=authorization,
-        services=services,
-        transport=Http1Transport(client_certificate=_front_proxy(configuration, credentials), drain=drain),
+        services=routes,
+        transport=transport,
         metrics=Metrics() if configuration.metrics else None,
         drain=drain,
     )
@@ -114,6 +114,8 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     }
     if isinstance(authorization, CasbinAuthorizer):
         reloads["policy"] = authorization.reload
+    reloads["client certificate for services"] = transport.reload
+    reloads["services"] = lambda: routes.swap(_routes(configuration.services, resolver, applications))
     return Composed(proxy, tuple(client_ca), reloads)
 
 
@@ -149,6 +151,50 @@ def _resolver(configuration: Configuration) -> BackendResolver:
     except ConfigurationError as error:
         where = f"{configuration.source}: services.resolve"
         raise ConfigurationError([Problem(f"{where}: {each.path}", each.message) for each in error.problems]) from error
+
+
+_Service: TypeAlias = APIService | PathService
+
+
+def _applications(services: ServicesConfiguration) -> list[_Service]:
+    """The services that are applications in this process. They are imported once, and stay as they are."""
+    directory = services.app_directory
+    return _all(
+        [
+            *(partial(_local, local, directory) for local in services.local),
+            *(partial(_path, path, directory) for path in services.paths if path.app),
+        ]
+    )
+
+
+def _routes(services: ServicesConfiguration, resolver: BackendResolver, applications: list[_Service]) -> Routes:
+    """The servers of all files, as they are at the moment, and the applications."""
+    servers = _all(
+        [
+            # All files in one pass, so that a service registered in two of them is named with both places.
+            partial(load_api_services, *services.files, resolver=resolver),
+            *(partial(_path, path, None) for path in services.paths if not path.app),
+        ]
+    )
+    return make_routes([*servers, *applications])
+
+
+def _all(reads: Iterable[Callable[[], Iterable[_Service]]]) -> list[_Service]:
+    """What all of them give.
+
+    Raises:
+        ConfigurationError: all the mistakes of all of them.
+    """
+    problems: list[Problem] = []
+    found: list[_Service] = []
+    for read in reads:
+        try:
+            found += read()
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return found
 
 
 def _local(local: LocalServiceConfiguration, directory: Path | None) -> list[APIService]:

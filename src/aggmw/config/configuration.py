@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aggmw.middleware.proxy import TransportLimits
+
 __all__ = [
     "AnonymousConfiguration",
     "AuthenticationConfiguration",
@@ -122,6 +124,7 @@ class ServicesConfiguration:
         resolve: "namespace/name" or "namespace/name:port" → "host:port"; others are looked up in DNS.
         client_certificate, client_key: what the proxy shows to backends; both or neither. Neither: the directory's own
             front-proxy certificate.
+        limits: what one server may cost.
     """
 
     files: tuple[Path, ...] = ()
@@ -131,6 +134,7 @@ class ServicesConfiguration:
     resolve: Mapping[str, str] = field(default_factory=dict)
     client_certificate: Path | None = None
     client_key: Path | None = None
+    limits: TransportLimits = field(default_factory=TransportLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from aggmw.config.configuration import (
 )
 from aggmw.config.reader import Section
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.proxy import TransportLimits
 
 __all__ = ["load", "parse"]
 
@@ -125,6 +126,21 @@ def _path(section: Section) -> PathServiceConfiguration:
     return path
 
 
+def _limits(section: Section) -> TransportLimits:
+    default = TransportLimits()
+    limits = TransportLimits(
+        connections=section.integer("connections", default.connections, least=1, most=1_000_000),
+        waiting=section.integer("waiting", default.waiting, least=0, most=1_000_000),
+        wait_seconds=section.seconds("wait", default.wait_seconds),
+        dial_seconds=section.seconds("dial", default.dial_seconds, least=0.001),
+        idle_seconds=section.seconds("idle", default.idle_seconds),
+        max_age_seconds=section.seconds("maxAge", default.max_age_seconds),
+        silence_seconds=section.seconds("silence", default.silence_seconds, least=0.001),
+    )
+    section.finish()
+    return limits
+
+
 def _services(section: Section, base: Path) -> ServicesConfiguration:
     section.together("clientCertificate", "clientKey")
     local = tuple(_local(each) for each in section.sections("local"))
@@ -137,6 +153,7 @@ def _services(section: Section, base: Path) -> ServicesConfiguration:
         resolve=section.mapping("resolve"),
         client_certificate=section.file("clientCertificate"),
         client_key=section.file("clientKey"),
+        limits=_limits(section.section("limits")),
     )
     section.finish()
     return services

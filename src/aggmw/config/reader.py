@@ -117,7 +117,7 @@ class Section:
             return default
         return value
 
-    def seconds(self, key: str, default: float) -> float:
+    def seconds(self, key: str, default: float, *, least: float = 0.0) -> float:
         """A duration: a number of seconds, or a number with ms, s, m or h."""
         value = self._take(key)
         if value is None:
@@ -126,7 +126,11 @@ class Section:
         if match is None:
             self._note(key, f"must be a duration such as 10s or 1m, not {_kind(value)}")
             return default
-        return float(match[1]) * _UNITS[match[2] or "s"]
+        seconds = float(match[1]) * _UNITS[match[2] or "s"]
+        if seconds < least:
+            self._note(key, f"must be at least {least:g}s, not {_kind(value)}")
+            return default
+        return seconds
 
     def file(self, key: str) -> Path | None:
         """A path, relative to the file that names it."""

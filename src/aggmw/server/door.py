@@ -33,6 +33,7 @@ from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer
+from aggmw.net.buffers import bound_buffers
 from aggmw.server.cycle import Cycle
 from aggmw.server.head import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TIMED_OUT, Head, bad_request, examine, rendered
 from aggmw.server.limits import DoorLimits
@@ -130,6 +131,7 @@ class Door(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         """Find out who is at the other end, once for all requests."""
         super().connection_made(transport)
+        bound_buffers(transport, tls=self.scheme == "https")
         most = self.limits.connections_per_peer
         if most and self.client is not None:
             if not self._porter.enter(self.client[0], most):

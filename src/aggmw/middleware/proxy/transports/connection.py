@@ -17,6 +17,7 @@ import httptools
 from aggmw.asgi.types import Headers
 from aggmw.errors import StatusError, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.framing import HEAD_BYTES, HEAD_FIELDS, NOT_HTTP, UNASKED, UPGRADED, examine
+from aggmw.net.buffers import bound_buffers
 
 __all__ = ["Connection"]
 
@@ -289,6 +290,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._tls = transport.get_extra_info("ssl_object") is not None
         self._uvloop = type(transport).__module__.startswith("uvloop")
+        bound_buffers(self._transport, tls=self._tls)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer, or a fault."""

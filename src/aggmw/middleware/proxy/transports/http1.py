@@ -126,8 +126,9 @@ class Http1Transport:
         self._latest: _Loop | None = None
 
     def __repr__(self) -> str:
+        limits = [repr(self._limits)] if self._limits != TransportLimits() else []
         pools = [repr(pool) for state in self._loops.values() for pool in state.pools]
-        return f"Http1Transport({', '.join(pools)})"
+        return f"Http1Transport({', '.join([*limits, *pools])})"
 
     @property
     def taken(self) -> int:

@@ -47,6 +47,11 @@ class TransportLimits:
     max_age_seconds: float = 300.0
     silence_seconds: float = 60.0
 
+    def __repr__(self) -> str:
+        given = [f"{each.name}={getattr(self, each.name)!r}" for each in fields(self)]
+        usual = [f"{each.name}={each.default!r}" for each in fields(self)]
+        return f"TransportLimits({', '.join(one for one, other in zip(given, usual, strict=True) if one != other)})"
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), _LEAST.get(field.name, 0)
