@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import floors, large, latency, micro, parts, start, throughput, watches
+from benchmarks import floors, growth, large, latency, micro, parts, start, throughput, watches
 from benchmarks.machine import Cores
 from benchmarks.report import Report, progress
 from benchmarks.site import Site, opened
@@ -25,6 +25,7 @@ CASES = {
     "P5": "one large response and one large upload",
     "P6": "1,000 idle watches",
     "P11": "starting",
+    "P12": "what a request costs as services and kinds grow",
 }
 USUAL = ("P1", "P2", "P3", "P4", "micro")
 
@@ -115,6 +116,7 @@ class _Run:
             ("micro", "single parts", self._micro),
             ("P5", "large bodies", lambda: large.measure(site, report, options.mebibytes << 20, rounds)),
             ("P6", "watches", lambda: watches.measure(site, report, options.watches)),
+            ("P12", "growth", lambda: growth.measure(report)),
             ("P11", "starting", lambda: start.measure(site.workspace, site.cores, report, rounds)),
         ):
             if case in options.cases:

@@ -70,6 +70,8 @@ FLOORS = (
     _at_most("P11", "/readyz with an existing directory: s", "ready again", 1.0, 0.5),
     _at_most("P11", "/readyz on the first start: s", "ready first", 3.0, 1.5),
     _at_most("P11", "idle: MiB", "idle MiB", 80, 40),
+    _at_most("P12", "5,000 services: µs × 10 services", "services grown", 1.1, 1.0),
+    _at_most("P12", "1,000 kinds: µs × 1 kind", "kinds grown", 1.1, 1.0),
 )
 """From the project's performance targets; docs/reference/performance.md says what each figure is."""
 

@@ -60,7 +60,7 @@ Batch: TypeAlias = Callable[[int], float]
 
 _BATCHES = 9
 _BATCH_SECONDS = 0.05
-_CALLER = Identity("alice", "1042", ("developers", "team-a", "system:authenticated"))
+CALLER = Identity("alice", "1042", ("developers", "team-a", "system:authenticated"))
 _BODY = ANSWER.encode()
 _FIELDS: Headers = (
     (b"server", b"nginx"),
@@ -147,7 +147,8 @@ def _run(awaitable: Awaitable[Any]) -> Any:
     raise RuntimeError("it waited for something")
 
 
-def _scope() -> Scope:
+def scope_of_a_request() -> Scope:
+    """As the door makes it."""
     path, _, query = ONE.partition("?")
     return {
         "type": "http",
@@ -176,11 +177,13 @@ async def _answering(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": _BODY})
 
 
-async def _receive() -> Message:
+async def receive() -> Message:
+    """The client says no more."""
     return {"type": "http.disconnect"}
 
 
-async def _send(message: Message) -> None:
+async def send(message: Message) -> None:
+    """The client takes everything."""
     return None
 
 
@@ -210,10 +213,10 @@ def _on(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Batch]]:
         forward = ProxyMiddleware(
             _nothing, transport=_Transport(), backend=backend, request_info=lambda exchange: info, anonymous=True
         )
-        scope = _scope()
+        scope = scope_of_a_request()
         began = time.perf_counter()
         for _ in range(number):
-            await forward(scope, _receive, _send)
+            await forward(scope, receive, send)
         return time.perf_counter() - began
 
     yield DOOR, lambda number: loop.run_until_complete(door(number))
@@ -267,7 +270,7 @@ def _deciding() -> tuple[Stage, ...]:
     routes = StaticRoutes(make_routes([APIService.remote(GROUP, "v1", "http://127.0.0.1:1")]))
     return (
         RequestInfoResolver(),
-        Authentication([certificates, StaticTokens({TOKEN: _CALLER})]),
+        Authentication([certificates, StaticTokens({TOKEN: CALLER})]),
         Authorization(CasbinAuthorizer.from_text(rules(1000))),
         _metrics(),
         Discovery(routes, _Transport()),
@@ -281,7 +284,7 @@ def _metrics() -> Metrics:
 
 def _stages() -> Iterator[tuple[str, Call]]:
     """Recovery, and all deciding stages from one coroutine and apart."""
-    scope = _scope()
+    scope = scope_of_a_request()
     stages = _deciding()
     recovery = RecoveryMiddleware(_answering, observers=[_metrics()])
     fused = Stages(_nothing, *stages)
@@ -289,9 +292,9 @@ def _stages() -> Iterator[tuple[str, Call]]:
     for stage in reversed(stages):
         apart = Stages(apart, stage)
 
-    yield RECOVERY, lambda: _run(recovery(scope, _receive, _send))
-    yield FUSED, lambda: _run(fused(scope, _receive, _send))
-    yield "the same, each in its own shell", lambda: _run(apart(scope, _receive, _send))
+    yield RECOVERY, lambda: _run(recovery(scope, receive, send))
+    yield FUSED, lambda: _run(fused(scope, receive, send))
+    yield "the same, each in its own shell", lambda: _run(apart(scope, receive, send))
     exchange = enter(scope)
     yield "enter: scope → exchange", lambda: enter(scope)
     yield "leave: exchange → scope", lambda: leave(exchange)
@@ -299,7 +302,7 @@ def _stages() -> Iterator[tuple[str, Call]]:
 
 def _growing(report: Report, seconds: float) -> dict[str, float]:
     """What each deciding stage costs more than those before it, on a new exchange each time."""
-    scope = _scope()
+    scope = scope_of_a_request()
     stages = _deciding()
     rows: list[Row] = []
     found: dict[str, float] = {}
