@@ -235,6 +235,9 @@ class _Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
 
 class _Transport:
     """An `UpstreamTransport` whose backend answers before it was asked."""
