@@ -8,6 +8,7 @@ connection may have been cut; that one exception ends a parser's life.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 from collections.abc import Callable
 from typing import cast
@@ -22,6 +23,7 @@ from aggmw.net.buffers import bound_buffers
 __all__ = ["Connection"]
 
 _HIGH_WATER = 65_536
+_TURNS = 3  # of the event loop, in which it reads what there is
 
 # What the backend's next byte would be.
 _IDLE = 0  # a fault: nobody asked
@@ -172,6 +174,18 @@ class Connection(asyncio.Protocol):
             await self._room
         return self._phase != _CLOSED
 
+    async def heard(self) -> bool:
+        """Let the event loop read what the backend has sent, before more is written; False when the connection is gone.
+
+        Who answers early may break the connection behind its answer; a write that fails on that would lose the answer.
+        """
+        look = self._watch()
+        for _ in range(_TURNS):
+            if self._reading_paused or self._transport.is_closing() or look is None or not look.poll(0):
+                break
+            await asyncio.sleep(0)
+        return self._phase != _CLOSED
+
     async def head(self) -> None:
         """Wait for the head of the answer; `status` and `headers` hold it then.
 
@@ -221,9 +235,8 @@ class Connection(asyncio.Protocol):
             return False  # the socket may hold more than the answer, or less than the request
         if self._used_up:
             self._parser = httptools.HttpResponseParser(self)
-        if self._look is None and hasattr(select, "poll"):
-            self._look = select.poll()
-            self._look.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        if self._look is None:
+            self._watch()
         self._phase = _IDLE
         self._chunks = []
         self.headers = ()
@@ -269,6 +282,13 @@ class Connection(asyncio.Protocol):
         self._complete = True
         self._keep_alive = False
         self._wake()
+
+    def _watch(self) -> select.poll | None:
+        """Tells whether there is anything to be read; None where the system has no such thing."""
+        if self._look is None and hasattr(select, "poll"):
+            self._look = select.poll()
+            self._look.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return self._look
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -320,6 +340,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
+        if error is not None and not self._tls:
+            self._salvage()
         if self._phase == _BODY and self._until_close and error is None and self._ended_properly():
             self._complete = True
         elif self._phase in (_HEAD, _BODY) and self._error is None and not self._complete:
@@ -336,6 +358,18 @@ class Connection(asyncio.Protocol):
             self._end.set_result(None)
         self._wake()
         self._on_lost(self)
+
+    def _salvage(self) -> None:
+        """Read what had come when a write failed. The socket is still open, but for that under a TLS transport."""
+        stream = self._transport.get_extra_info("socket")
+        while self._phase in (_HEAD, _BODY) and self._buffered <= _HIGH_WATER and stream is not None:
+            try:
+                data = os.read(stream.fileno(), _HIGH_WATER)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     def _ended_properly(self) -> bool:
         """Whether an end was the peer's own. asyncio does not tell a cut TLS stream from a closed one."""

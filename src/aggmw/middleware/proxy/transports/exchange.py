@@ -101,6 +101,8 @@ async def _upload(connection: Connection, head: bytes, body: AsyncIterator[bytes
 async def _send_chunks(connection: Connection, head: bytes, body: AsyncIterator[bytes]) -> None:
     async for piece in body:
         if piece:
+            if not await connection.heard():
+                return
             connection.write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece))
             head = b""
             if not await connection.writable():
@@ -115,6 +117,8 @@ async def _send_exactly(connection: Connection, head: bytes, body: AsyncIterator
         if length < 0:
             raise StatusError(400, "BadRequest", _WRONG_LENGTH)
         if piece:
+            if not await connection.heard():
+                return
             connection.write(head + piece if head else piece)
             head = b""
             if not await connection.writable():
