@@ -201,6 +201,24 @@ def test_slow_second_head(serve: Callable[..., Any]) -> None:
     assert refusal(wire)[0] == 408
 
 
+def test_many_in_all(serve: Callable[..., Any], loop: str, capfd: Any) -> None:
+    """Connections over the limit of the server are closed at once, and the log says so; one that ends makes room."""
+    served = serve(echo, loop=loop, limits=DoorLimits(connections=2))
+    first, second = served.connect(), served.connect()
+    for wire in (first, second):
+        wire.send(GOOD)
+        assert wire.response()[0] == 200
+    assert served.connect().rest() == b""
+    assert served.connect().rest() == b""
+    first.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert first.response()[0] == 200
+    assert first.rest() == b""
+    third = served.connect()
+    third.send(GOOD)
+    assert third.response()[0] == 200
+    assert "".join(capfd.readouterr()).count("connections are turned away") == 1
+
+
 def test_many_from_one_address(serve: Callable[..., Any], loop: str) -> None:
     """C5 15: connections over the limit per address are closed at once; one that ends makes room."""
     served = serve(echo, loop=loop, limits=DoorLimits(connections_per_peer=1))

@@ -61,6 +61,9 @@ class Pipe(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is sent."""
+
     def pause_reading(self) -> None:
         """Nothing reads."""
 

@@ -132,14 +132,10 @@ class Door(HttpToolsProtocol):
         """Find out who is at the other end, once for all requests."""
         super().connection_made(transport)
         bound_buffers(transport, tls=self.scheme == "https")
-        most = self.limits.connections_per_peer
-        if most and self.client is not None:
-            if not self._porter.enter(self.client[0], most):
-                _log.debug("too many connections from one address")
-                self._phase = _DEAF
-                transport.abort()
-                return
-            self._address = self.client[0]
+        if not self._admitted():
+            self._phase = _DEAF
+            transport.abort()
+            return
         connection = Connection(
             peer=self.client,
             tls=self.scheme == "https",
@@ -150,6 +146,20 @@ class Door(HttpToolsProtocol):
         self.app_state = {**self.app_state, "aggmw.connection": connection}
         self.deadline = self._now() + self.limits.head_seconds
         self._porter.add(self)
+
+    def _admitted(self) -> bool:
+        """Whether there is room for one more connection, in all and from its address."""
+        most = self.limits.connections
+        if most and len(self.connections) > most:  # this one is among them
+            self._porter.turned_away(most)
+            return False
+        most = self.limits.connections_per_peer
+        if most and self.client is not None:
+            if not self._porter.enter(self.client[0], most):
+                _log.debug("too many connections from one address")
+                return False
+            self._address = self.client[0]
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The application learns it from `receive`, whatever it is doing."""

@@ -30,6 +30,9 @@ class DoorLimits:
         surplus_bytes: how much is read and thrown away: what comes behind a request that is not answered yet, the rest
             of a body that nobody wants, and what arrives while lingering; what comes after that then stays unread. An
             answer that is ready before the rest of a larger body says that the connection ends with it.
+        connections: open connections of the server in all, WebSockets among them; further ones are closed at once, with
+            a warning in the log. What memory a process can need follows from it, see the page about cancellation and
+            memory; it needs as many file descriptors, and one more for each connection to a backend. 0 is no limit.
         connections_per_peer: open connections from one address; further ones are closed at once. 0 is no limit, and the
             default: behind a load balancer or an address translation every client has the same address, and a limit
             would be an outage. Set it where clients connect directly.
@@ -43,11 +46,12 @@ class DoorLimits:
     write_seconds: float = 60.0
     linger_seconds: float = 2.0
     surplus_bytes: int = 262_144
+    connections: int = 10_000
     connections_per_peer: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            least = 0 if field.name == "connections_per_peer" else 1e-9
+            least = 0 if field.name.startswith("connections") else 1e-9
             if getattr(self, field.name) < least:
                 raise ValueError(f"{field.name} must be positive")
 

@@ -8,10 +8,13 @@ from collections import Counter
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
+import structlog
 from uvicorn.server import ServerState
 
 __all__ = ["Porter", "Swept"]
 
+_log = structlog.get_logger("aggmw.server")
+_SILENCE = 60.0
 _HANG_UP: int | None = getattr(select, "POLLRDHUP", None)  # Linux
 _GONE = (_HANG_UP or 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
 
@@ -50,6 +53,7 @@ class Porter:
         self._connections: set[Swept] = set()
         self._peers: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
+        self._says_again = 0.0
 
     @classmethod
     def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, tick: float) -> Porter:
@@ -78,6 +82,13 @@ class Porter:
             return False
         self._peers[address] += 1
         return True
+
+    def turned_away(self, most: int) -> None:
+        """There were `most` connections already, and one more was closed. Logged once a minute at most."""
+        now = self._loop.time()
+        if now >= self._says_again:
+            self._says_again = now + _SILENCE
+            _log.warning("connections are turned away: there are as many as are allowed", limit=most)
 
     def leave(self, address: str) -> None:
         """A counted connection ended."""

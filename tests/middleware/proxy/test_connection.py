@@ -29,6 +29,12 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.paused = False
         self.unsent = 0
+        self.limits: list[int | None] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits.append(high)
+
+    set_read_buffer_limits = set_write_buffer_limits
 
     def write(self, data: Any) -> None:
         self.written += data
