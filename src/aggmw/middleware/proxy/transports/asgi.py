@@ -175,7 +175,7 @@ class _Call:
         try:
             while not self.status:
                 if self._error is not None:
-                    raise self._error
+                    raise self._failure(self._error)
                 await self._wait()
         finally:
             if timer is not None:
@@ -192,7 +192,7 @@ class _Call:
             if self._complete or self._ended or self._closed:
                 return b""
             if self._error is not None:
-                raise self._error
+                raise self._failure(self._error)
             await self._wait()
         chunks, self._chunks, self._buffered = self._chunks, [], 0
         self._wake_application()
@@ -215,6 +215,11 @@ class _Call:
         if not self._complete and not self.task.done():
             timer = self._loop.call_later(self._grace, self.task.cancel)
             self.task.add_done_callback(lambda _: timer.cancel())
+
+    def _failure(self, error: UpstreamError | StatusError) -> UpstreamError | StatusError:
+        """To be raised, and not kept: it will hold frames that hold us."""
+        self._error = UpstreamBroken("its answer was broken off")
+        return error
 
     async def _wait(self) -> None:
         self._reader = self._loop.create_future()
@@ -298,7 +303,8 @@ class _Call:
             return None
         self._pull = None
         if (error := pull.exception()) is not None:
-            self._error = error if isinstance(error, StatusError) else StatusError(400, "BadRequest", _CUT)
+            broken = error if isinstance(error, StatusError) else StatusError(400, "BadRequest", _CUT)
+            self._error = broken.with_traceback(None)
             self._source = None
             self._wake_reader()
             return None

@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         """
         while not self.status:
             if self._error is not None:
-                raise self._error
+                raise self._failure(self._error)
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
             if self._complete:
                 return b""
             if self._error is not None:
-                raise self._error
+                raise self._failure(self._error)
             self.deadline = None if silence is None else self._loop.time() + silence
             try:
                 await self._wait()
@@ -246,8 +246,13 @@ class Connection(asyncio.Protocol):
     def fail(self, error: UpstreamError | StatusError) -> None:
         """End the exchange with an error, and the connection."""
         if self._error is None and not self._complete:
-            self._error = error
+            self._error = error.with_traceback(None)
         self.abort()
+
+    def _failure(self, error: UpstreamError | StatusError) -> UpstreamError | StatusError:
+        """To be raised, and not kept: it will hold frames that hold us, and all that we hold."""
+        self._error = UpstreamBroken("the connection was closed")
+        return error
 
     def timed_out(self) -> None:
         """The deadline passed."""
