@@ -10,8 +10,10 @@ from tests.public import public_classes
 API = Path(__file__).parent / "typing" / "api.py"
 NOT_MADE = {
     "Address": "what a URL is parsed into",
+    "ClientCertificate": "made by Http1Transport of a ClientCertificatePair",
     "Credentials": "made by the authentication stage, for `scope['auth']`",
     "KeyPair": "made by aggmw.pki",
+    "KeyPairPem": "read by a ClientCertificatePair",
     "Stages": "made by every middleware",
     "User": "made by the authentication stage, for `scope['user']`",
 }

@@ -238,8 +238,17 @@ resolver = StaticResolver({"a/b": "c:1"}, otherwise=DnsResolver("svc.cluster.loc
 # --- the other stages, alone -----------------------------------------------------------------------------------------
 
 pair = ClientCertificatePair(Path("a.crt"), Path("a.key"))
-limits = TransportLimits(connections=10, waiting=10, wait_seconds=1, dial_seconds=1, idle_seconds=1, silence_seconds=1)
+limits = TransportLimits(
+    connections=10,
+    waiting=10,
+    wait_seconds=1,
+    dial_seconds=1,
+    idle_seconds=1,
+    max_age_seconds=1,
+    silence_seconds=1,
+)
 http1 = Http1Transport(client_certificate=pair, limits=limits, drain=Drain())
+http1.reload()
 both = Transports(http1, AsgiTransport(grace_seconds=1))
 statistics: list[PoolStatistics] = list(http1.statistics)
 discovery = Discovery(
