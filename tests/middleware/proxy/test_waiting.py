@@ -25,6 +25,22 @@ async def send_whole(transport: Http1Transport, backend: Backend, request: Upstr
     return await whole(await transport.send(backend, request))
 
 
+async def test_leaving_as_the_turn_goes_by() -> None:
+    """Who is cancelled, and passed over before it could take itself off the queue, ends as cancelled."""
+    transport = Http1Transport(limits=TransportLimits(connections=1))
+    async with ScriptedBackend(lambda request: respond(body=b"hello")) as scripted:
+        backend = backend_of(scripted)
+        holding = await transport.send(backend, FIRST)
+        waiting = asyncio.create_task(transport.send(backend, FIRST))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await whole(holding)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert transport.taken == 0
+        await transport.aclose()
+
+
 @pytest.mark.parametrize("connections", [1, 3])
 async def test_many_waiters_and_cancellations(connections: int) -> None:
     """Who stays is served in the order of coming, also if others leave in the moment when their turn comes; no place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from random import uniform
 
@@ -248,7 +249,8 @@ class Pool:
                     return await turn
                 except asyncio.CancelledError:
                     if turn.cancelled():
-                        self._waiting.remove(turn)
+                        with suppress(ValueError):  # whoever had a slot to give has taken it off already
+                            self._waiting.remove(turn)
                     else:
                         self._pass_on(turn.result())  # our turn had come: it is somebody else's now
                     raise
