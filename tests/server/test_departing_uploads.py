@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -160,3 +161,31 @@ def test_late_answer(serve: Callable[..., Any], log: Any, loop: str) -> None:
     wire.close()
     served.server._loop.call_soon_threadsafe(answer.set)
     assert log.next() == "answered"
+
+
+def test_goodbye_behind_an_unread_body(
+    serve: Callable[..., Any], log: Any, loop: str, door_tls: DoorTLS, trusting: ssl.SSLContext
+) -> None:
+    """A TLS client that says goodbye and leaves while its body waits for the application: an end, and no error."""
+    read = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        log("started")
+        await read.wait()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        log("disconnected")
+
+    served = serve(app, loop=loop, tls=door_tls)
+    wire = served.connect(trusting)
+    wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + PIECE + bytes(20_000))
+    assert log.next() == "started"
+    time_for_reading(served)
+    wire.sock.settimeout(0.05)
+    with suppress(TimeoutError):
+        wire.sock.unwrap()  # sends the goodbye, and waits for the other
+    wire.close()
+    time_for_reading(served)
+    served.server._loop.call_soon_threadsafe(read.set)
+    assert log.next() == "disconnected"
+    served.stop()

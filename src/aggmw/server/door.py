@@ -179,7 +179,7 @@ class Door(HttpToolsProtocol):
         if current is None or current.answered:
             return  # the transport closes itself, after what is left to send
         self._disconnect()
-        self.transport.abort()
+        self.soon(self.transport.abort)  # asyncio's TLS, which may be reading out what was paused, would trip over it
 
     def shutdown(self) -> None:
         """The server stops: an idle connection ends now, any other with its response."""
