@@ -1,6 +1,6 @@
 """An application that is cancelled at any of its steps leaves no task, no socket and no pool slot.
 
-`test_random_cancellations.py` does the same at random, with many at once.
+`tests/soak/test_cancellations.py` does the same at random, with many at once.
 """
 
 from __future__ import annotations
