@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.middleware.proxy.proxying import backend_of, proxied
+from tests.middleware.proxy.proxying import GET, backend_of, proxied, whole
 
-from aggmw.contracts.backends import Backend
+from aggmw.contracts.backends import Backend, UpstreamRequest
+from aggmw.errors import UpstreamBroken
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.pki.make import KeyPair, issue_server, make_ca
 from aggmw.testing import (
@@ -190,6 +191,31 @@ async def test_more_than_it_was_asked(transport: Http1Transport) -> None:
         for _ in range(2):
             assert (await client.request("GET", "/a")).body == b"hello"
         assert len(backend.connections) == 2
+
+
+async def test_an_answer_to_nothing(transport: Http1Transport) -> None:
+    """What comes while an upload waits for its first piece, before a byte of it was sent, is no answer to it.
+
+    On a connection that another user has used, it could be the answer to anything.
+    """
+    async with ScriptedBackend(lambda request: respond(body=b"hello")) as scripted:
+        backend = backend_of(scripted)
+        assert await whole(await transport.send(backend, GET)) == b"hello"
+        first = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            await first.wait()
+            yield b"piece"
+
+        sending = asyncio.create_task(transport.send(backend, UpstreamRequest(b"POST", b"/a", body=body())))
+        while transport.taken == 0:
+            await asyncio.sleep(0)
+        connection = await scripted.connected()
+        await connection.send(respond(body=b"poison"))
+        with pytest.raises(UpstreamBroken, match="more than it was asked"):
+            await sending
+        assert len(scripted.connections) == 1
+        await transport.aclose()
 
 
 async def test_silence_is_504(transport: Http1Transport, clock: Any) -> None:

@@ -31,6 +31,8 @@ _HEAD = 1  # the head of the answer, or of a 1xx before it
 _BODY = 2  # the body, or trailers
 _DONE = 3  # a fault: the answer is complete
 _CLOSED = 4
+_BEGUN = 5  # a fault: nothing of the request was written yet
+_EXPECTING = (_BEGUN, _HEAD, _BODY)
 
 
 class Connection(asyncio.Protocol):
@@ -159,12 +161,16 @@ class Connection(asyncio.Protocol):
             self._answered = self._complete = self._used_up = False
         self._head_only = head_only
         self.deadline = deadline
-        self._phase = _HEAD
         if request:
+            self._phase = _HEAD
             self._transport.write(request)
+        else:
+            self._phase = _BEGUN
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
+        if self._phase == _BEGUN:
+            self._phase = _HEAD
         self._transport.write(data)
 
     async def writable(self) -> bool:
@@ -260,7 +266,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self._phase in (_HEAD, _BODY) and self._error is None and not self._complete:
+        if self._phase in _EXPECTING and self._error is None and not self._complete:
             self._error = UpstreamBroken("the connection was closed")
         self._phase = _CLOSED
         self._transport.abort()
@@ -320,6 +326,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer, or a fault."""
         if self._phase not in (_HEAD, _BODY) or self._parser is None:
+            if self._phase == _BEGUN:
+                self.fail(UpstreamBroken(UNASKED))
             self.abort()
             return
         self._answered = True
@@ -349,7 +357,7 @@ class Connection(asyncio.Protocol):
             self._salvage()
         if self._phase == _BODY and self._until_close and error is None and self._ended_properly():
             self._complete = True
-        elif self._phase in (_HEAD, _BODY) and self._error is None and not self._complete:
+        elif self._phase in _EXPECTING and self._error is None and not self._complete:
             self.stale = self.reused and not self._answered
             self._error = UpstreamBroken(
                 "it closed the connection in the middle of its answer"
