@@ -67,7 +67,7 @@ class Wire:
         self.connection._uvloop = uvloop
 
     def ask(self, *, head_only: bool = False) -> None:
-        self.connection.begin(head_only=head_only)
+        self.connection.begin(head_only, None, b"GET /a HTTP/1.1\r\n\r\n")
 
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
