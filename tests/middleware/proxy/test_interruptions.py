@@ -104,6 +104,18 @@ async def test_departure_alone_is_silent(transport: Http1Transport, clock: Virtu
         await transport.aclose()
 
 
+async def test_nobody_to_tell(transport: Http1Transport) -> None:
+    """A server's `send` may raise once the client is gone: an error of which nobody can be told is no failure."""
+
+    async def send(message: Message) -> None:
+        raise OSError
+
+    caller = Caller()
+    async with ScriptedBackend([]) as backend:
+        await front(transport, backend)(scope(b"/a"), caller.receive, send)
+        await transport.aclose()
+
+
 async def test_watchers_see_the_callers_context(transport: Http1Transport, clock: VirtualClock) -> None:
     """`receive` is awaited in the context of its own request, not of whichever request started the timer."""
     callers = [Caller(), Caller()]

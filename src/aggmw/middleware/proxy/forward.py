@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -226,7 +227,8 @@ class Forwarding:
                 drain.remove(response.end)
 
     async def _answer(self, answer: Answer) -> None:
-        await respond(self._scope, self._send, answer)
+        with suppress(OSError):  # what `send` may raise once the client is gone
+            await respond(self._scope, self._send, answer)
 
     def _watch(self) -> None:
         """From here on only the watcher calls `receive`, and only if this takes long."""
