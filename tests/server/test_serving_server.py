@@ -88,6 +88,20 @@ def test_unix_socket(tmp_path: Path) -> None:
     assert plain.exists()
 
 
+def test_dead_machines_are_noticed() -> None:
+    """A connection asks after a client of which nothing is heard: half a minute later, then three times in another."""
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            asks = [
+                accepted.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            ]
+            assert asks == [30, 10, 3]
+
+
 def test_unix_socket_serves(tmp_path: Path) -> None:
     """Behind a Unix socket there is no peer."""
     from tests.server.conftest import Log, Served, Wire, with_lifespan
