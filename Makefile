@@ -7,7 +7,7 @@ PEERS := $(BIN)/granian
 MKDOCS := $(BIN)/mkdocs
 WORKERS ?= auto
 
-.PHONY: setup demo test e2e check docs docs-serve bench format lock clean
+.PHONY: setup demo test e2e soak check docs docs-serve bench format lock clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ test: $(STAMP)
 
 e2e: $(STAMP) $(KUBECTL)
 	@$(BIN)/python -m pytest --durations=10 tests/e2e
+
+soak: $(STAMP)
+	@$(BIN)/python -m pytest --whole tests/soak
+	@$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

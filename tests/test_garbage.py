@@ -112,9 +112,11 @@ async def visit(port: int, request: bytes) -> None:
 
 @contextmanager
 def collecting(found: list[str]) -> Iterator[None]:
-    """What only the collector can free of ours, by class."""
+    """What only the collector can free of ours and came meanwhile, by class."""
     gc.collect()
     gc.disable()
+    # What was there before is none of this: another test's things may be let go of at any moment.
+    gc.freeze()
     try:
         yield
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -123,6 +125,7 @@ def collecting(found: list[str]) -> Iterator[None]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
+        gc.unfreeze()
         gc.enable()
 
 
