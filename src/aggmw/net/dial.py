@@ -14,7 +14,7 @@ from aiohappyeyeballs import start_connection
 
 from aggmw.errors import UpstreamUnreachable
 
-__all__ = ["dial"]
+__all__ = ["dial", "reason_of"]
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 _AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]  # as from getaddrinfo
@@ -86,7 +86,7 @@ async def dial(
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return made
     except (OSError, ValueError, OverflowError) as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         where: dict[str, Any] = {"path": unix} if unix else {"host": host, "port": port}
         _log.warning("dialling failed", **where, reason=reason, error=str(error))
         raise UpstreamUnreachable(reason) from error
@@ -165,7 +165,7 @@ async def _first(addresses: list[_AddressInfo]) -> socket.socket:
     return connected
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The cause in words: no address, no name of ours, nothing of the peer's certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:

@@ -17,7 +17,7 @@ from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics, samples_of
 from aggmw.net.tls import ClientCertificate, ClientCertificatePair
 
-__all__ = ["Http1Transport", "PoolStatistics", "TransportLimits"]
+__all__ = ["Http1Transport", "PoolStatistics", "TransportLimits", "repeatable", "request_head"]
 
 _SWEEP_SECONDS = 0.25
 _MANY_POOLS = 1000
@@ -155,7 +155,7 @@ class Http1Transport:
         """As `UpstreamTransport.send`. The time-out covers waiting for a connection, too."""
         state = self._state()
         pool = state.pool(backend)
-        head = _head(pool.authority, request)
+        head = request_head(pool.authority, request)
         deadline = None if request.timeout is None else state.loop.time() + request.timeout
         silence = None if request.long_running else self._limits.silence_seconds
         connection = pool.idle() or await pool.fresh(deadline)
@@ -167,7 +167,7 @@ class Http1Transport:
                 exchange.begin(head, request, deadline)
                 await connection.head()
             except UpstreamError:
-                if not connection.stale or not _repeatable(request):
+                if not connection.stale or not repeatable(request):
                     await exchange.aclose()
                     raise
             except BaseException:
@@ -220,11 +220,12 @@ class Http1Transport:
         return state
 
 
-def _repeatable(request: UpstreamRequest) -> bool:
+def repeatable(request: UpstreamRequest) -> bool:
+    """Whether it does no harm when the backend gets it twice, and all of it is at hand."""
     return request.method in _REPEATABLE and request.body is None and not request.content
 
 
-def _head(authority: bytes, request: UpstreamRequest) -> bytes:
+def request_head(authority: bytes, request: UpstreamRequest) -> bytes:
     """The request's head. The last guard: nothing in it can have brought a line or a word of its own.
 
     Raises:

@@ -17,7 +17,7 @@ from aggmw.middleware.proxy.transports.statistics import PoolStatistics
 from aggmw.net.dial import dial
 from aggmw.net.tls import ClientCertificate, upstream_context
 
-__all__ = ["Pool", "TransportLimits"]
+__all__ = ["Pool", "TransportLimits", "host_field"]
 
 _NO_NAME = "its name does not resolve"
 _YOUNGEST = 0.8  # of the maximum age
@@ -97,7 +97,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._taken = 0
         self._closed = False
-        self.authority = _authority(backend)
+        self.authority = host_field(backend)
 
     def __repr__(self) -> str:
         return f"<Pool {self._backend.name}: {self._taken} taken, {len(self._idle)} idle, {len(self._waiting)} waiting>"
@@ -277,7 +277,7 @@ class Pool:
             self._idle.remove(connection)
 
 
-def _authority(backend: Backend) -> bytes:
+def host_field(backend: Backend) -> bytes:
     """The Host field's value: visible ASCII, whatever was registered.
 
     Raises:
