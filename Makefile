@@ -6,6 +6,7 @@ KUBECTL := $(BIN)/kubectl
 PEERS := $(BIN)/granian
 MKDOCS := $(BIN)/mkdocs
 WORKERS ?= auto
+SOAK_SECONDS ?= 600
 
 .PHONY: setup demo test e2e soak check docs docs-serve bench format lock clean
 
