@@ -23,7 +23,7 @@ from aggmw.contracts.backends import UpstreamRequest
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Answer, Exchange
-from aggmw.contracts.identity import Presented
+from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.middleware.authentication import (
@@ -33,6 +33,7 @@ from aggmw.middleware.authentication import (
     AuthenticatorUnion,
     ClientCertificates,
     StaticTokens,
+    TokenCookie,
 )
 from aggmw.middleware.authorization import (
     AllowAll,
@@ -101,6 +102,7 @@ STACK = RecoveryMiddleware(
             authenticators=[TOKENS, ClientCertificates(CA.certificate)],
             anonymous=Anonymous(["/healthz"]),
             exempt=["/own/"],
+            origins=["https://console.example.com"],
         )
     )
 )
@@ -123,7 +125,7 @@ READ = [
         STACK,
         "RecoveryMiddleware → RequestInfoMiddleware(RequestInfoResolver(request_timeout=60))"
         " → AuthenticationMiddleware(Authentication([StaticTokens(1 tokens), ClientCertificates(1 authorities)],"
-        " Anonymous(['/healthz']), exempt=['/own/']))"
+        " Anonymous(['/healthz']), exempt=['/own/'], origins=['https://console.example.com']))"
         " → AuthorizationMiddleware(Authorization(Union([PrivilegedGroups(['system:masters']),"
         " CasbinAuthorizer('policy', 1 rows)])))"
         f" → RegistryMiddleware(Registry({SHOWN_ROUTES}))"
@@ -134,6 +136,7 @@ READ = [
         f"DiscoveryMiddleware(Discovery({SHOWN_ROUTES})) → core",
     ),
     (MetricsMiddleware(core), "MetricsMiddleware(Metrics(path='/metrics')) → core"),
+    (TokenCookie("session", TOKENS), "TokenCookie('session', StaticTokens(1 tokens))"),
     (AuthenticatorUnion([TOKENS]), "AuthenticatorUnion([StaticTokens(1 tokens)])"),
     (Authorization(DenyAll()), "Authorization(DenyAll())"),
     (MountedAt(core, "/k8s"), "MountedAt(core, '/k8s')"),
@@ -160,6 +163,7 @@ SAMPLES: list[object] = [
     *(made for made, _ in READ),
     SERVICE,
     ALICE,
+    Credential(),
     PAIR,
     CA,
     TOKENS,

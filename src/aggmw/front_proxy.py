@@ -66,6 +66,8 @@ class FrontProxy:
         app: gets what no stage took; without one, unknown paths are a 404 `Status`.
         authentication: the authenticators to ask, in order. None: everybody is refused.
         anonymous: who may come without credentials; nobody by default.
+        origins: whose pages may open WebSockets and make requests that change something, as a caller who is known by
+            what browsers send by themselves: a cookie or a client certificate. Nobody's by default.
         authorization: decides. None: everything is denied.
         services: the API groups and paths and where they are served, as values or as a source that swaps snapshots.
             Applications in this process (`APIService.local(…, app=…)`) are started and stopped with the front proxy.
@@ -80,6 +82,7 @@ class FrontProxy:
 
     Raises:
         TypeError: an option that is not what it should be.
+        ValueError: an origin that is none.
         ConfigurationError: services that contradict each other.
         MisplacedStage: `app` is a front proxy, or stands in a stage of ours.
     """
@@ -90,6 +93,7 @@ class FrontProxy:
         *,
         authentication: Sequence[Authenticator] = (),
         anonymous: Anonymous | None = None,
+        origins: Iterable[str] = (),
         authorization: Authorizer | None = None,
         services: Iterable[APIService | PathService] | RouteSource = (),
         transport: UpstreamTransport | None = None,
@@ -132,7 +136,7 @@ class FrontProxy:
             # One parse for everybody; what is ambiguous goes no further.
             "request_info": RequestInfoResolver(),
             # Before anything that answers: credentials and forged identity are gone on every route, also on health.
-            "authentication": Authentication(authentication, anonymous=anonymous),
+            "authentication": Authentication(authentication, anonymous=anonymous, origins=origins),
             # Before routing: an unknown path and a forbidden one look the same to somebody without rights.
             "authorization": Authorization(authorization or DenyAll()),
             # After it: the page is for who may read it, and in flight is what was let in.

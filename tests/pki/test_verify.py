@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from datetime import timedelta
 
 import pytest
 from cryptography.x509.oid import NameOID, ObjectIdentifier
@@ -44,9 +45,18 @@ def refusal(shown: Connection, by: ClientCA[Subject] | None = None) -> str:
 def test_subject() -> None:
     """What the leaf says, groups and uids in order."""
     certificate = leaf(CA, [*ALICE, (ObjectIdentifier(USER_ID), "uid-7")])
+    end = (NOW + timedelta(days=10)).timestamp()
     assert clients().find(connection(certificate, CA)) == Subject(
-        "alice", ("dev", "ops"), ("uid-7",), fingerprint(certificate.der)
+        "alice", ("dev", "ops"), ("uid-7",), fingerprint(certificate.der), end
     )
+
+
+def test_expires_with_the_first_of_the_chain() -> None:
+    """C5.11: an authority that ends before what it signed ends that, too."""
+    short = authority("clients", lifetime=(-1, 3))
+    found = clients(short.pem).find(connection(leaf(short), short))
+    assert found is not None
+    assert found.expires == (NOW + timedelta(days=3)).timestamp()
 
 
 def test_nobody_of_ours() -> None:

@@ -35,7 +35,7 @@ from aggmw.contracts.backends import (
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, Check, GroupVersionKind
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
-from aggmw.contracts.identity import Authenticator, Presented
+from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presented
 from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import InvalidCredentials
@@ -46,6 +46,7 @@ from aggmw.middleware.authentication import (
     AuthenticatorUnion,
     ClientCertificates,
     StaticTokens,
+    TokenCookie,
 )
 from aggmw.middleware.authorization import (
     AllowAll,
@@ -93,7 +94,7 @@ class Keys:
             case []:
                 return None
             case [b"right"]:
-                return Identity("alice", uid="1", groups=("dev",), extra={"scopes": ["all"]})
+                return Identity("alice", uid="1", groups=("dev",), extra={"scopes": ["all"]}, credential=EXPLICIT)
         raise InvalidCredentials("unknown key")
 
 
@@ -200,8 +201,9 @@ certificates = ClientCertificates(b"PEM", crl=b"PEM", clock=lambda: 0.0)
 certificates.reload(b"PEM", crl=None)
 anonymous = Anonymous(["/healthz"])
 anonymous = Anonymous.everywhere()
-union = AuthenticatorUnion([tokens, certificates, Keys()])
-Authentication([union], anonymous=anonymous, strip_credentials=False, exempt=["/own/"], impersonation=True)
+cookie = TokenCookie("__Host-aggmw", tokens)
+union = AuthenticatorUnion([tokens, certificates, cookie, Keys()])
+Authentication([union], anonymous=anonymous, strip_credentials=False, exempt=["/own/"], impersonation=True, origins=[])
 authentication = AuthenticationMiddleware(
     Starlette(),
     authenticators=[tokens, authenticator],
@@ -209,6 +211,7 @@ authentication = AuthenticationMiddleware(
     strip_credentials=True,
     exempt={"/own/"},
     impersonation=False,
+    origins=["https://console.example.com"],
     path=lambda exchange: str(exchange.scope["path"]),
 )
 casbin = CasbinAuthorizer.from_files(Path("policy.csv"), model="model.conf", privileged=["ops"], cache=0)
@@ -280,6 +283,7 @@ front_proxy = FrontProxy(
     Starlette(),
     authentication=[tokens, certificates, Keys()],
     anonymous=Anonymous(paths=["/healthz"]),
+    origins={"https://console.example.com"},
     authorization=Union([casbin, Readers()]),
     services=services,
     transport=http1,
@@ -353,6 +357,7 @@ api_server = Starlette(
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
+known: Identity = Identity("alice").known_by(Credential(ambient=True, expires=1.0))
 kind = GroupVersionKind("g.example.com", "v1", "Thing")
 thing = APIResource("things", kind, True, "thing", ("get",), ("th",), ("all",), (APISubresource("status", kind),))
 group = APIGroup("g.example.com", (APIVersion("v1", (thing,), stale=False),))

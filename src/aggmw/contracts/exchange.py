@@ -39,6 +39,7 @@ class Exchange:
         routed: whether the registry ran, so that no backend means that there is none.
         identified: whether authentication has begun: nobody may ask a second time, not even meanwhile.
         host_user: whether `identity` was taken from the application outside: its `scope["user"]` is left alone.
+        own_cookies: names of the cookies that tell this front proxy who asks: no service may set them.
         in_flight: what the metrics stage counts this request under; None when it does not.
         warnings: texts for `Warning: 299` response headers.
     """
@@ -58,6 +59,7 @@ class Exchange:
     host_user: bool = False
     subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)
+    own_cookies: frozenset[bytes] = frozenset()
     in_flight: object = None
 
 

@@ -17,11 +17,13 @@ from aggmw.errors import InvalidIdentity
 
 __all__ = [
     "ANONYMOUS",
+    "EXPLICIT",
     "SYSTEM_ANONYMOUS",
     "SYSTEM_AUTHENTICATED",
     "SYSTEM_MASTERS",
     "SYSTEM_UNAUTHENTICATED",
     "Authenticator",
+    "Credential",
     "Identity",
     "Presented",
     "authenticated",
@@ -44,8 +46,28 @@ def _fit(what: str, value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What a caller was known by.
+
+    Args:
+        ambient: whether a browser may send it by itself, whoever's page makes the request: a cookie, a client
+            certificate, HTTP Basic. Such a request from a page needs a listed origin before it may change anything
+            (security cases C5.10). False only for what the page itself has to know and to put into the request, as a
+            bearer token; true unless an authenticator says so, because a mistake must not let anybody in.
+        expires: seconds since the epoch; what it opened ends then, at the latest. None: it has no end.
+    """
+
+    ambient: bool = True
+    expires: float | None = None
+
+
+EXPLICIT = Credential(ambient=False)
+"""What a caller has put into the request on purpose, such as a bearer token without an end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller, as Kubernetes' `user.Info`.
+    """A caller, as Kubernetes' `user.Info`, and what it was known by.
 
     Values that could not travel in `X-Remote-*` headers unchanged are refused here, when the identity is made
     (wire contract §12.4).
@@ -55,6 +77,7 @@ class Identity:
         uid: unique over time; may be empty.
         groups: in order, without repetition of meaning; `system:authenticated` is added by the authentication stage.
         extra: further claims, each a list of strings; keys in lower case.
+        credential: what the caller was known by; no part of who it is, so equal identities may differ in it.
 
     Raises:
         InvalidIdentity: an empty name, a control character, or white space at an end of a value.
@@ -64,6 +87,7 @@ class Identity:
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    credential: Credential = field(default=Credential(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.user:
@@ -87,10 +111,14 @@ class Identity:
 
     def with_groups(self, groups: Iterable[str]) -> Identity:
         """The same caller in other groups."""
-        return Identity(self.user, self.uid, tuple(groups), self.extra)
+        return Identity(self.user, self.uid, tuple(groups), self.extra, self.credential)
+
+    def known_by(self, credential: Credential) -> Identity:
+        """The same caller, known by something else."""
+        return Identity(self.user, self.uid, self.groups, self.extra, credential)
 
 
-ANONYMOUS = Identity(SYSTEM_ANONYMOUS, groups=(SYSTEM_UNAUTHENTICATED,))
+ANONYMOUS = Identity(SYSTEM_ANONYMOUS, groups=(SYSTEM_UNAUTHENTICATED,), credential=EXPLICIT)
 
 
 def authenticated(identity: Identity) -> Identity:
@@ -131,7 +159,11 @@ class Authenticator(Protocol):
     """Finds out who is asking, with three answers.
 
     An attribute `credentials: frozenset[bytes]` may name the header fields, in lower case, that carry what this
-    authenticator looks at: they are removed once it has consumed them. Without it that is `Authorization`.
+    authenticator looks at, and the cookies, as `cookie:NAME`: they are removed once it has consumed them. Without it
+    that is `Authorization`.
+
+    The identity says what it was known by (`Identity.credential`). Unless that is said, browsers may have sent it by
+    themselves, and it has no end.
     """
 
     async def authenticate(self, presented: Presented) -> Identity | None:

@@ -40,12 +40,14 @@ class Subject:
         organizations: in the order of the subject.
         uids: the values of Kubernetes' attribute for a uid (wire contract §6.4).
         fingerprint: SHA-256 of the certificate, in lower-case hexadecimal digits.
+        expires: when the first certificate of the chain does, in seconds since the epoch.
     """
 
     common_name: str
     organizations: tuple[str, ...]
     uids: tuple[str, ...]
     fingerprint: str
+    expires: float
 
 
 class _Checked(NamedTuple, Generic[_T]):
@@ -139,7 +141,8 @@ class ClientCA(Generic[_T]):
                 return _Checked(None, "the client certificate may not be used by clients (extended key usage)")
             if self._is_revoked(certificates, chain):
                 return _Checked(None, "a certificate of the client's chain is revoked")
-            found = self._read(_subject(certificates[0], chain[0]))
+            expires = min(certificate.not_valid_after_utc.timestamp() for certificate in certificates)
+            found = self._read(_subject(certificates[0], chain[0], expires))
         except InvalidCredentials as error:
             return _Checked(None, str(error))
         except InvalidIdentity as error:
@@ -150,7 +153,7 @@ class ClientCA(Generic[_T]):
             found,
             "",
             max(certificate.not_valid_before_utc.timestamp() for certificate in certificates),
-            min(certificate.not_valid_after_utc.timestamp() for certificate in certificates),
+            expires,
         )
 
     def _is_revoked(self, certificates: Sequence[x509.Certificate], chain: Sequence[bytes]) -> bool:
@@ -198,7 +201,7 @@ def _is_for_clients(certificate: x509.Certificate) -> bool:
     return not _CLIENT_PURPOSES.isdisjoint(usage.value)
 
 
-def _subject(certificate: x509.Certificate, der: bytes) -> Subject:
+def _subject(certificate: x509.Certificate, der: bytes, expires: float) -> Subject:
     names = _texts(certificate, NameOID.COMMON_NAME)
     if len(names) > 1:
         raise InvalidCredentials("the client certificate has several common names")
@@ -207,6 +210,7 @@ def _subject(certificate: x509.Certificate, der: bytes) -> Subject:
         _texts(certificate, NameOID.ORGANIZATION_NAME),
         _texts(certificate, _USER_ID),
         fingerprint(der),
+        expires,
     )
 
 

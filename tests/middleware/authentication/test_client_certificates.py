@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 from cryptography.x509.oid import NameOID, ObjectIdentifier
@@ -18,7 +19,7 @@ from tests.pki.certificates import (
     revocations,
 )
 
-from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.identity import Credential, Identity, Presented
 from aggmw.errors import ConfigurationError, InvalidCredentials
 from aggmw.middleware.authentication import ClientCertificates
 from aggmw.pki.make import USER_ID
@@ -52,6 +53,23 @@ async def test_identity() -> None:
         ("dev", "ops", "system:authenticated"),
         {"authentication.kubernetes.io/credential-id": [f"X509SHA256={digest}"]},
     )
+
+
+async def test_credential() -> None:
+    """C5.10, C5.11: browsers show certificates by themselves, and what a certificate opened ends with it."""
+    identity = await authenticator().authenticate(chain(leaf(CA), CA))
+    assert identity is not None
+    assert identity.credential == Credential(ambient=True, expires=(NOW + timedelta(days=10)).timestamp())
+
+
+async def test_expired_meanwhile() -> None:
+    """C5.11: a connection outlives the certificate that it began with; the next request on it does not."""
+    now = NOW
+    certificates = ClientCertificates(CA.pem, clock=lambda: now.timestamp())
+    presented = chain(leaf(CA), CA)
+    assert await certificates.authenticate(presented) is not None
+    now = NOW + timedelta(days=10, seconds=1)
+    assert "expired" in await refusal(presented, certificates)
 
 
 async def test_no_opinion() -> None:

@@ -3,6 +3,7 @@
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.middleware.authentication.client_cert import ClientCertificates
 from aggmw.middleware.authentication.middleware import Authentication, AuthenticationMiddleware
+from aggmw.middleware.authentication.token_cookie import TokenCookie
 from aggmw.middleware.authentication.tokens import StaticTokens
 from aggmw.middleware.authentication.union import AuthenticatorUnion
 
@@ -13,4 +14,5 @@ __all__ = [
     "AuthenticatorUnion",
     "ClientCertificates",
     "StaticTokens",
+    "TokenCookie",
 ]

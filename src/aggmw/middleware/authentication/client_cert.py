@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from aggmw.contracts.identity import Identity, Presented, authenticated
+from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
 from aggmw.errors import InvalidCredentials
 from aggmw.pki.verify import ClientCA, Subject
 
@@ -67,5 +67,8 @@ def _identity(subject: Subject) -> Identity | None:
         return None
     if len(subject.uids) > 1 or subject.uids == ("",):
         raise InvalidCredentials("the client certificate has several uids, or an empty one")
-    credential = {_CREDENTIAL_ID: (f"X509SHA256={subject.fingerprint}",)}
-    return authenticated(Identity(subject.common_name, "".join(subject.uids), subject.organizations, credential))
+    extra = {_CREDENTIAL_ID: (f"X509SHA256={subject.fingerprint}",)}
+    uid = "".join(subject.uids)
+    # Browsers show a certificate that was chosen once to every page's requests.
+    credential = Credential(ambient=True, expires=subject.expires)
+    return authenticated(Identity(subject.common_name, uid, subject.organizations, extra, credential))

@@ -11,10 +11,12 @@ from typing import NamedTuple
 from aggmw.asgi.headers import fold, is_identity, is_impersonation
 from aggmw.asgi.types import Headers
 from aggmw.middleware.authentication.bearer import without_token_value
+from aggmw.middleware.authentication.cookies import COOKIE, declared_cookies, without_cookies
 
 __all__ = ["Sieve", "Sifted"]
 
 _AUTHORIZATION = b"authorization"
+_COOKIES = b"cookie"
 _SUBPROTOCOLS = b"sec-websocket-protocol"
 _REMEMBERED = 1024
 
@@ -23,6 +25,7 @@ _KEPT = 0
 _GOES = 1
 _IMPERSONATES = 2
 _MAY_CARRY_TOKENS = 3
+_MAY_CARRY_COOKIES = 4
 
 
 class Sifted(NamedTuple):
@@ -36,15 +39,18 @@ class Sieve:
     """Takes out every spelling of identity headers and of some credentials. Prepared once, used by every request.
 
     Args:
-        credentials: names of fields, in lower case; with `authorization`, a bearer token among the WebSocket
-            subprotocols goes too.
+        credentials: names of fields, in lower case, and of cookies, as `cookie:NAME`; with `authorization`, a bearer
+            token among the WebSocket subprotocols goes too.
         keep_impersonation: leave `Impersonate-*` to the stage that follows.
     """
 
-    __slots__ = ("_fates", "_keep_impersonation", "_tokens")
+    __slots__ = ("_cookies", "_fates", "_keep_impersonation", "_tokens")
 
     def __init__(self, credentials: Iterable[bytes] = (), *, keep_impersonation: bool = False) -> None:
-        self._fates = _Fates(_folded(name) for name in credentials)
+        names = frozenset(credentials)
+        self._cookies = declared_cookies(names)
+        fields = [_folded(name) for name in names if not name.startswith(COOKIE)]
+        self._fates = _Fates(fields, cookies=bool(self._cookies))
         self._tokens = _AUTHORIZATION in self._fates.credentials
         self._keep_impersonation = keep_impersonation
 
@@ -66,7 +72,9 @@ class Sieve:
                 impersonates = True
                 if self._keep_impersonation:
                     kept.append(field)
-            elif fate == _MAY_CARRY_TOKENS and (value := without_token_value(field[1])):
+            elif (fate == _MAY_CARRY_TOKENS and (value := without_token_value(field[1]))) or (
+                fate == _MAY_CARRY_COOKIES and (value := without_cookies(field[1], self._cookies))
+            ):
                 kept.append((field[0], value))
         return Sifted(tuple(kept), impersonates)
 
@@ -74,9 +82,10 @@ class Sieve:
 class _Fates(dict[bytes, int]):
     """Field names that were seen, and what becomes of them: the same few come again and again. Bounded."""
 
-    def __init__(self, credentials: Iterable[bytes]) -> None:
+    def __init__(self, credentials: Iterable[bytes], *, cookies: bool) -> None:
         super().__init__()
         self.credentials = frozenset(credentials)
+        self._cookies = cookies
 
     def __missing__(self, name: bytes) -> int:
         folded = _folded(name)
@@ -86,6 +95,8 @@ class _Fates(dict[bytes, int]):
             fate = _GOES
         elif folded == _SUBPROTOCOLS and _AUTHORIZATION in self.credentials:
             fate = _MAY_CARRY_TOKENS
+        elif folded == _COOKIES and self._cookies:
+            fate = _MAY_CARRY_COOKIES
         else:
             fate = _KEPT
         if len(self) < _REMEMBERED and len(name) < 64:

@@ -15,8 +15,10 @@ from aggmw.contracts.identity import Authenticator, Presented
 from aggmw.contracts.options import check_lookup, check_type
 from aggmw.errors import MisplacedStage
 from aggmw.middleware.authentication.bearer import without_token
+from aggmw.middleware.authentication.cookies import declared_cookies
 from aggmw.middleware.authentication.exempt import Exempt
 from aggmw.middleware.authentication.hygiene import Sieve
+from aggmw.middleware.authentication.origins import Origins
 from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
 from aggmw.objects.status import UNAUTHORIZED, status_answer
 
@@ -32,6 +34,7 @@ _TWICE = (
     " exempt the path of the inner one (a middleware that makes several requests of one goes in front of all stages)"
 )
 _ALWAYS_TAKEN = frozenset({b"authorization"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Authentication:
@@ -44,6 +47,7 @@ class Authentication:
             only those of the authenticator that knew the caller.
         exempt: paths whose callers the application identifies itself.
         impersonation: leave `Impersonate-*` headers to a stage behind this one; otherwise they are 403.
+        origins: whose pages may change something with what browsers send by themselves; nobody's when left out.
         path: where the path for `anonymous` and `exempt` comes from.
     """
 
@@ -55,6 +59,7 @@ class Authentication:
         strip_credentials: bool = True,
         exempt: Iterable[str] = (),
         impersonation: bool = False,
+        origins: Iterable[str] = (),
         path: Callable[[Exchange], str] = path_of,
     ) -> None:
         if anonymous is not None:
@@ -64,12 +69,14 @@ class Authentication:
         self._anonymous = anonymous
         self._exempt = Exempt(exempt)
         self._impersonation = impersonation
+        self._origins = Origins(origins)
         self._path = path
         everything = self._union.credentials | _ALWAYS_TAKEN
         self._sieves = {
             consumed: Sieve(everything if strip_credentials else consumed, keep_impersonation=impersonation)
             for consumed in (frozenset[bytes](), *map(credentials_of, self._union.members))
         }
+        self._cookies = declared_cookies(everything)
         self._exempt_sieve = Sieve(keep_impersonation=impersonation)
 
     def __repr__(self) -> str:
@@ -78,12 +85,15 @@ class Authentication:
             options.append(repr(self._anonymous))
         if self._exempt:
             options.append(f"exempt={self._exempt!r}")
+        if self._origins:
+            options.append(f"origins={self._origins!r}")
         return f"Authentication({', '.join(options)})"
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """Find the caller, refuse what may not be asked for, and clean the headers, in this order.
 
-        A bad credential is 401 before impersonation is 403, so that nobody learns anything without being known.
+        A bad credential is 401 before a page or impersonation is 403, so that nobody learns anything without being
+        known.
         Identity headers go on every path, also where anonymous callers are let in.
 
         Raises:
@@ -92,6 +102,7 @@ class Authentication:
         """
         if exchange.identified or exchange.identity is not None:
             raise MisplacedStage(_TWICE)
+        exchange.own_cookies = self._cookies
         path = self._path(exchange)
         if self._exempt and path in self._exempt:
             exchange.headers, impersonates = self._exempt_sieve.sift(exchange.headers)
@@ -105,6 +116,9 @@ class Authentication:
             identity = self._anonymous.identity(path)
         if identity is None:
             return UNAUTHORIZED
+        if identity.credential.ambient and (page := self._refused_page(exchange)) is not None:
+            _log.info("page of another origin refused", request_id=exchange.request_id)
+            return _no_page(page)
         sieve = self._sieves[consumed]
         headers, impersonates = sieve.sift(exchange.headers)
         if impersonates and not self._impersonation:
@@ -114,6 +128,22 @@ class Authentication:
             exchange.subprotocols = without_token(exchange.subprotocols)
         exchange.identity = identity
         return None
+
+    def _refused_page(self, exchange: Exchange) -> str | None:
+        """The page that must not make this request as its reader; None where it was no page or may be one."""
+        scope = exchange.scope
+        if scope["type"] != "websocket" and scope.get("method", "") in _SAFE:
+            return None
+        return self._origins.refuses(exchange.headers)
+
+
+def _no_page(page: str) -> Answer:
+    return status_answer(
+        403,
+        "Forbidden",
+        "forbidden: the caller is known by a cookie or a client certificate, which browsers send by themselves, and the"
+        f" request comes from {page}, which is not listed in authentication.origins (in Python: origins=[…])",
+    )
 
 
 def _report(failures: Sequence[Failure], exchange: Exchange, *, known: bool) -> None:
@@ -148,6 +178,10 @@ class AuthenticationMiddleware:
             There no authenticator is asked, no credential touched and no identity left, so stages and decorators
             that need one refuse; identity headers are removed there as everywhere.
         impersonation: leave `Impersonate-*` headers to a stage behind this one.
+        origins: whose pages may open WebSockets and make requests that change something, as a caller who is known by a
+            cookie, a client certificate or anything else that browsers send by themselves; such as
+            "https://console.example.com". Nobody's when left out, and no other page's, however it came by: those get a
+            403. Callers that are no browsers, and requests with a bearer token, need no origin.
         path: where the path for `anonymous` and `exempt` comes from; replaces what the request_info stage leaves.
     """
 
@@ -160,6 +194,7 @@ class AuthenticationMiddleware:
         strip_credentials: bool = False,
         exempt: Iterable[str] = (),
         impersonation: bool = False,
+        origins: Iterable[str] = (),
         path: Callable[[Exchange], str] = path_of,
     ) -> None:
         self.aggmw_stages = stand("authentication", app)
@@ -170,6 +205,7 @@ class AuthenticationMiddleware:
             strip_credentials=strip_credentials,
             exempt=exempt,
             impersonation=impersonation,
+            origins=origins,
             path=path,
         )
         self._stages = Stages(app, self._stage)

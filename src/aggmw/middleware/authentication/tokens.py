@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from aggmw.contracts.identity import Identity, Presented, authenticated
+from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
 from aggmw.middleware.authentication.bearer import presented_token
 
@@ -36,7 +36,7 @@ class StaticTokens:
     credentials = frozenset({b"authorization"})
 
     def __init__(self, tokens: Mapping[str, Identity]) -> None:
-        self._identities = {_digest(token.encode()): authenticated(identity) for token, identity in tokens.items()}
+        self._identities = {_digest(token.encode()): _known(identity) for token, identity in tokens.items()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> StaticTokens:
@@ -70,6 +70,11 @@ class StaticTokens:
         if identity is None:
             raise InvalidCredentials("unknown bearer token")
         return identity
+
+
+def _known(identity: Identity) -> Identity:
+    """Whoever has this token has it on purpose."""
+    return authenticated(identity.known_by(Credential(ambient=False, expires=identity.credential.expires)))
 
 
 def _digest(token: bytes) -> bytes:
