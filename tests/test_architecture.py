@@ -29,7 +29,7 @@ LIBRARIES = {
     "rich": {"server/demo/__init__.py"},
     "pytest": {"testing/plugin.py"},
     "starlette": set(),
-    "httpx": set(),
+    "httpx": {"middleware/proxy/transports/httpx.py"},
 }
 FORWARDING = {"proxy/forward.py"}
 

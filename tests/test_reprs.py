@@ -6,6 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -49,6 +50,7 @@ from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
     AsgiTransport,
     Http1Transport,
+    HttpxTransport,
     PoolStatistics,
     ProxyMiddleware,
     TransportLimits,
@@ -145,6 +147,8 @@ READ = [
         Transports(Http1Transport(), AsgiTransport()),
         "Transports(Http1Transport(), AsgiTransport(Applications(), 0 running))",
     ),
+    (HttpxTransport(http2=True), "HttpxTransport(http2=True)"),
+    (HttpxTransport(httpx.MockTransport(lambda _: httpx.Response(200))), "HttpxTransport(MockTransport)"),
     (BACKEND, SHOWN_BACKEND),
     (LocalBackend("v1.notes", core), "LocalBackend('v1.notes', core)"),
     (User(ALICE), "User('alice')"),
@@ -187,6 +191,7 @@ SAMPLES: list[object] = [
     Metrics(),
     AsgiTransport(),
     Http1Transport(client_certificate=PAIR),
+    HttpxTransport(client_certificate=PAIR),
     PoolStatistics("127.0.0.1:1", 1, 2, 3),
     ProxyMiddleware(HOST, backend=BACKEND, anonymous=True),
     TransportLimits(),

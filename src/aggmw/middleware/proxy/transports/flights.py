@@ -1,0 +1,371 @@
+"""One request on a line, and its answer: deadlines, departures, and every foreign exception in our words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+
+from aggmw.asgi.types import Headers
+from aggmw.contracts.backends import UpstreamRequest
+from aggmw.errors import (
+    StatusError,
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    fault,
+)
+from aggmw.middleware.proxy.transports.framing import HEAD_BYTES, HEAD_FIELDS, UNASKED, UPGRADED, examine
+from aggmw.middleware.proxy.transports.lines import Line, Lines
+from aggmw.net.dial import reason_of
+
+__all__ = ["Flight", "FlightBody", "StaleLine"]
+
+_log = structlog.get_logger("aggmw.proxy")
+
+_CUT = "the request's body broke off"
+_WRONG_LENGTH = "the request's body is not as long as its Content-Length says"
+_UNSENDABLE = "the request has a target or a header field that cannot be sent"
+_WITHOUT_ANSWER = "it closed the connection without an answer"
+_IN_THE_MIDDLE = "it closed the connection in the middle of its answer"
+_NO_TURN = "it is busy: no connection came free in time"
+_FAILED = "its transport failed"
+
+# How far a request has come.
+_BEFORE = 0  # nothing was sent
+_SENDING = 1
+_SENT = 2
+
+
+class StaleLine(Exception):
+    """The line was closed under a request that may be repeated on another one."""
+
+
+class FlightBody:
+    """The body of a request as httpx takes it. Mixed into httpx's class of streams.
+
+    Args:
+        source: the pieces.
+        length: what they come to; None when nobody knows.
+
+    Attributes:
+        error: why the body is not what it should be.
+    """
+
+    def __init__(self, source: AsyncIterator[bytes], length: int | None) -> None:
+        self._source = source
+        self._left = length
+        self.error: StatusError | None = None
+
+    def __aiter__(self) -> FlightBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            piece = await anext(self._source, None)
+            while piece == b"":
+                piece = await anext(self._source, None)
+        except Exception as error:  # noqa: BLE001  whatever the body raised
+            self.error = error if isinstance(error, StatusError) else StatusError(400, "BadRequest", _CUT)
+            raise self.error from None
+        if self._left is not None:
+            self._left -= len(piece or b"")
+            if self._left < 0 or (piece is None and self._left):
+                self.error = StatusError(400, "BadRequest", _WRONG_LENGTH)
+                raise self.error
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """A generator that is not at its end would be closed at some time."""
+        close: Any = getattr(self._source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class Flight:
+    """An `UpstreamResponse`, once `run` has returned.
+
+    Args:
+        lines, line: get the exchange back.
+        request: what is sent.
+        outgoing: the same in the words of httpx.
+        known: the carrier is one that tells how far it has come.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_keeps_turn",
+        "_left",
+        "_line",
+        "_lines",
+        "_outgoing",
+        "_parts",
+        "_request",
+        "_response",
+        "_shares",
+        "_silence",
+        "_stage",
+        "_through",
+        "_traced",
+        "_until_close",
+        "_waiting",
+        "_whole",
+        "content",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, lines: Lines, line: Line, request: UpstreamRequest, outgoing: Any, *, known: bool) -> None:
+        self._lines = lines
+        self._line = line
+        self._request = request
+        self._outgoing = outgoing
+        self._outgoing.extensions["trace"] = self._trace
+        self._traced = known
+        self._stage = _BEFORE
+        self._through: asyncio.Future[None] | None = None
+        self._response: Any = None
+        self._parts: Any = None
+        self._silence: float | None = None
+        self._waiting: asyncio.Timeout | None = None
+        self._left: int | None = None
+        self._until_close = False
+        self._keeps_turn = False
+        self._shares = False
+        self._whole = False
+        self._ended = False
+        self._closed = False
+        self.status = 0
+        self.headers: Headers = ()
+        self.content: bytes | None = None
+
+    async def run(self, deadline: float | None, silence: float | None, *, again: bool) -> Flight:
+        """Send the request and wait for the head of the answer.
+
+        Args:
+            deadline: loop time by which it must have come.
+            silence: seconds the backend may take between two pieces of the body; None for ever.
+            again: the request may be repeated where that helps.
+
+        Raises:
+            StaleLine: it is to be repeated on another line, for which the turn is still taken.
+        """
+        loop = asyncio.get_running_loop()
+        # A task of its own: what cancels us must not interrupt what a foreign transport does about it.
+        sending = loop.create_task(self._sent(), name="sending a request through httpx")
+        try:
+            seconds = None if deadline is None else max(0.0, deadline - loop.time())
+            await asyncio.wait({sending}, timeout=seconds)
+        except BaseException:
+            self._abandon(sending)
+            raise
+        if not sending.done():
+            self._abandon(sending)
+            if self._traced and self._stage == _BEFORE:
+                raise UpstreamBusy(_NO_TURN)
+            raise UpstreamTimeout("it did not answer in time")
+        try:
+            if sending.cancelled():
+                raise UpstreamBroken(_FAILED)  # nobody here has cancelled it
+            self._response = sending.result()
+            self._answered(silence)
+        except Exception as error:
+            self._keeps_turn = again and self._line.proven and self._response is None and _may_be_stale(error)
+            await self.aclose()
+            if self._keeps_turn:
+                raise StaleLine from None
+            raise self._meant(error) from error
+        return self
+
+    @property
+    def _done(self) -> bool:
+        return self._ended or self._closed or self._whole
+
+    async def read(self) -> bytes:
+        """The next piece of the body, b"" at its end."""
+        if self._done:
+            return b""
+        waiting = asyncio.timeout(self._silence)
+        try:
+            async with waiting:
+                self._waiting = waiting
+                piece = await anext(self._parts, None)
+                while piece == b"":
+                    piece = await anext(self._parts, None)
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise UpstreamBroken(_IN_THE_MIDDLE) from error
+            if self._ended:
+                return b""
+            raise UpstreamTimeout("it fell silent") from error
+        except Exception as error:
+            raise self._meant(error) from error
+        finally:
+            self._waiting = None
+        if self._left is not None:
+            self._left -= len(piece or b"")
+            if self._left < 0:
+                raise UpstreamBroken(UNASKED)
+            if piece and not self._left:
+                self._whole = True  # whoever counts does not ask for the end
+        if piece is None:
+            if self._left or self._until_close:
+                raise UpstreamBroken(_IN_THE_MIDDLE)
+            self._whole = True
+            return b""
+        return bytes(piece)
+
+    def end(self) -> None:
+        """From now on `read` gives b""."""
+        self._ended = True
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def aclose(self) -> None:
+        """Give the line back. What has to be done is done, whoever cancels us."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.wait({self._lines.do(self._over(), "closing an answer of httpx")})
+
+    async def _sent(self) -> Any:
+        try:
+            return await self._line.carrier.handle_async_request(self._outgoing)
+        finally:
+            if isinstance(self._outgoing.stream, FlightBody):
+                await self._outgoing.stream.aclose()
+
+    async def _trace(self, event: str, info: Any) -> None:
+        """How far httpcore has come with this request."""
+        self._traced = True
+        if event.endswith("send_request_headers.started"):
+            self._stage = _SENDING
+        elif event.endswith("send_request_body.complete"):
+            self._stage = _SENT
+            if self._through is not None and not self._through.done():
+                self._through.set_result(None)
+
+    def _answered(self, silence: float | None) -> None:
+        """The head of the answer has come.
+
+        Raises:
+            UpstreamBroken: it is none that can be passed on.
+        """
+        response = self._response
+        status: int = response.status_code
+        headers = tuple([(bytes(name).lower(), bytes(value)) for name, value in response.headers.raw])
+        if len(headers) > HEAD_FIELDS:
+            raise UpstreamBroken("its answer has too many header fields")
+        large = sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES
+        version: bytes = response.extensions.get("http_version", b"")
+        http1 = version.startswith(b"HTTP/1")
+        framing = examine(status, version[5:].decode("latin-1") if http1 else "1.1", headers, large=large)
+        if framing is None:
+            raise UpstreamBroken(UPGRADED)
+        self.status, self.headers = status, headers
+        if self._request.method == b"HEAD" or status in (204, 304):
+            self.content = b""
+            self._whole = True
+        else:
+            lengths = [int(value) for name, value in headers if name == b"content-length"]
+            self._left = lengths[0] if lengths else None
+            # An end without a goodbye looks like any other: httpx does not tell a cut TLS stream from a closed one.
+            self._until_close = http1 and not framing.delimited and self._lines.backend.tls
+            if self._left == 0:
+                self.content = b""
+                self._whole = True
+        self._parts = aiter(response.stream)
+        self._silence = silence
+        self._shares = version == b"HTTP/2"
+        if self._shares:
+            self._line.network = response.extensions.get("network_stream")
+
+    def _meant(self, error: BaseException) -> BaseException:
+        """What an exception of the carrier means to us."""
+        body = self._outgoing.stream
+        if isinstance(body, FlightBody) and body.error is not None:
+            return body.error
+        if isinstance(error, (UpstreamError, StatusError)) or not isinstance(error, Exception):
+            return error
+        kinds = {kind.__name__ for kind in type(error).__mro__}  # httpx's, or those of a continuation of it
+        if "ConnectError" in kinds or "ConnectTimeout" in kinds:
+            return UpstreamUnreachable(_reason(error))
+        if "PoolTimeout" in kinds:
+            return UpstreamBusy(_NO_TURN)
+        if "ProxyError" in kinds:
+            return UpstreamUnreachable("the outbound proxy does not let it through")
+        if "UnsupportedProtocol" in kinds:
+            return UpstreamUnreachable("its transport does not know how to reach it")
+        if "LocalProtocolError" in kinds and self._stage != _SENT and self._response is None:
+            return StatusError(400, "BadRequest", _UNSENDABLE)
+        if "TimeoutException" in kinds:
+            return UpstreamTimeout("it fell silent" if self.status else "it did not answer in time")
+        if "TransportError" not in kinds:
+            _log.error("a transport failed", service=self._lines.backend.name, **fault(error))
+            return UpstreamBroken(_FAILED)
+        if self.status:
+            return UpstreamBroken(_IN_THE_MIDDLE)
+        if "RemoteProtocolError" in kinds and "disconnected" not in str(error):
+            return UpstreamBroken("its answer broke the protocol")
+        return UpstreamBroken(_WITHOUT_ANSWER)
+
+    def _abandon(self, sending: asyncio.Task[Any]) -> None:
+        """Nobody waits for the head any more."""
+        self._closed = True
+        self._lines.do(self._given_up(sending), "giving up a request of httpx")
+
+    async def _given_up(self, sending: asyncio.Task[Any]) -> None:
+        if self._stage == _SENDING and not self._line.alone and self._traced:
+            # Others are on the same connection: half a frame would break them, too.
+            self._through = asyncio.get_running_loop().create_future()
+            await asyncio.wait({sending, self._through}, return_when=asyncio.FIRST_COMPLETED, timeout=1)
+        sending.cancel()
+        await asyncio.wait({sending})
+        if not sending.cancelled() and sending.exception() is None:
+            self._response = sending.result()
+        await self._over()
+
+    async def _over(self) -> None:
+        """Close what there is of an answer, and give the line back."""
+        whole = self._whole
+        try:
+            if self._response is not None:
+                if (close := getattr(self._parts, "aclose", None)) is not None:
+                    await close()
+                extensions = self._response.extensions
+                if extensions.get("http_version", b"").startswith(b"HTTP/1") and "network_stream" in extensions:
+                    await extensions["network_stream"].aclose()
+                await self._response.aclose()
+        except Exception as error:  # noqa: BLE001  it is over in any case
+            whole = False
+            _log.debug("an answer of httpx did not close well", **fault(error))
+        finally:
+            self._line.proven = self._line.proven or (whole and self._shares)
+            self._lines.give_back(self._line, whole=whole)
+            if not self._keeps_turn:
+                self._lines.turns.give_back()
+
+
+def _may_be_stale(error: BaseException) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"RemoteProtocolError", "ReadError", "WriteError", "CloseError"})
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection: what lies deepest below the exception says it best."""
+    found: BaseException | None = error
+    deepest: Exception = TimeoutError() if "Timeout" in type(error).__name__ else OSError()
+    while found is not None:
+        if isinstance(found, ExceptionGroup):
+            found = found.exceptions[0]
+            continue
+        if isinstance(found, OSError):
+            deepest = found
+        found = found.__cause__ or found.__context__
+    return reason_of(deepest)
