@@ -76,13 +76,15 @@ class FrontProxy:
         checks: further lines of `/readyz`.
         metrics: counts every request and answers `/metrics`, for who is allowed to get that path; `Metrics()` will do.
             It learns the names of resources from discovery, and shows the connections of `transport`.
+        max_stream_seconds: so old a watch or another long-running stream that is forwarded becomes at most; see
+            `ProxyMiddleware`. None: as old as its server and its caller's credential let it.
         drain: begins when the server is told to stop (`aggmw.server` does that): streams end, readiness fails.
         after: foreign middlewares by the name of the stage they sit just inside of, such as
             `{"authentication": [Middleware(AccessLog)]}`; names as in `aggmw.middleware`.
 
     Raises:
         TypeError: an option that is not what it should be.
-        ValueError: an origin that is none.
+        ValueError: an origin or an age that is none.
         ConfigurationError: services that contradict each other.
         MisplacedStage: `app` is a front proxy, or stands in a stage of ours.
     """
@@ -100,6 +102,7 @@ class FrontProxy:
         version: VersionInfo | None = None,
         checks: Sequence[Check] = (),
         metrics: Metrics | None = None,
+        max_stream_seconds: float | None = None,
         drain: Drain | None = None,
         after: Mapping[str, Sequence[Middleware | DeclaredMiddleware]] | None = None,
     ) -> None:
@@ -145,7 +148,9 @@ class FrontProxy:
             "discovery": discovery,
             "registry": Registry(source),
             # Forwards where the registry left a backend; all else is the wrapped application's.
-            "proxy": partial(ProxyMiddleware, transport=self._transport, drain=self.drain),
+            "proxy": partial(
+                ProxyMiddleware, transport=self._transport, drain=self.drain, max_stream_seconds=max_stream_seconds
+            ),
         }
         self._order = tuple(parts)
         self._way = tuple(_way(parts, after or {}))

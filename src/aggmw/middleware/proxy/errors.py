@@ -9,9 +9,10 @@ from __future__ import annotations
 from aggmw.contracts.backends import AnyBackend
 from aggmw.contracts.exchange import Answer
 from aggmw.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from aggmw.objects.status import status_answer
+from aggmw.middleware.proxy.lifetimes import End
+from aggmw.objects.status import UNAUTHORIZED, status_answer
 
-__all__ = ["NO_WEBSOCKET", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
+__all__ = ["ENDED", "NO_WEBSOCKET", "REDIRECTED", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
 
 USE_WEBSOCKET = status_answer(
     400,
@@ -25,7 +26,13 @@ NO_WEBSOCKET = status_answer(
 REDIRECTED = status_answer(
     502, "InternalError", "the backend attempted to redirect this request, which is not permitted"
 )
-STOPPING = status_answer(503, "ServiceUnavailable", "the front proxy is shutting down")
+ENDED = {
+    End.STOPPING: status_answer(503, "ServiceUnavailable", "the front proxy is shutting down"),
+    End.EXPIRED: UNAUTHORIZED,
+    End.AGED: status_answer(504, "Timeout", "no answer came for as long as a stream may take"),
+}
+"""What a long-running request is answered whose lifetime is over before anything came back."""
+
 WRONG_LENGTH = status_answer(400, "BadRequest", "the request's body is not as long as its Content-Length says")
 
 

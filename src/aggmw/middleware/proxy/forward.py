@@ -13,12 +13,12 @@ from aggmw.asgi.responses import respond
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.backends import AnyBackend, PathService, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.connection import WhenGone
-from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer
 from aggmw.errors import StatusError, UpstreamError
 from aggmw.middleware.proxy.body import Body, ClientGone
-from aggmw.middleware.proxy.errors import REDIRECTED, STOPPING, WRONG_LENGTH, failure
+from aggmw.middleware.proxy.errors import ENDED, REDIRECTED, WRONG_LENGTH, failure
 from aggmw.middleware.proxy.headers import backwards
+from aggmw.middleware.proxy.lifetimes import End, Lifetime, Lifetimes
 from aggmw.middleware.proxy.paths import relocated
 from aggmw.middleware.proxy.watching import Departures, Watched
 from aggmw.objects.status import answer_of
@@ -37,28 +37,30 @@ class Forwarding:
     Args:
         transport: carries it.
         departures: notices when the client leaves.
-        drain: ends long streams.
+        lifetimes: end streams.
         backend: where it goes.
         request_id: for the log.
         scope, receive, send: the client's side.
         service: the path service, where it is not an API that is asked.
         prefix: what the client's path has in front of the path that is sent, for redirects of a path service.
         when_gone: how the server tells that the client left while nobody asks, where it does.
+        own_cookies: names of cookies that the backend may not set.
     """
 
     __slots__ = (
         "_backend",
         "_cancelled",
         "_departures",
-        "_drain",
         "_gone",
+        "_lifetime",
+        "_lifetimes",
+        "_own_cookies",
         "_prefix",
         "_receive",
         "_request_id",
         "_scope",
         "_send",
         "_service",
-        "_stopping",
         "_task",
         "_transport",
         "_watched",
@@ -69,7 +71,7 @@ class Forwarding:
         self,
         transport: UpstreamTransport,
         departures: Departures,
-        drain: Drain | None,
+        lifetimes: Lifetimes,
         backend: AnyBackend,
         request_id: str,
         scope: Scope,
@@ -78,22 +80,24 @@ class Forwarding:
         service: PathService | None = None,
         prefix: bytes = b"",
         when_gone: WhenGone | None = None,
+        own_cookies: frozenset[bytes] = frozenset(),
     ) -> None:
         self._transport = transport
         self._departures = departures
-        self._drain = drain
+        self._lifetimes = lifetimes
         self._backend = backend
         self._request_id = request_id
         self._service = service
         self._prefix = prefix
         self._when_gone = when_gone
+        self._own_cookies = own_cookies
         self._scope = scope
         self._receive = receive
         self._send = send
         self._task: asyncio.Task[Any] | None = None
         self._watched: Watched | None = None
+        self._lifetime: Lifetime | None = None
         self._gone = False
-        self._stopping = False
         self._cancelled = False
 
     async def run(self, request: UpstreamRequest, *, chunked: bool) -> None:
@@ -117,13 +121,16 @@ class Forwarding:
         except asyncio.CancelledError:
             if not self._cancelled or self._task is None or self._task.uncancel() > 0:
                 raise
-            if self._stopping and not self._gone:
+            if self._lifetime is not None and self._lifetime.ended is not None and not self._gone:
                 self._gone = True  # no other interruption from here on
-                await self._answer(STOPPING)
+                await self._answer(ENDED[self._lifetime.ended])
         except ClientGone:
             pass
         finally:
             self._gone = True  # a departure that is noticed now interrupts nothing
+            lifetime, self._lifetime = self._lifetime, None
+            if lifetime is not None:
+                lifetime.close()
             if request.body is not None and self._when_gone is not None:
                 self._when_gone(None)
             request.body = None  # it and `watched` hold our methods: no cycle for the collector
@@ -153,12 +160,11 @@ class Forwarding:
         return True
 
     async def _exchange(self, request: UpstreamRequest) -> None:
-        drain = self._drain if request.long_running else None
-        if drain is not None:
-            if drain.begun:
-                await self._answer(STOPPING)
+        if request.long_running and (lifetime := self._begin(request)) is not None:
+            if lifetime.ended is not None:
+                await self._answer(ENDED[lifetime.ended])
                 return
-            drain.add(self._stop)
+            lifetime.then(self._stop)
         try:
             response = await self._transport.send(self._backend, request)
         except UpstreamError as error:
@@ -171,8 +177,8 @@ class Forwarding:
                 await self._answer(answer_of(error))
             return
         finally:
-            if drain is not None:
-                drain.remove(self._stop)
+            if self._lifetime is not None:
+                self._lifetime.then(None)
         try:
             await self._pass_back(response, request)
         except (UpstreamError, StatusError) as error:
@@ -192,39 +198,47 @@ class Forwarding:
                 await self._answer(REDIRECTED)
                 return
             headers = relocated(headers, self._backend, self._prefix)
-        fields = backwards(status, headers, api=service is None)
+        fields = backwards(status, headers, api=service is None, own_cookies=self._own_cookies)
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
         if request.method == b"HEAD" or status in (204, 304):
             await self._send({"type": "http.response.body", "body": b""})
         elif (content := response.content) is not None:
             await self._send({"type": "http.response.body", "body": content})
         elif (length := first(headers, b"content-length")) is not None:
-            await self._pass_exactly(response, int(length))
+            await self._pass_exactly(response, request, int(length))
         else:
-            await self._pass_stream(response, request.long_running)
+            await self._pass_stream(response, request)
 
-    async def _pass_exactly(self, response: UpstreamResponse, left: int) -> None:
+    async def _pass_exactly(self, response: UpstreamResponse, request: UpstreamRequest, left: int) -> None:
+        lifetime = self._begin(request)
+        if lifetime is not None:
+            lifetime.then(lambda: response.end() if lifetime.ended is End.EXPIRED else None)
         while chunk := await response.read():
             left -= len(chunk)
             if left <= 0:
                 await self._send({"type": "http.response.body", "body": chunk})
                 return
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b""})
+        if lifetime is None or lifetime.ended is not End.EXPIRED:
+            await self._send({"type": "http.response.body", "body": b""})
 
-    async def _pass_stream(self, response: UpstreamResponse, long_running: bool) -> None:
+    async def _pass_stream(self, response: UpstreamResponse, request: UpstreamRequest) -> None:
         # Some servers hold the head back until there is a body.
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
-        drain = self._drain if long_running else None
-        if drain is not None:
-            drain.add(response.end)
-        try:
-            while chunk := await response.read():
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        lifetime = self._begin(request)
+        if lifetime is not None:
+            lifetime.then(response.end)
+        while chunk := await response.read():
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        # A watch may end anywhere. What has an end of its own must not look as if it had come.
+        if request.long_running or lifetime is None or lifetime.ended is None:
             await self._send({"type": "http.response.body", "body": b""})
-        finally:
-            if drain is not None:
-                drain.remove(response.end)
+
+    def _begin(self, request: UpstreamRequest) -> Lifetime | None:
+        """The lifetime of this exchange, from its first use."""
+        if self._lifetime is None:
+            self._lifetime = self._lifetimes.of(request.identity, long_running=request.long_running)
+        return self._lifetime
 
     async def _answer(self, answer: Answer) -> None:
         with suppress(OSError):  # what `send` may raise once the client is gone
@@ -242,9 +256,8 @@ class Forwarding:
         self._interrupt()
 
     def _stop(self) -> None:
-        """The front proxy stops before the head of a long-running answer came."""
+        """The lifetime of a long-running request is over before the head of its answer came."""
         if not self._gone:
-            self._stopping = True
             self._interrupt()
 
     def _interrupt(self) -> None:

@@ -52,6 +52,9 @@ _BACK = {
     b"access-control-allow-headers": _ORIGINS,
     b"access-control-allow-methods": _ORIGINS,
     b"access-control-allow-origin": _ORIGINS,
+    b"access-control-allow-private-network": _ORIGINS,
+    b"access-control-expose-headers": _ORIGINS,
+    b"access-control-max-age": _ORIGINS,
     b"connection": _CONNECTION,
     b"content-length": _LENGTH,
 }
@@ -218,12 +221,15 @@ class IdentityFields:
         return fields
 
 
-def backwards(status: int, headers: Headers, *, api: bool = True) -> list[tuple[bytes, bytes]]:
+def backwards(
+    status: int, headers: Headers, *, api: bool = True, own_cookies: frozenset[bytes] = frozenset()
+) -> list[tuple[bytes, bytes]]:
     """What goes back to the client: end-to-end fields, without what only the front may say.
 
     Args:
         status, headers: the answer's.
         api: whether it is an API server's: then who may read it from other origins is the front's to say, too.
+        own_cookies: names of cookies that only the front may set (wire contract §12.5).
     """
     kept = []
     named: set[bytes] = set()
@@ -236,4 +242,13 @@ def backwards(status: int, headers: Headers, *, api: bool = True) -> list[tuple[
                 kept.append(field)
         elif fate == _CONNECTION and (value := field[1].lower()) not in (b"keep-alive", b"close"):
             named.update([token.strip() for token in value.split(b",")])
-    return [field for field in kept if field[0] not in named] if named else kept
+    if named:
+        kept = [field for field in kept if field[0] not in named]
+    if own_cookies:
+        kept = [field for field in kept if field[0] != b"set-cookie" or _cookie_name(field[1]) not in own_cookies]
+    return kept
+
+
+def _cookie_name(value: bytes) -> bytes:
+    """Of a `Set-Cookie` value, as it comes back: browsers send `=name=value`, which has no name, as `name=value`."""
+    return value.lstrip(b"= \t").partition(b"=")[0].partition(b";")[0].strip(b" \t")

@@ -24,6 +24,7 @@ from aggmw.errors import CompositionError, MissingInput, StatusError
 from aggmw.middleware.proxy.errors import NO_WEBSOCKET, USE_WEBSOCKET
 from aggmw.middleware.proxy.forward import Forwarding
 from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift
+from aggmw.middleware.proxy.lifetimes import Lifetimes
 from aggmw.middleware.proxy.paths import stripped
 from aggmw.middleware.proxy.transports.http1 import Http1Transport
 from aggmw.middleware.proxy.watching import Departures
@@ -50,6 +51,12 @@ class ProxyMiddleware:
         anonymous: forward also without an identity and without a verdict, for plain services whose callers nobody
             needs to know; an API server must not be reached so.
         drain: once begun, long streams get their proper end.
+        max_stream_seconds: so old a watch or another long-running stream becomes at most, each between half of that and
+            all of it; then it gets its proper end, and the client comes back. None: any age. However old, a stream ends
+            when the credential does that opened it; whatever else is still being answered then is cut.
+
+    Raises:
+        ValueError: an age that is none.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class ProxyMiddleware:
         verdict: Callable[[Exchange], Verdict | None] | None = None,
         anonymous: bool = False,
         drain: Drain | None = None,
+        max_stream_seconds: float | None = None,
     ) -> None:
         if transport is not None:
             check_seam("transport", transport, "send")
@@ -72,6 +80,8 @@ class ProxyMiddleware:
             check_type("backend", backend, Backend, LocalBackend)
         for option, look_up in (("request_info", request_info), ("identity", identity), ("verdict", verdict)):
             check_lookup(option, look_up)
+        if max_stream_seconds is not None and not max_stream_seconds > 0:
+            raise ValueError("max_stream_seconds must be more than 0 seconds, or None")
         needs: dict[str, object] = {"request_info": request_info, "registry": backend}
         if not anonymous:
             needs |= {"authentication": identity, "authorization": verdict}
@@ -85,7 +95,7 @@ class ProxyMiddleware:
         self._identity = identity
         self._verdict = verdict
         self._anonymous = anonymous
-        self._drain = drain
+        self._lifetimes = Lifetimes(drain, max_stream_seconds)
         self._departures = Departures()
         self._identities = IdentityFields()
 
@@ -145,7 +155,7 @@ class ProxyMiddleware:
         return Forwarding(
             self._transport,
             self._departures,
-            self._drain,
+            self._lifetimes,
             backend,
             exchange.request_id,
             scope,
@@ -154,6 +164,7 @@ class ProxyMiddleware:
             service,
             prefix,
             exchange.connection.when_gone,
+            exchange.own_cookies,
         ).run(request, chunked=chunked)
 
     def _outgoing(
