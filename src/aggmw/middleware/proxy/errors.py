@@ -12,7 +12,7 @@ from aggmw.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamU
 from aggmw.middleware.proxy.lifetimes import End
 from aggmw.objects.status import UNAUTHORIZED, status_answer
 
-__all__ = ["ENDED", "NO_WEBSOCKET", "REDIRECTED", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
+__all__ = ["ENDED", "NO_WEBSOCKET", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
 
 USE_WEBSOCKET = status_answer(
     400,
@@ -26,8 +26,9 @@ NO_WEBSOCKET = status_answer(
 REDIRECTED = status_answer(
     502, "InternalError", "the backend attempted to redirect this request, which is not permitted"
 )
+STOPPING = status_answer(503, "ServiceUnavailable", "the front proxy is shutting down")
 ENDED = {
-    End.STOPPING: status_answer(503, "ServiceUnavailable", "the front proxy is shutting down"),
+    End.STOPPING: STOPPING,
     End.EXPIRED: UNAUTHORIZED,
     End.AGED: status_answer(504, "Timeout", "no answer came for as long as a stream may take"),
 }
