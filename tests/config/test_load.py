@@ -26,6 +26,8 @@ tls:
 authentication:
   clientCA: ca.crt
   tokenFile: tokens.csv
+  cookie: __Host-aggmw
+  origins: ["https://console.example.com", "http://localhost:3000"]
   anonymous:
     paths: [/healthz]
 authorization:
@@ -42,6 +44,8 @@ services:
   clientCertificate: front-proxy.crt
   clientKey: front-proxy.key
   limits: {connections: 7, waiting: 0, wait: 250ms, dial: 2s, idle: 1m, maxAge: 10m, silence: 1h}
+streams:
+  maxAge: 2h
 """
 
 
@@ -65,6 +69,9 @@ def test_everything(tmp_path: Path) -> None:
     assert configuration.tls.certificate == tmp_path / "tls/server.crt"
     assert configuration.tls.names == ("proxy.example.com", "192.0.2.1")
     assert configuration.authentication.anonymous.paths == ("/healthz",)
+    assert configuration.authentication.cookie == "__Host-aggmw"
+    assert configuration.authentication.origins == ("https://console.example.com", "http://localhost:3000")
+    assert configuration.streams.max_age == 7200.0
     assert configuration.authorization.model == tmp_path / "model.conf"
     assert configuration.services.files == (tmp_path / "apiservices.yaml",)
     assert configuration.services.resolve == {"wardle/api": "127.0.0.1:7443"}
@@ -123,7 +130,7 @@ authorization: []
         "config.yaml: services.files: must be a list of texts, not 'apiservices.yaml'",
         "config.yaml: services.resolve.wardle/api: must be a text, not 7443",
         "config.yaml: hots: is not a known key; known here: authentication, authorization, grace, host, logFormat,"
-        " logLevel, metrics, port, services, tls",
+        " logLevel, metrics, port, services, streams, tls",
     ]
 
 
@@ -165,6 +172,34 @@ def test_limits_that_are_none(tmp_path: Path) -> None:
         "config.yaml: services.limits.max: is not a known key; known here: connections, dial, idle, maxAge, silence,"
         " wait, waiting",
     ]
+
+
+def test_origins_and_cookies_that_are_none(tmp_path: Path) -> None:
+    """C5.10: each origin is told by its place, with what to write; a cookie carries the tokens of a file."""
+    text = """
+authentication:
+  cookie: "my cookie"
+  origins: ["https://a.example", "https://*.example", "https://b.example/", null]
+"""
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: authentication.cookie: needs tokenFile beside it",
+        "config.yaml: authentication.cookie: 'my cookie' is no name of a cookie: letters, digits, '-' and '_', such as"
+        " __Host-aggmw",
+        "config.yaml: authentication.origins: must be a list of texts, not a list",
+    ]
+    assert problems_of(tmp_path, text.replace(", null]", ', "null"]').replace("my cookie", "mine"))[1:] == [
+        "config.yaml: authentication.origins[1]: 'https://*.example' has a wildcard: list each origin by itself",
+        "config.yaml: authentication.origins[2]: 'https://b.example/' must be an origin as browsers send it:"
+        " scheme://host or scheme://host:port, and nothing behind it",
+        "config.yaml: authentication.origins[3]: null cannot be listed: files and sandboxed frames of any page send it",
+    ]
+
+
+@pytest.mark.parametrize("age", ["0", "500ms", "soon"])
+def test_ages_of_streams_that_are_none(tmp_path: Path, age: str) -> None:
+    """Less than a second would be a loop of clients that come back."""
+    (problem,) = problems_of(tmp_path, f"streams: {{maxAge: {age}}}")
+    assert problem.startswith("config.yaml: streams.maxAge: must be ")
 
 
 def test_not_yaml(tmp_path: Path) -> None:

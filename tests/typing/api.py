@@ -273,7 +273,7 @@ DiscoveryMiddleware(function, discovery=discovery)
 Registry(source, request_info=what)
 RegistryMiddleware(function, source=routes, request_info=what)
 ProxyMiddleware(function)
-ProxyMiddleware(function, transport=transport, backend=backend, anonymous=True, drain=Drain())
+ProxyMiddleware(function, transport=transport, backend=backend, anonymous=True, drain=Drain(), max_stream_seconds=60)
 ProxyMiddleware(function, backend=where, request_info=what, identity=who, verdict=decided)
 
 # --- all of them -----------------------------------------------------------------------------------------------------
@@ -290,6 +290,7 @@ front_proxy = FrontProxy(
     version=VersionInfo(),
     checks=[Database()],
     metrics=Metrics(),
+    max_stream_seconds=3600.0,
     drain=Drain(),
     after={
         "recovery": [Middleware(GZipMiddleware, minimum_size=500)],

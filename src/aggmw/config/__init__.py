@@ -8,6 +8,7 @@ from aggmw.config.configuration import (
     LocalServiceConfiguration,
     PathServiceConfiguration,
     ServicesConfiguration,
+    StreamsConfiguration,
     TLSConfiguration,
 )
 from aggmw.config.load import load, parse
@@ -20,6 +21,7 @@ __all__ = [
     "LocalServiceConfiguration",
     "PathServiceConfiguration",
     "ServicesConfiguration",
+    "StreamsConfiguration",
     "TLSConfiguration",
     "load",
     "parse",

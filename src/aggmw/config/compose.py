@@ -21,7 +21,7 @@ from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
-from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens
+from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens, TokenCookie
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
@@ -88,6 +88,8 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         tokens = attempt(lambda: StaticTokens.load(token_file), None)
         if tokens is not None:
             authenticators.append(tokens)
+            if cookie := configuration.authentication.cookie:
+                authenticators.append(TokenCookie(cookie, tokens))
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     applications = attempt(lambda: _applications(configuration.services), [])
@@ -102,10 +104,12 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     proxy = FrontProxy(
         authentication=authenticators,
         anonymous=Anonymous(paths=anonymous) if anonymous else None,
+        origins=configuration.authentication.origins,
         authorization=authorization,
         services=routes,
         transport=transport,
         metrics=Metrics() if configuration.metrics else None,
+        max_stream_seconds=configuration.streams.max_age,
         drain=drain,
     )
     reloads: dict[str, Callable[[], None]] = {

@@ -16,6 +16,7 @@ __all__ = [
     "LocalServiceConfiguration",
     "PathServiceConfiguration",
     "ServicesConfiguration",
+    "StreamsConfiguration",
     "TLSConfiguration",
 ]
 
@@ -48,11 +49,15 @@ class AuthenticationConfiguration:
     Args:
         client_ca: PEM bundle of further CAs whose client certificates are believed.
         token_file: static tokens, CSV: token, user, uid, "group1,group2".
+        cookie: the name of a cookie that may carry one of these tokens, too; None: they come in `Authorization` only.
+        origins: whose pages may act for callers who are known by the cookie or by a client certificate.
         anonymous: which paths need no credentials.
     """
 
     client_ca: Path | None = None
     token_file: Path | None = None
+    cookie: str | None = None
+    origins: tuple[str, ...] = ()
     anonymous: AnonymousConfiguration = field(default_factory=AnonymousConfiguration)
 
 
@@ -138,6 +143,13 @@ class ServicesConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsConfiguration:
+    """Watches and other long-running streams. `max_age`: seconds that one may go on; None: any number."""
+
+    max_age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """Everything `aggmw serve` can be told.
 
@@ -161,3 +173,4 @@ class Configuration:
     authentication: AuthenticationConfiguration = field(default_factory=AuthenticationConfiguration)
     authorization: AuthorizationConfiguration = field(default_factory=AuthorizationConfiguration)
     services: ServicesConfiguration = field(default_factory=ServicesConfiguration)
+    streams: StreamsConfiguration = field(default_factory=StreamsConfiguration)

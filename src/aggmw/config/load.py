@@ -15,10 +15,13 @@ from aggmw.config.configuration import (
     LocalServiceConfiguration,
     PathServiceConfiguration,
     ServicesConfiguration,
+    StreamsConfiguration,
     TLSConfiguration,
 )
 from aggmw.config.reader import Section
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authentication.cookies import check_name
+from aggmw.middleware.authentication.origins import Origins
 from aggmw.middleware.proxy import TransportLimits
 
 __all__ = ["load", "parse"]
@@ -65,6 +68,7 @@ def parse(values: Any, *, file: str, base: Path) -> Configuration:
         authentication=_authentication(top.section("authentication")),
         authorization=_authorization(top.section("authorization")),
         services=_services(top.section("services"), base),
+        streams=_streams(top.section("streams")),
     )
     top.finish()
     if problems:
@@ -81,9 +85,12 @@ def _tls(section: Section) -> TLSConfiguration:
 
 def _authentication(section: Section) -> AuthenticationConfiguration:
     anonymous = section.section("anonymous")
+    section.needs("cookie", "tokenFile")
     authentication = AuthenticationConfiguration(
         client_ca=section.file("clientCA"),
         token_file=section.file("tokenFile"),
+        cookie=section.checked_text("cookie", check_name),
+        origins=section.checked_texts("origins", lambda origin: Origins([origin])),
         anonymous=AnonymousConfiguration(anonymous.texts("paths")),
     )
     anonymous.finish()
@@ -157,6 +164,12 @@ def _services(section: Section, base: Path) -> ServicesConfiguration:
     )
     section.finish()
     return services
+
+
+def _streams(section: Section) -> StreamsConfiguration:
+    streams = StreamsConfiguration(section.seconds("maxAge", None, least=1.0))
+    section.finish()
+    return streams
 
 
 def _yaml_problem(path: Path, error: yaml.YAMLError) -> Problem:

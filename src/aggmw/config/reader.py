@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,6 +99,13 @@ class Section:
             return default
         return value
 
+    def checked_text(self, key: str, check: Callable[[str], object]) -> str | None:
+        """A non-empty string that `check` does not refuse with ValueError, whose words say what is wrong."""
+        value = self.text(key, None)
+        if value is not None and not self._passes(key, value, check):
+            return None
+        return value
+
     def choice(self, key: str, choices: tuple[str, ...], default: str) -> str:
         """One of a few words."""
         value = self.text(key, default)
@@ -117,7 +124,7 @@ class Section:
             return default
         return value
 
-    def seconds(self, key: str, default: float, *, least: float = 0.0) -> float:
+    def seconds(self, key: str, default: _T, *, least: float = 0.0) -> float | _T:
         """A duration: a number of seconds, or a number with ms, s, m or h."""
         value = self._take(key)
         if value is None:
@@ -151,6 +158,11 @@ class Section:
             return ()
         return tuple(value)
 
+    def checked_texts(self, key: str, check: Callable[[str], object]) -> tuple[str, ...]:
+        """A list of non-empty strings that `check` does not refuse with ValueError, each for itself."""
+        values = enumerate(self.texts(key))
+        return tuple([value for number, value in values if self._passes(f"{key}[{number}]", value, check)])
+
     def mapping(self, key: str) -> dict[str, str]:
         """A mapping of strings to strings."""
         value = self._take(key)
@@ -172,11 +184,24 @@ class Section:
             missing = [key for key in keys if key not in given]
             self._note(given[0], f"needs {', '.join(missing)} beside it")
 
+    def needs(self, key: str, other: str) -> None:
+        """Note a problem when `key` is given and `other` is not."""
+        if self._values.get(key) is not None and self._values.get(other) is None:
+            self._note(key, f"needs {other} beside it")
+
     def finish(self) -> None:
         """Note every key that nobody asked for."""
         for key in self._values:
             if key not in self._asked:
                 self._note(str(key), f"is not a known key; known here: {', '.join(sorted(self._asked))}")
+
+    def _passes(self, key: str, value: str, check: Callable[[str], object]) -> bool:
+        try:
+            check(value)
+        except ValueError as error:
+            self._note(key, str(error))
+            return False
+        return True
 
     def _take(self, key: str) -> Any:
         self._asked.add(key)
