@@ -25,13 +25,14 @@ LIBRARIES = {
         "server/websocket.py",
         "__main__.py",
     },
+    "websockets": {"net/websocket.py"},
     "typer": {"cli.py", "__main__.py"},
     "rich": {"server/demo/__init__.py"},
     "pytest": {"testing/plugin.py"},
     "starlette": set(),
     "httpx": {"middleware/proxy/transports/httpx.py"},
 }
-FORWARDING = {"proxy/forward.py"}
+FORWARDING = {"proxy/forward.py", "proxy/relay.py"}
 
 
 def modules() -> list[Path]:

@@ -13,6 +13,7 @@ import structlog
 from aiohappyeyeballs import start_connection
 
 from aggmw.errors import UpstreamUnreachable
+from aggmw.net.keepalive import keep_asking
 
 __all__ = ["dial", "reason_of"]
 
@@ -83,7 +84,7 @@ async def dial(
             if unix:
                 return await _connect_path(protocol, unix, secured)
             transport, made = await _connect(protocol, await _resolve(host, port), secured)
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keep_asking(transport.get_extra_info("socket"))
             return made
     except (OSError, ValueError, OverflowError) as error:
         reason = reason_of(error)

@@ -41,7 +41,7 @@ from aggmw.server.pace import Pace
 from aggmw.server.porter import Porter
 from aggmw.server.sockets import descriptor, reset_on_close, unsent
 from aggmw.server.tls import verified_chain
-from aggmw.server.websocket import fits, hand_over
+from aggmw.server.websocket import Entering, ServerWebSocket, refusal
 
 __all__ = ["Door", "DoorLimits"]
 
@@ -98,13 +98,8 @@ class Door(HttpToolsProtocol):
         # About the current message
         self._answer: Answer | None = None
         self._framing = Head()
-        self._fed = 0
-        self._trailers = 0
-        self._trailer_bytes = 0
-        self._excess = 0
-        self._chunks = 0
-        self._body_bytes = 0
-        self._discarded = 0
+        self._fed = self._body_bytes = self._discarded = 0
+        self._trailers = self._trailer_bytes = self._excess = self._chunks = 0
         self._lingering = False
         self._pace = Pace(self.limits)
 
@@ -358,16 +353,32 @@ class Door(HttpToolsProtocol):
 
     def _begin(self, method: bytes, version: str, head: Head, *, keep_alive: bool) -> None:
         self._phase = _BODY
-        self._trailers = self._trailer_bytes = self._excess = self._chunks = 0
-        self._discarded = self._body_bytes = 0
+        self._trailers = self._trailer_bytes = self._excess = self._chunks = self._discarded = self._body_bytes = 0
         if head.has_body:
             self._pace.begin()
+        self._current = cycle = Cycle(
+            self,
+            self._scope_of(method, version),
+            self.transport,
+            self.flow,
+            head,
+            keep_alive=keep_alive and self.parser.should_keep_alive(),
+            defaults=self.server_state.default_headers,
+        )
+        app: Any = self.app
+        if self.limit_concurrency is not None and (
+            len(self.connections) >= self.limit_concurrency or len(self.tasks) >= self.limit_concurrency
+        ):
+            app = _overloaded
+        self._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # uvicorn only calls `run_asgi`
+
+    def _scope_of(self, method: bytes, version: str) -> Scope:
         raw_path, _, query = self.url.partition(b"?")
         path = raw_path.decode("ascii")
         if "%" in path:
             path = urllib.parse.unquote(path)
         root_path = self.root_path
-        scope: Scope = {
+        return {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
             "http_version": version,
@@ -382,21 +393,6 @@ class Door(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self._current = cycle = Cycle(
-            self,
-            scope,
-            self.transport,
-            self.flow,
-            head,
-            keep_alive=keep_alive and self.parser.should_keep_alive(),
-            defaults=self.server_state.default_headers,
-        )
-        app: Any = self.app
-        if self.limit_concurrency is not None and (
-            len(self.connections) >= self.limit_concurrency or len(self.tasks) >= self.limit_concurrency
-        ):
-            app = _overloaded
-        self._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # uvicorn only calls `run_asgi`
 
     def on_body(self, body: bytes) -> None:
         """A part of the request's body."""
@@ -575,8 +571,8 @@ class Door(HttpToolsProtocol):
             raise _Refused
         if head.upgrade != b"websocket" or method != b"GET" or version != "1.1" or self.ws_protocol_class is None:
             return False
-        if not fits(self.url, self.headers):
-            self._answer = HEAD_TOO_LARGE
+        self._answer = refusal(self.headers)
+        if self._answer is not None:
             raise _Refused
         return True
 
@@ -591,9 +587,10 @@ class Door(HttpToolsProtocol):
         """Give the connection away; it stays counted for its address until it ends."""
         self.connections.discard(self)
         self._porter.remove(self)
-        make: Callable[..., Any] = self.ws_protocol_class  # type: ignore[assignment]
-        protocol = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
-        hand_over(protocol, self.transport, self.url, self.headers, rest, self._forget)
+        entering = Entering(self.app, self.server_state, self.transport, self._porter, self._address, self.limits)
+        ServerWebSocket(entering, self._scope_of(b"GET", "1.1")).enter(rest)
+        self.parser = None  # type: ignore[assignment]  # as when it is lost
+        self.app_state = {}
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,6 +25,7 @@ from aggmw.server.door import Door
 from aggmw.server.limits import DoorLimits
 from aggmw.server.sockets import bind, bind_path
 from aggmw.server.tls import DoorTLS
+from aggmw.server.websocket import ServerWebSocket
 
 __all__ = ["Server", "StartFailed", "bind", "make_server", "run", "settle_memory"]
 
@@ -362,7 +363,7 @@ def make_server(
         host=host,
         port=port,
         http=Door if limits is None else Door.limited(limits),
-        ws="websockets-sansio" if _installed("websockets") else "none",
+        ws=ServerWebSocket,  # what the door makes itself; uvicorn would load one of its own
         loop=loop or ("uvloop" if _installed("uvloop") else "asyncio"),
         lifespan="on",
         interface="asgi3",

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.net.keepalive import keep_asking
 
 __all__ = ["bind", "bind_path", "descriptor", "reset_on_close", "unsent"]
 
@@ -47,7 +48,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":  # elsewhere the option would let two processes share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _keep_asking(listener)
+        keep_asking(listener)  # what it accepts inherits that
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -55,17 +56,6 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigurationError([Problem(where, _reason(error))]) from None
     listener.setblocking(False)
     return listener
-
-
-def _keep_asking(listener: socket.socket) -> None:
-    """Let connections, which inherit this, notice within a minute that the other machine is not there any more.
-
-    A watch in which nothing happens would be held for a dead client for ever.
-    """
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def bind_path(path: str) -> socket.socket:

@@ -365,13 +365,12 @@ async def test_upgrades_are_refused(protocol: str) -> None:
     assert response.header("connection") == b"close"
 
 
-@pytest.mark.parametrize("identity", [ALICE, None])
-async def test_websockets_are_refused(identity: Identity | None) -> None:
-    """A WebSocket for a backend is never handed to the application behind, nor anywhere else."""
-    socket = await proxied(NoTransport(), NEVER, identity=identity).websocket("/a")
+async def test_websockets_need_a_transport_that_carries_them() -> None:
+    """A WebSocket that the transport cannot carry is never handed to the application behind, nor anywhere else."""
+    socket = await proxied(NoTransport(), NEVER).websocket("/a")
     assert not socket.accepted
     assert socket.status == 501
-    assert b"WebSocket requests to an aggregated API server are not supported yet" in socket.body
+    assert b"NoTransport, which reaches the backend, carries no WebSockets" in socket.body
 
 
 # What comes back

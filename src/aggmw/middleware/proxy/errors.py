@@ -12,16 +12,13 @@ from aggmw.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamU
 from aggmw.middleware.proxy.lifetimes import End
 from aggmw.objects.status import UNAUTHORIZED, status_answer
 
-__all__ = ["ENDED", "NO_WEBSOCKET", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
+__all__ = ["ENDED", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
 
 USE_WEBSOCKET = status_answer(
     400,
     "BadRequest",
     "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31",
     headers=((b"connection", b"close"),),  # what follows is in the protocol that was asked for, never a request
-)
-NO_WEBSOCKET = status_answer(
-    501, "NotImplemented", "WebSocket requests to an aggregated API server are not supported yet"
 )
 REDIRECTED = status_answer(
     502, "InternalError", "the backend attempted to redirect this request, which is not permitted"

@@ -17,7 +17,7 @@ from aggmw.contracts.backends import Backend
 from aggmw.contracts.identity import Identity
 from aggmw.errors import StatusError
 
-__all__ = ["IdentityFields", "Incoming", "authority_of", "backwards", "forwards", "sift"]
+__all__ = ["IdentityFields", "Incoming", "authority_of", "backwards", "forwards", "sift", "without_handshake"]
 
 _REMEMBERED = 1024
 
@@ -151,6 +151,12 @@ def sift(headers: Headers) -> Incoming:
         if b"x-forwarded-for" in named:
             earlier = []
     return Incoming(kept, earlier, length, chunked, upgrade)
+
+
+def without_handshake(incoming: Incoming) -> Incoming:
+    """The fields of a WebSocket handshake without those that make it one: the other half has a handshake of its own."""
+    kept = [field for field in incoming.kept if not field[0].startswith(b"sec-websocket-")]
+    return Incoming(kept, incoming.earlier, None, False, False)
 
 
 def _refused(what: str) -> StatusError:

@@ -21,16 +21,20 @@ from aggmw.contracts.identity import Identity
 from aggmw.contracts.options import check_lookup, check_seam, check_type
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, MissingInput, StatusError
-from aggmw.middleware.proxy.errors import NO_WEBSOCKET, USE_WEBSOCKET
+from aggmw.middleware.proxy.errors import USE_WEBSOCKET
 from aggmw.middleware.proxy.forward import Forwarding
-from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift
+from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift, without_handshake
 from aggmw.middleware.proxy.lifetimes import Lifetimes
 from aggmw.middleware.proxy.paths import stripped
+from aggmw.middleware.proxy.relay import Relay
 from aggmw.middleware.proxy.transports.http1 import Http1Transport
 from aggmw.middleware.proxy.watching import Departures
 from aggmw.objects.status import answer_of
 
 __all__ = ["ProxyMiddleware"]
+
+_HANDSHAKE_SECONDS = 60.0
+"""For the answer to the handshake of a WebSocket, where the request has no deadline of its own."""
 
 
 class ProxyMiddleware:
@@ -139,8 +143,7 @@ class ProxyMiddleware:
     ) -> Coroutine[Any, Any, None]:
         """What is to be awaited: forwarding, or an answer."""
         scope = exchange.scope
-        if scope["type"] == "websocket":
-            return respond(scope, send, NO_WEBSOCKET)
+        opening = scope["type"] == "websocket"
         service = exchange.path_service if backend is exchange.backend else None
         prefix = b"" if service is None else _prefix(scope, service)
         try:
@@ -152,6 +155,20 @@ class ProxyMiddleware:
         if isinstance(outgoing, Answer):
             return respond(scope, send, outgoing)
         request, chunked = outgoing
+        if opening:
+            return Relay(
+                self._transport,
+                self._lifetimes,
+                backend,
+                exchange.request_id,
+                scope,
+                receive,
+                send,
+                service,
+                prefix,
+                exchange.connection.when_gone,
+                exchange.own_cookies,
+            ).run(request, exchange.subprotocols)
         return Forwarding(
             self._transport,
             self._departures,
@@ -188,10 +205,15 @@ class ProxyMiddleware:
         incoming = sift(exchange.headers)
         if service is not None and service.strip_prefix:
             target = stripped(target, service)
-        if incoming.upgrade:
+        proto = scope.get("scheme", "http")
+        long_running, timeout = info.long_running, info.timeout
+        if scope["type"] == "websocket":
+            incoming = without_handshake(incoming)
+            proto = "https" if proto == "wss" else "http"
+            long_running, timeout = True, info.timeout or _HANDSHAKE_SECONDS
+        elif incoming.upgrade:
             return USE_WEBSOCKET
         client = exchange.connection.peer or _client(scope)
-        proto = scope.get("scheme", "http")
         host = b""
         if service is not None or isinstance(backend, LocalBackend):
             # Not an API server with an address of its own: it should know itself as its clients do.
@@ -209,8 +231,8 @@ class ProxyMiddleware:
             b"",
             None,
             incoming.length,
-            info.long_running,
-            info.timeout,
+            long_running,
+            timeout,
             caller,
             client,
             host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +14,9 @@ from aggmw.asgi.applications import Applications
 from aggmw.asgi.headers import unfit
 from aggmw.asgi.types import ASGIApp, Headers, Message, Scope
 from aggmw.contracts.backends import AnyBackend, LocalBackend, UpstreamRequest, UpstreamResponse
+from aggmw.contracts.websockets import UpstreamWebSocket
 from aggmw.errors import StatusError, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable, fault
+from aggmw.middleware.proxy.transports.asgi_websocket import ApplicationWebSocket, websocket_scope
 from aggmw.objects.status import status_answer
 
 __all__ = ["AsgiTransport"]
@@ -23,6 +25,7 @@ _log = structlog.get_logger("aggmw.proxy")
 
 _HIGH_WATER = 65_536
 _GRACE_SECONDS = 1.0
+_APPLICATIONS_ONLY = "this transport reaches applications in this process only"
 _CUT = "the request's body broke off"
 
 
@@ -50,23 +53,44 @@ class AsgiTransport:
     async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
         """As `UpstreamTransport.send`."""
         if not isinstance(backend, LocalBackend):
-            raise UpstreamUnreachable("this transport reaches applications in this process only")
+            raise UpstreamUnreachable(_APPLICATIONS_ONLY)
         state = self.applications.state_of(backend)
         call = _Call(backend, request, self._grace_seconds)
-        task = asyncio.get_running_loop().create_task(
-            call.run(backend.app, _scope(request, state)),
-            name=f"application of {backend.name}",
-            context=contextvars.Context(),
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        call.task = task
+        call.task = self._start(backend, call.run(backend.app, _scope(request, state)))
         try:
             await call.head(request.timeout)
         except BaseException:
             await call.aclose()
             raise
         return call
+
+    async def connect(
+        self, backend: AnyBackend, request: UpstreamRequest, subprotocols: Sequence[str]
+    ) -> UpstreamWebSocket | UpstreamResponse:
+        """As `UpstreamWebSocketTransport.connect`."""
+        if not isinstance(backend, LocalBackend):
+            raise UpstreamUnreachable(_APPLICATIONS_ONLY)
+        scope = websocket_scope(_scope(request, self.applications.state_of(backend)), subprotocols)
+        socket = ApplicationWebSocket(backend, subprotocols, self._grace_seconds)
+        socket.task = self._start(backend, socket.run(backend.app, scope))
+        try:
+            refusal = await socket.opened(request.timeout)
+        except BaseException:
+            await socket.aclose()
+            raise
+        if refusal is None:
+            return socket
+        await socket.aclose()
+        return refusal
+
+    def _start(self, backend: LocalBackend, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run an application in a task and a context of its own."""
+        task = asyncio.get_running_loop().create_task(
+            running, name=f"application of {backend.name}", context=contextvars.Context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def aclose(self) -> None:
         """Wait for applications that still run, for the grace time, then cancel them."""

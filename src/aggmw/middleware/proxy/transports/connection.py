@@ -49,6 +49,8 @@ class Connection(asyncio.Protocol):
         expires: loop time from which on it gets no further exchange; the pool's affair.
         deadline: loop time by which what is waited for must have come; None for never. The sweep looks at it.
         status, headers: of the answer, once `head` has returned.
+        upgrading: whether the answer may be a 101. With that the exchange is over, and the connection somebody else's,
+            who gets it by `surrender`; it is never kept.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_phase",
         "_reading_paused",
+        "_rest",
         "_room",
         "_tls",
         "_transport",
@@ -84,6 +87,7 @@ class Connection(asyncio.Protocol):
         "reused",
         "stale",
         "status",
+        "upgrading",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
@@ -101,7 +105,9 @@ class Connection(asyncio.Protocol):
         self._reading_paused = False
         self._eof = False
         self._phase = _IDLE
+        self._rest = b""
         self.reused = False
+        self.upgrading = False
         self.idle_since = 0.0
         self.expires = 0.0
         self.deadline: float | None = None
@@ -233,6 +239,17 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def surrender(self) -> tuple[asyncio.Transport, bytes]:
+        """Behind a 101: the transport, not reading, and what has come already. Its end is still to be told to this.
+
+        Raises:
+            UpstreamBroken: the connection is gone.
+        """
+        if self._phase != _DONE or self._transport.is_closing():
+            raise UpstreamBroken("it closed the connection behind its answer")
+        rest, self._rest = self._rest, b""
+        return self._transport, rest
+
     def release(self) -> bool:
         """Make ready for the next exchange; False when this connection must not have one."""
         if self._phase != _DONE or not self._keep_alive or self._eof or self._transport.is_closing():
@@ -326,6 +343,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer, or a fault."""
         if self._phase not in (_HEAD, _BODY) or self._parser is None:
+            if self._phase == _DONE and self.status == 101:
+                self._rest += data
+                return
             if self._phase == _BEGUN:
                 self.fail(UpstreamBroken(UNASKED))
             self.abort()
@@ -334,8 +354,12 @@ class Connection(asyncio.Protocol):
         self._barren += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.fail(UpstreamBroken(UPGRADED))
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.status == 101:
+                self._rest = data[upgrade.args[0] :]
+                self._transport.pause_reading()
+            else:
+                self.fail(UpstreamBroken(UPGRADED))
         except httptools.HttpParserError as error:
             cause = error.__context__
             self.fail(cause if isinstance(cause, UpstreamBroken) else UpstreamBroken(NOT_HTTP))
@@ -419,10 +443,11 @@ class Connection(asyncio.Protocol):
         assert parser is not None
         fields, self._fields = tuple(self._fields), []
         status: int = parser.get_status_code()
-        found = examine(status, parser.get_http_version(), fields, large=self._barren > HEAD_BYTES)
+        large = self._barren > HEAD_BYTES
+        found = examine(status, parser.get_http_version(), fields, large=large, upgrading=self.upgrading)
         if found is None:
             return
-        bodiless = self._head_only or status in (204, 304)
+        bodiless = self._head_only or status in (101, 204, 304)
         self._until_close = not (bodiless or found.delimited)
         self._keep_alive = found.keep_alive and not self._until_close
         self.status, self.headers = status, fields

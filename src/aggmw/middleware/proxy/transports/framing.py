@@ -34,26 +34,29 @@ class Framing(NamedTuple):
     keep_alive: bool
 
 
-def examine(status: int, version: str, headers: Headers, *, large: bool) -> Framing | None:
+def examine(status: int, version: str, headers: Headers, *, large: bool, upgrading: bool = False) -> Framing | None:
     """What the head of a final answer says; None for one to be skipped (1xx).
 
     Args:
         status, version, headers: names in lower case.
         large: whether the head may be larger than `HEAD_BYTES`.
+        upgrading: whether 101 is a final answer, too.
 
     Raises:
         UpstreamBroken: what recipients may read differently, or what nobody asked for.
     """
     if version not in ("1.1", "1.0") or not 100 <= status <= 599:
         raise UpstreamBroken(NOT_HTTP)
-    if status == 101:
+    if status == 101 and not (upgrading and version == "1.1"):
         raise UpstreamBroken(UPGRADED)
     if large and sum([len(name) + len(value) + 4 for name, value in headers]) > HEAD_BYTES:
         raise UpstreamBroken("the head of its answer is too long")
-    if status < 200:
+    if status < 200 and status != 101:
         return None
     if unfit(headers):
         raise UpstreamBroken("its answer has a malformed header field")
+    if status == 101:
+        return _SWITCHED
     length: bytes | None = None
     chunked = False
     keep_alive, closing = version == "1.1", False
@@ -87,3 +90,4 @@ def examine(status: int, version: str, headers: Headers, *, large: bool) -> Fram
 
 _TELLING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _USUAL = Framing(delimited=True, keep_alive=True)
+_SWITCHED = Framing(delimited=True, keep_alive=False)

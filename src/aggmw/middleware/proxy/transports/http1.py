@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import Context
 from dataclasses import replace
 
 from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.metrics import Sample
+from aggmw.contracts.websockets import UpstreamWebSocket
 from aggmw.errors import StatusError, UpstreamError, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.exchange import Exchange
 from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics, samples_of
+from aggmw.middleware.proxy.transports.upgrade import BackendWebSocket, Refusal, check, handshake
 from aggmw.net.tls import ClientCertificate, ClientCertificatePair
+from aggmw.net.websocket import new_key
 
 __all__ = ["Http1Transport", "PoolStatistics", "TransportLimits", "repeatable", "request_head"]
 
@@ -176,6 +179,39 @@ class Http1Transport:
             else:
                 exchange.answered()
                 return exchange
+            connection = await pool.replace(connection, deadline)
+
+    async def connect(
+        self, backend: AnyBackend, request: UpstreamRequest, subprotocols: Sequence[str]
+    ) -> UpstreamWebSocket | UpstreamResponse:
+        """As `UpstreamWebSocketTransport.connect`. It holds one of the backend's connections, as a watch does."""
+        state = self._state()
+        pool = state.pool(backend)
+        key = new_key()
+        head = request_head(pool.authority, replace(request, headers=(*request.headers, *handshake(key, subprotocols))))
+        deadline = None if request.timeout is None else state.loop.time() + request.timeout
+        connection = await pool.fresh(deadline)
+        while True:
+            if state.resting:
+                state.watch()
+            try:
+                connection.upgrading = True
+                connection.begin(False, deadline, head)
+                await connection.head()
+                if connection.status != 101:
+                    return Refusal(pool, connection, self._limits.silence_seconds)
+                chosen = check(connection.headers, key, subprotocols)
+                transport, rest = connection.surrender()
+                socket = BackendWebSocket(pool, connection, chosen, connection.headers)
+                socket.begin(transport, rest)
+                return socket
+            except UpstreamError:
+                if not connection.stale:
+                    pool.give_back(connection)
+                    raise
+            except BaseException:
+                pool.give_back(connection)
+                raise
             connection = await pool.replace(connection, deadline)
 
     def reload(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from aggmw.contracts.backends import AnyBackend, LocalBackend, UpstreamRequest, UpstreamResponse, UpstreamTransport
+from aggmw.contracts.websockets import UpstreamWebSocket, connector
 from aggmw.middleware.proxy.transports.asgi import AsgiTransport
 
 __all__ = ["Transports"]
@@ -31,6 +32,18 @@ class Transports:
         if isinstance(backend, LocalBackend):
             return self.applications.send(backend, request)
         return self.servers.send(backend, request)
+
+    def connect(
+        self, backend: AnyBackend, request: UpstreamRequest, subprotocols: Sequence[str]
+    ) -> Coroutine[Any, Any, UpstreamWebSocket | UpstreamResponse]:
+        """As `UpstreamWebSocketTransport.connect`.
+
+        Raises:
+            StatusError: 501, the transport for servers carries no WebSockets.
+        """
+        if isinstance(backend, LocalBackend):
+            return self.applications.connect(backend, request, subprotocols)
+        return connector(self.servers).connect(backend, request, subprotocols)
 
     async def aclose(self) -> None:
         """Close both."""
