@@ -27,6 +27,7 @@ _HIGH_WATER = 65_536
 _GRACE_SECONDS = 1.0
 _APPLICATIONS_ONLY = "this transport reaches applications in this process only"
 _CUT = "the request's body broke off"
+_WRONG_LENGTH = "the request's body is not as long as its Content-Length says"
 
 
 class AsgiTransport:
@@ -148,6 +149,7 @@ class _Call:
         "_complete",
         "_content",
         "_ended",
+        "_expected",
         "_error",
         "_grace",
         "_head_only",
@@ -170,6 +172,7 @@ class _Call:
         # The request's body
         self._content: bytes | None = request.content if request.body is None else None
         self._source: AsyncIterator[bytes] | None = request.body
+        self._expected = request.content_length
         self._pull: asyncio.Task[bytes | None] | None = None
         # The answer
         self._chunks: list[bytes] = []
@@ -328,14 +331,24 @@ class _Call:
         self._pull = None
         if (error := pull.exception()) is not None:
             broken = error if isinstance(error, StatusError) else StatusError(400, "BadRequest", _CUT)
-            self._error = broken.with_traceback(None)
-            self._source = None
-            self._wake_reader()
+            self._break(broken.with_traceback(None))
             return None
-        if (piece := pull.result()) is not None:
+        piece = pull.result()
+        if self._expected is not None:
+            self._expected -= len(piece or b"")
+            if self._expected < 0 or (piece is None and self._expected):
+                self._break(StatusError(400, "BadRequest", _WRONG_LENGTH))
+                return None
+        if piece is not None:
             return {"type": "http.request", "body": piece, "more_body": True}
         self._source = None
         return {"type": "http.request", "body": b"", "more_body": False}
+
+    def _break(self, error: StatusError) -> None:
+        """The request's body is not what it should be: whoever waits for the answer is told."""
+        self._error = error
+        self._source = None
+        self._wake_reader()
 
     def _pulled(self, pull: asyncio.Task[bytes | None]) -> None:
         if not pull.cancelled():
