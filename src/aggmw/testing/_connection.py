@@ -120,13 +120,13 @@ class BackendConnection(asyncio.Protocol):
         await self._arrived(lambda: len(self._unread) >= number)
         return self._take(number)
 
-    async def read_some(self) -> bytes:
-        """Read what is there, at least one byte; b"" once the peer has ended its side or is gone."""
+    async def read_some(self, most: int | None = None) -> bytes:
+        """Read what is there, at least one byte and so many at most; b"" once the peer has ended its side or is gone."""
         try:
             await self._arrived(lambda: self._unread)
         except PeerGone:
             return b""
-        return self._take(len(self._unread))
+        return self._take(len(self._unread) if most is None else min(most, len(self._unread)))
 
     async def read_to_end(self) -> bytes:
         """Read until the peer ends its side or is gone."""
