@@ -100,6 +100,23 @@ async def test_c5_10_websockets_of_the_application() -> None:
         assert len(core.seen) == seen
 
 
+async def test_c5_10_websockets_that_are_forwarded() -> None:
+    """C5.10, §12.5: no service sees a handshake of another origin; those that it sees are without the cookie."""
+    core = Core()
+    async with FrontProxy(
+        authentication=[TOKENS, TokenCookie("__Host-aggmw", TOKENS)],
+        origins=[LISTED[1]],
+        authorization=AllowAll(),
+        services=[PathService("/billing/", app=core)],
+    ) as proxy:
+        for headers, status, seen in (([COOKIE, EVIL], 403, 0), ([COOKIE, LISTED], 101, 1), ([COOKIE], 101, 2)):
+            async with Client(proxy).websocket("/billing/socket", headers) as websocket:
+                assert websocket.status == status
+            sockets = [scope for scope in core.seen if scope["type"] == "websocket"]
+            assert len(sockets) == seen
+    assert [dict(scope["headers"])[b"cookie"] for scope in sockets] == [b"theme=dark; a=b"] * 2
+
+
 PLANTED = [
     "__Host-aggmw=evil; Path=/; Secure",
     "__Host-aggmw = evil",

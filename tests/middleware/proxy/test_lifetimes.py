@@ -16,7 +16,16 @@ from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Credential, Identity
 from aggmw.middleware.proxy import AsgiTransport, Http1Transport, ProxyMiddleware
 from aggmw.middleware.proxy.lifetimes import End, Lifetimes
-from aggmw.testing import Client, Hold, IncompleteResponse, ReadHead, ScriptedBackend, VirtualClock, respond
+from aggmw.testing import (
+    Client,
+    Hold,
+    IncompleteResponse,
+    ReadHead,
+    ScriptedBackend,
+    VirtualClock,
+    WebSocketClosed,
+    respond,
+)
 from aggmw.testing import Send as SendBytes
 
 STREAM = respond(headers={"Transfer-Encoding": "chunked"}) + b"4\r\none\n\r\n"
@@ -146,6 +155,49 @@ async def test_c5_11_an_application_in_this_process(clock: VirtualClock) -> None
             await clock.advance(60)
             assert await response.read() == b""
         await left.wait()
+    await transport.aclose()
+
+
+class Echo:
+    """Echoes on WebSockets; keeps how each ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[int, str]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            raise RuntimeError("no lifespan here")
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        self.ended.append((message["code"], message.get("reason", "")))
+
+
+@pytest.mark.parametrize(
+    ("expires", "age", "code", "reason"),
+    [
+        (60, 1000, 1008, "the credential has expired"),
+        (1000, 60, 1001, "the stream is as old as it may be"),
+    ],
+)
+async def test_c5_11_a_websocket_ends(clock: VirtualClock, expires: float, age: float, code: int, reason: str) -> None:
+    """C5.11: both sides are told why: 1008 asks for another credential, 1001 to come back."""
+    echo, transport = Echo(), AsgiTransport()
+    local = LocalBackend(NAME, echo)
+    client = aging(transport, local, age, until(expires))
+    async with transport.applications.running([local]):
+        async with client.websocket("/a") as websocket:
+            await websocket.send("hello")
+            assert await websocket.receive() == "hello"
+            await clock.advance(29)
+            await websocket.send("still there")
+            assert await websocket.receive() == "still there"
+            await clock.advance(31)
+            with pytest.raises(WebSocketClosed) as closed:
+                await websocket.receive()
+            assert (closed.value.code, closed.value.reason) == (code, reason)
+        assert echo.ended == [(code, reason)]
     await transport.aclose()
 
 
