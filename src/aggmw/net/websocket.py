@@ -91,7 +91,7 @@ class WebSocket(asyncio.Protocol):
 
     def __init__(self, *, server: bool, message_bytes: int = MESSAGE_BYTES) -> None:
         self._loop = asyncio.get_running_loop()
-        self._frames = Protocol(Side.SERVER if server else Side.CLIENT, max_size=message_bytes, logger=_SILENT)
+        self._frames = _Frames(Side.SERVER if server else Side.CLIENT, max_size=message_bytes, logger=_SILENT)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by `begin`
         self._inbox: deque[str | bytes] = deque()
         self._held = 0
@@ -348,6 +348,15 @@ class WebSocket(asyncio.Protocol):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
+
+
+class _Frames(Protocol):
+    """The library's, but that a close frame may come in the middle of a message (RFC 6455 §5.4): its code counts."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
 
 
 _utf8 = codecs.getincrementaldecoder("utf-8")

@@ -155,7 +155,7 @@ def sift(headers: Headers) -> Incoming:
 
 def without_handshake(incoming: Incoming) -> Incoming:
     """The fields of a WebSocket handshake without those that make it one: the other half has a handshake of its own."""
-    kept = [field for field in incoming.kept if not field[0].startswith(b"sec-websocket-")]
+    kept = [field for field in incoming.kept if not fold(field[0]).startswith(b"sec-websocket-")]
     return Incoming(kept, incoming.earlier, None, False, False)
 
 
