@@ -21,7 +21,8 @@ from typing import Any
 
 import pytest
 from tests.e2e.browser.pages import PageServer
-from tests.e2e.conftest import free_port
+from tests.e2e.conftest import Demo, Kubectl, free_port
+from tests.e2e.flunders import path as flunders_path
 
 ASSETS = Path(__file__).parent / "browser"
 TOKEN = "0123456789abcdef"
@@ -177,3 +178,29 @@ def test_c5_10_a_page_of_our_own_origin(stage: Stage) -> None:
         ("WebSocket", "socket"),
     ]
     assert report == {"who": "own", "socket": "hello", "json": 200, "remove": 200, "read": 200}
+
+
+def test_c5_10_a_client_certificate(demo: Demo) -> None:
+    """C5.10: shown by a browser for a page, it changes nothing; shown by anything else, it does."""
+    target = f"{flunders_path('default')}?labelSelector=test%3Dnobody-has-this"
+    for headers, status in (({}, 200), ({"Origin": demo.url}, 403), ({"Sec-Fetch-Site": "same-origin"}, 403)):
+        assert demo.request(target, user="admin", method="DELETE", headers=headers)[0] == status
+    assert demo.request(target, user="admin", headers={"Origin": demo.url})[0] == 200
+
+
+def test_c5_10_a_page_behind_kubectl_proxy(demo: Demo, admin: Kubectl) -> None:
+    """C5.10: `kubectl proxy` hands on whose page it was, so its user's certificate is not every page's."""
+    target = f"{flunders_path('default')}?labelSelector=test%3Dnobody-has-this"
+    with admin.start("proxy", "--port=0") as proxy:
+        port = int(proxy.line().rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            statuses = []
+            for headers in ({}, {"Origin": "https://evil.example"}):
+                connection.request("DELETE", target, headers=headers)
+                response = connection.getresponse()
+                response.read()
+                statuses.append(response.status)
+        finally:
+            connection.close()
+    assert statuses == [200, 403]
