@@ -26,6 +26,7 @@ __all__ = [
     "PONG",
     "TEXT",
     "AcceptWebSocket",
+    "EndWebSocket",
     "Frame",
     "ReadFrame",
     "close_frame",
@@ -146,6 +147,30 @@ class ReadFrame:
 
     async def run(self, connection: BackendConnection) -> None:
         self.frames.append(await read_frame(connection))
+
+
+@dataclass(frozen=True, slots=True)
+class EndWebSocket:
+    """Read frames up to a close frame, and end the connection as a server should.
+
+    Args:
+        answer: whether to send one with the same code before; false where the script has sent one.
+        frames: what was read is kept there, the close frame, too.
+    """
+
+    answer: bool = True
+    frames: list[Frame] = field(default_factory=list)
+
+    async def run(self, connection: BackendConnection) -> None:
+        while True:
+            received = await read_frame(connection)
+            self.frames.append(received)
+            if received.opcode == CLOSE:
+                break
+        if self.answer:
+            await connection.send(frame(CLOSE, received.payload))
+        connection.close()
+        await connection.closed.wait()
 
 
 def _masked(data: bytes, mask: bytes) -> bytes:

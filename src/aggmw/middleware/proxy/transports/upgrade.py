@@ -18,7 +18,7 @@ from aggmw.net.websocket import WebSocket, accept_of
 
 __all__ = ["BackendWebSocket", "Refusal", "check", "handshake"]
 
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 """So long a backend may take to answer a close frame and to end the connection."""
 
 
