@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import ClassVar
+
+import pytest
+from tests.conformance.http2_server import http2_served
 
 from aggmw.backend import WsgiApplication
 from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamTransport
@@ -12,6 +16,7 @@ from aggmw.middleware.proxy import AsgiTransport, Http1Transport, HttpxTransport
 from aggmw.testing.model import ModelBackend
 from aggmw.testing.served import served
 from aggmw.testing.transports import TransportSuite
+from aggmw.testing.wire import WireSuite
 
 NAME = "v1.model.example.com"
 
@@ -82,3 +87,46 @@ class TestWsgi(TransportSuite):
         async with transport.applications.running([backend]):
             yield transport, backend
             await transport.aclose()
+
+
+@pytest.mark.allows("errors")  # hypercorn does not expect connections that are closed with something on its way
+class TestHttp2(TransportSuite):
+    """`HttpxTransport` with HTTP/2, in front of hypercorn."""
+
+    cannot: ClassVar = {"early_answers": "httpx reads the answer when it has sent the whole request"}
+    most_held: ClassVar = 40 * 2**20
+
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path: Path) -> None:
+        self.directory = tmp_path
+
+    @asynccontextmanager
+    async def serving(
+        self, model: ModelBackend, limits: TransportLimits
+    ) -> AsyncIterator[tuple[UpstreamTransport, AnyBackend]]:
+        async with http2_served(model.asgi, self.directory) as backend:
+            transport = HttpxTransport(http2=True, limits=limits)
+            yield transport, backend
+            await transport.aclose()
+
+
+class TestLaneOnTheWire(WireSuite):
+    """`Http1Transport`."""
+
+    @asynccontextmanager
+    async def reaching(self, limits: TransportLimits) -> AsyncIterator[UpstreamTransport]:
+        transport = Http1Transport(limits=limits)
+        yield transport
+        await transport.aclose()
+
+
+class TestHttpxOnTheWire(WireSuite):
+    """`HttpxTransport` with HTTP/1.1."""
+
+    accepts: ClassVar = {"one length twice": "h11 takes two equal lengths for one"}
+
+    @asynccontextmanager
+    async def reaching(self, limits: TransportLimits) -> AsyncIterator[UpstreamTransport]:
+        transport = HttpxTransport(limits=limits)
+        yield transport
+        await transport.aclose()

@@ -121,7 +121,7 @@ class BackendConnection(asyncio.Protocol):
         return self._take(number)
 
     async def read_some(self, most: int | None = None) -> bytes:
-        """Read what is there, at least one byte and so many at most; b"" once the peer has ended its side or is gone."""
+        """Read what is there, from one byte to `most`; b"" once the peer has ended its side or is gone."""
         try:
             await self._arrived(lambda: self._unread)
         except PeerGone:

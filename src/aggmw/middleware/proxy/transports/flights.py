@@ -35,11 +35,6 @@ _IN_THE_MIDDLE = "it closed the connection in the middle of its answer"
 _NO_TURN = "it is busy: no connection came free in time"
 _FAILED = "its transport failed"
 
-# How far a request has come.
-_BEFORE = 0  # nothing was sent
-_SENDING = 1
-_SENT = 2
-
 
 class StaleLine(Exception):
     """The line was closed under a request that may be repeated on another one."""
@@ -91,6 +86,9 @@ class FlightBody:
 class Flight:
     """An `UpstreamResponse`, once `run` has returned.
 
+    What waits inside the carrier is a task of its own, for the request and for each piece of the answer: our own
+    cancellation must not interrupt a foreign transport in the middle of what it does, see `Lines.leave`.
+
     Args:
         lines, line: get the exchange back.
         request: what is sent.
@@ -100,22 +98,23 @@ class Flight:
 
     __slots__ = (
         "_closed",
+        "_composing",
         "_ended",
+        "_gone",
         "_keeps_turn",
         "_left",
         "_line",
         "_lines",
         "_outgoing",
         "_parts",
+        "_pending",
         "_request",
         "_response",
+        "_sending",
         "_shares",
         "_silence",
-        "_stage",
-        "_through",
         "_traced",
         "_until_close",
-        "_waiting",
         "_whole",
         "content",
         "headers",
@@ -129,18 +128,19 @@ class Flight:
         self._outgoing = outgoing
         self._outgoing.extensions["trace"] = self._trace
         self._traced = known
-        self._stage = _BEFORE
-        self._through: asyncio.Future[None] | None = None
+        self._sending = False  # something of the request may have been sent
+        self._composing = False  # its head is made at this moment
+        self._gone = False  # nobody waits any more
+        self._pending: asyncio.Task[Any] | None = None
         self._response: Any = None
         self._parts: Any = None
         self._silence: float | None = None
-        self._waiting: asyncio.Timeout | None = None
+        self._ended: asyncio.Future[None] | None = None
         self._left: int | None = None
         self._until_close = False
         self._keeps_turn = False
         self._shares = False
         self._whole = False
-        self._ended = False
         self._closed = False
         self.status = 0
         self.headers: Headers = ()
@@ -158,19 +158,19 @@ class Flight:
             StaleLine: it is to be repeated on another line, for which the turn is still taken.
         """
         loop = asyncio.get_running_loop()
-        # A task of its own: what cancels us must not interrupt what a foreign transport does about it.
-        sending = loop.create_task(self._sent(), name="sending a request through httpx")
+        sending = self._pending = loop.create_task(self._sent(), name="sending a request through httpx")
         try:
             seconds = None if deadline is None else max(0.0, deadline - loop.time())
             await asyncio.wait({sending}, timeout=seconds)
         except BaseException:
-            self._abandon(sending)
+            self._abandon()
             raise
         if not sending.done():
-            self._abandon(sending)
-            if self._traced and self._stage == _BEFORE:
+            self._abandon()
+            if self._traced and not self._sending:
                 raise UpstreamBusy(_NO_TURN)
             raise UpstreamTimeout("it did not answer in time")
+        self._pending = None
         try:
             if sending.cancelled():
                 raise UpstreamBroken(_FAILED)  # nobody here has cancelled it
@@ -184,31 +184,83 @@ class Flight:
             raise self._meant(error) from error
         return self
 
-    @property
-    def _done(self) -> bool:
-        return self._ended or self._closed or self._whole
-
     async def read(self) -> bytes:
         """The next piece of the body, b"" at its end."""
-        if self._done:
+        if self._closed or self._whole or (self._ended is not None and self._ended.done()):
             return b""
-        waiting = asyncio.timeout(self._silence)
-        try:
-            async with waiting:
-                self._waiting = waiting
-                piece = await anext(self._parts, None)
-                while piece == b"":
-                    piece = await anext(self._parts, None)
-        except TimeoutError as error:
-            if not waiting.expired():
-                raise UpstreamBroken(_IN_THE_MIDDLE) from error
-            if self._ended:
-                return b""
-            raise UpstreamTimeout("it fell silent") from error
-        except Exception as error:
+        loop = asyncio.get_running_loop()
+        if self._pending is None:
+            self._pending = loop.create_task(self._next(), name="reading an answer of httpx")
+        if self._ended is None:
+            self._ended = loop.create_future()
+        first = asyncio.FIRST_COMPLETED
+        done, _ = await asyncio.wait({self._pending, self._ended}, timeout=self._silence, return_when=first)
+        if self._ended in done:
+            return b""
+        if not done:
+            raise UpstreamTimeout("it fell silent")
+        reading, self._pending = self._pending, None
+        if reading.cancelled():
+            raise UpstreamBroken(_IN_THE_MIDDLE)
+        if (error := reading.exception()) is not None:
             raise self._meant(error) from error
+        return self._counted(reading.result())
+
+    def end(self) -> None:
+        """From now on `read` gives b""."""
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def aclose(self) -> None:
+        """Give the line back. What has to be done is done, whoever cancels us."""
+        if not self._closed:
+            await asyncio.wait({self._abandon()})
+
+    def _abandon(self) -> asyncio.Task[None]:
+        """Nobody waits for anything any more."""
+        self._closed = True
+        left = None
+        if not self._whole:
+            self._gone = True
+            left = self._lines.leave(self._line)
+        return self._lines.do(self._over(left), "closing an exchange of httpx")
+
+    async def _sent(self) -> Any:
+        try:
+            return await self._line.carrier.handle_async_request(self._outgoing)
         finally:
-            self._waiting = None
+            if isinstance(self._outgoing.stream, FlightBody):
+                await self._outgoing.stream.aclose()
+
+    async def _next(self) -> bytes | None:
+        piece: bytes | None = await anext(self._parts, None)
+        while piece == b"":
+            piece = await anext(self._parts, None)
+        return piece
+
+    async def _trace(self, event: str, info: Any) -> None:
+        """How far httpcore has come with this request. Nothing is awaited here: it counts on that.
+
+        Raises:
+            ConnectionResetError: nobody waits for it any more, and nothing was sent yet.
+        """
+        self._traced = True
+        if event.endswith("send_request_headers.started"):
+            if self._gone:
+                raise ConnectionResetError("the client is gone")
+            self._sending = True
+            self._composing = event.startswith("http11.")
+        elif event.endswith("send_request_headers.complete"):
+            self._composing = False
+
+    def _counted(self, piece: bytes | None) -> bytes:
+        """A piece of the body, against the length that was declared.
+
+        Raises:
+            UpstreamBroken: it is not what it should be.
+        """
         if self._left is not None:
             self._left -= len(piece or b"")
             if self._left < 0:
@@ -222,35 +274,6 @@ class Flight:
             return b""
         return bytes(piece)
 
-    def end(self) -> None:
-        """From now on `read` gives b""."""
-        self._ended = True
-        if self._waiting is not None and not self._waiting.expired():
-            self._waiting.reschedule(asyncio.get_running_loop().time())
-
-    async def aclose(self) -> None:
-        """Give the line back. What has to be done is done, whoever cancels us."""
-        if not self._closed:
-            self._closed = True
-            await asyncio.wait({self._lines.do(self._over(), "closing an answer of httpx")})
-
-    async def _sent(self) -> Any:
-        try:
-            return await self._line.carrier.handle_async_request(self._outgoing)
-        finally:
-            if isinstance(self._outgoing.stream, FlightBody):
-                await self._outgoing.stream.aclose()
-
-    async def _trace(self, event: str, info: Any) -> None:
-        """How far httpcore has come with this request."""
-        self._traced = True
-        if event.endswith("send_request_headers.started"):
-            self._stage = _SENDING
-        elif event.endswith("send_request_body.complete"):
-            self._stage = _SENT
-            if self._through is not None and not self._through.done():
-                self._through.set_result(None)
-
     def _answered(self, silence: float | None) -> None:
         """The head of the answer has come.
 
@@ -263,8 +286,8 @@ class Flight:
         if len(headers) > HEAD_FIELDS:
             raise UpstreamBroken("its answer has too many header fields")
         large = sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES
-        version: bytes = response.extensions.get("http_version", b"")
-        http1 = version.startswith(b"HTTP/1")
+        version = _version(response)
+        http1 = version not in (b"", b"HTTP/2")
         framing = examine(status, version[5:].decode("latin-1") if http1 else "1.1", headers, large=large)
         if framing is None:
             raise UpstreamBroken(UPGRADED)
@@ -302,11 +325,14 @@ class Flight:
             return UpstreamUnreachable("the outbound proxy does not let it through")
         if "UnsupportedProtocol" in kinds:
             return UpstreamUnreachable("its transport does not know how to reach it")
-        if "LocalProtocolError" in kinds and self._stage != _SENT and self._response is None:
+        if "LocalProtocolError" in kinds and self._composing:
             return StatusError(400, "BadRequest", _UNSENDABLE)
         if "TimeoutException" in kinds:
             return UpstreamTimeout("it fell silent" if self.status else "it did not answer in time")
         if "TransportError" not in kinds:
+            import traceback
+
+            traceback.print_exception(error)
             _log.error("a transport failed", service=self._lines.backend.name, **fault(error))
             return UpstreamBroken(_FAILED)
         if self.status:
@@ -315,41 +341,49 @@ class Flight:
             return UpstreamBroken("its answer broke the protocol")
         return UpstreamBroken(_WITHOUT_ANSWER)
 
-    def _abandon(self, sending: asyncio.Task[Any]) -> None:
-        """Nobody waits for the head any more."""
-        self._closed = True
-        self._lines.do(self._given_up(sending), "giving up a request of httpx")
-
-    async def _given_up(self, sending: asyncio.Task[Any]) -> None:
-        if self._stage == _SENDING and not self._line.alone and self._traced:
-            # Others are on the same connection: half a frame would break them, too.
-            self._through = asyncio.get_running_loop().create_future()
-            await asyncio.wait({sending, self._through}, return_when=asyncio.FIRST_COMPLETED, timeout=1)
-        sending.cancel()
-        await asyncio.wait({sending})
-        if not sending.cancelled() and sending.exception() is None:
-            self._response = sending.result()
-        await self._over()
-
-    async def _over(self) -> None:
+    async def _over(self, deserted: asyncio.Future[None] | None) -> None:
         """Close what there is of an answer, and give the line back."""
-        whole = self._whole
         try:
+            if self._pending is not None:
+                await self._interrupt(self._pending, deserted)
             if self._response is not None:
-                if (close := getattr(self._parts, "aclose", None)) is not None:
-                    await close()
-                extensions = self._response.extensions
-                if extensions.get("http_version", b"").startswith(b"HTTP/1") and "network_stream" in extensions:
-                    await extensions["network_stream"].aclose()
-                await self._response.aclose()
+                await self._close(self._response)
         except Exception as error:  # noqa: BLE001  it is over in any case
-            whole = False
+            self._whole = False
             _log.debug("an answer of httpx did not close well", **fault(error))
         finally:
-            self._line.proven = self._line.proven or (whole and self._shares)
-            self._lines.give_back(self._line, whole=whole)
+            self._line.proven = self._line.proven or (self._whole and self._shares)
+            self._lines.give_back(self._line, whole=self._whole, left=deserted is not None)
             if not self._keeps_turn:
                 self._lines.turns.give_back()
+
+    async def _interrupt(self, pending: asyncio.Task[Any], deserted: asyncio.Future[None] | None) -> None:
+        """End what is under way in the carrier, as soon as that disturbs nobody."""
+        if deserted is not None:
+            await asyncio.wait({pending, deserted}, return_when=asyncio.FIRST_COMPLETED)
+            if not pending.done() and self._traced and not self._sending:
+                # httpcore forgets a socket whose handshake is interrupted; it comes to its end in time, see `_trace`.
+                await asyncio.wait({pending}, timeout=2 * self._lines.dial_seconds)
+            if not pending.done():
+                await self._lines.close(self._line)
+        pending.cancel()
+        await asyncio.wait({pending})
+        if not pending.cancelled() and pending.exception() is None and self._response is None:
+            self._response = pending.result()
+
+    async def _close(self, response: Any) -> None:
+        if (close := getattr(self._parts, "aclose", None)) is not None:
+            await close()
+        network = response.extensions.get("network_stream")
+        if network is not None and _version(response) != b"HTTP/2":
+            await network.aclose()
+        await response.aclose()
+
+
+def _version(response: Any) -> bytes:
+    """Such as b"HTTP/1.1" or b"HTTP/2"; empty for what no wire was asked for."""
+    version: bytes = response.extensions.get("http_version", b"")
+    return version
 
 
 def _may_be_stale(error: BaseException) -> bool:

@@ -45,19 +45,35 @@ class Line:
 
     Attributes:
         carrier: the transport.
+        alone: for one exchange only.
         number: exchanges on it.
+        leaving: those of them that nobody waits for any more.
+        deserted: done when there are no others.
         proven: whether one has ended well on a connection that others may share.
         network: the stream of its newest connection that others may share, for a look before the next exchange.
         given_up: it gets no further exchange.
     """
 
-    __slots__ = ("alone", "carrier", "expires", "given_up", "network", "number", "proven", "timer")
+    __slots__ = (
+        "alone",
+        "carrier",
+        "deserted",
+        "expires",
+        "given_up",
+        "leaving",
+        "network",
+        "number",
+        "proven",
+        "timer",
+    )
 
     def __init__(self, carrier: Carrier, expires: float, *, alone: bool) -> None:
         self.carrier = carrier
         self.expires = expires
         self.alone = alone
         self.number = 0
+        self.leaving = 0
+        self.deserted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.proven = False
         self.given_up = False
         self.network: Any = None
@@ -97,6 +113,7 @@ class Lines:
         self._make = make
         self._limits = limits
         self._drain = drain
+        self.dial_seconds = limits.dial_seconds
         self._loop = asyncio.get_running_loop()
         self._given = None if given is None else Line(given, float("inf"), alone=False)
         self._all: set[Line] = set()
@@ -136,13 +153,37 @@ class Lines:
         line.number += 1
         return line
 
-    def give_back(self, line: Line, *, whole: bool) -> None:
+    def leave(self, line: Line) -> asyncio.Future[None] | None:
+        """Nobody waits for this exchange any more, but it is still under way. The line gets no further one.
+
+        Others on it must not be disturbed: what interrupts one exchange inside a foreign transport may break the
+        connection of all. So it goes on until it is over, or until nobody is left who would miss the line.
+
+        Returns:
+            Done when only such exchanges are left; None for the transport that was given, which cannot be closed.
+        """
+        self.give_up(line)
+        if line is self._given:
+            return None
+        line.leaving += 1
+        self._look(line)
+        return line.deserted
+
+    async def close(self, line: Line) -> None:
+        """Close it with all that is on it."""
+        self._all.discard(line)
+        await _close(line)
+
+    def give_back(self, line: Line, *, whole: bool, left: bool = False) -> None:
         """An exchange is over.
 
         Args:
             whole: it ended well, and nothing of it is still on its way.
+            left: it was left before.
         """
         line.number -= 1
+        line.leaving -= left
+        self._look(line)
         if not whole or line.alone or (self._drain is not None and self._drain.begun):
             self.give_up(line)
         elif line.given_up:
@@ -200,6 +241,10 @@ class Lines:
         line = Line(self._make(), self._loop.time() + age, alone=alone)
         self._all.add(line)
         return line
+
+    def _look(self, line: Line) -> None:
+        if line.leaving and line.leaving == line.number and not line.deserted.done():
+            line.deserted.set_result(None)
 
     def _close_when_unused(self, line: Line) -> None:
         if not line.number and line in self._all:
