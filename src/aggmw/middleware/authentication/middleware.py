@@ -93,8 +93,7 @@ class Authentication:
         """Find the caller, refuse what may not be asked for, and clean the headers, in this order.
 
         A bad credential is 401 before a page or impersonation is 403, so that nobody learns anything without being
-        known.
-        Identity headers go on every path, also where anonymous callers are let in.
+        known. Identity headers go on every path, also where anonymous callers are let in.
 
         Raises:
             MisplacedStage: a stage outside knows the caller already, and has consumed the credentials; or a middleware
