@@ -14,6 +14,7 @@ from aggmw.middleware.authentication import StaticTokens
 from aggmw.middleware.authorization import AllowAll
 from aggmw.middleware.metrics import Metrics
 from aggmw.server import logs
+from aggmw.server.serving import settle_memory
 from benchmarks.micro import CALLER, receive, scope_of_a_request, send
 from benchmarks.report import Figure, Report, Row, progress, ratio
 from benchmarks.workspace import GROUP, TOKEN
@@ -57,6 +58,7 @@ async def _measure(name: str, sizes: tuple[int, ...]) -> dict[int, list[float]]:
         progress(f"  {size:,} {name}")
         await proxy.__aenter__()
         await _ready(proxy)
+    settle_memory()  # as `aggmw serve` does: a collection goes over the documents of all four
     try:
         for _ in range(_BATCHES + 1):
             for size, proxy in proxies.items():
