@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aggmw.asgi.exchanges import Stages
@@ -12,7 +14,7 @@ from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.middleware.proxy import ProxyMiddleware
-from aggmw.testing import Client, ScriptedBackend
+from aggmw.testing import Client, ScriptedBackend, WebSocket
 
 NAME = "v1alpha1.wardle.example.com"
 ALICE = Identity("alice", "uid-1", ("dev", "ops"), {"scopes": ("read",)})
@@ -77,6 +79,23 @@ def proxied(
     """A client of a proxy in its stack."""
     proxy = ProxyMiddleware(core, transport=transport, drain=drain)
     return Client(Stages(proxy, Before(backend, identity, request_id)), **client)
+
+
+@asynccontextmanager
+async def relayed(
+    transport: UpstreamTransport,
+    *script: object,
+    target: str | bytes = "/a",
+    headers: Any = (),
+    subprotocols: Sequence[str] = (),
+    **options: Any,
+) -> AsyncIterator[tuple[ScriptedBackend, WebSocket]]:
+    """A backend that does what the script says, and a WebSocket to it through a proxy."""
+    async with (
+        ScriptedBackend(script) as backend,
+        proxied(transport, backend_of(backend), **options).websocket(target, headers, subprotocols) as socket,
+    ):
+        yield backend, socket
 
 
 async def whole(response: UpstreamResponse) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.middleware.proxy.proxying import NAME, backend_of, proxied
+from tests.middleware.proxy.proxying import NAME, backend_of, proxied, relayed
 from tests.middleware.proxy.test_path_services import AtPath, core
 
 from aggmw.asgi.exchanges import Stages
@@ -57,12 +57,11 @@ async def test_what_a_backend_is_asked(transport: Http1Transport) -> None:
         ("Connection", "Upgrade, X-Request-Thing"),
     ]
     script = [AcceptWebSocket(CHANNELS[1]), close_frame(1000), EndWebSocket(answer=False)]
-    async with ScriptedBackend(script) as backend:
-        async with proxied(transport, backend_of(backend)).websocket(target, headers, CHANNELS) as socket:
-            assert socket.accepted
-            assert socket.subprotocol == CHANNELS[1]
-            with pytest.raises(WebSocketClosed):
-                await socket.receive()
+    async with relayed(transport, *script, target=target, headers=headers, subprotocols=CHANNELS) as (backend, socket):
+        assert socket.accepted
+        assert socket.subprotocol == CHANNELS[1]
+        with pytest.raises(WebSocketClosed):
+            await socket.receive()
     request = handshake_of(backend)
     assert (request.method, request.target) == ("GET", target)
     assert request.values("host") == [f"{backend.host}:{backend.port}".encode()]
@@ -105,9 +104,11 @@ async def test_fields_of_the_answer(transport: Http1Transport) -> None:
         "Keep-Alive": "x",
         "Content-Length": "0",
     }
-    async with ScriptedBackend([AcceptWebSocket(headers=fields), close_frame(), EndWebSocket(answer=False)]) as backend:
-        async with proxied(transport, backend_of(backend)).websocket("/a") as socket:
-            assert set(socket.headers) == {(b"x-own", b"1"), (b"set-cookie", b"a=b")}
+    async with relayed(transport, AcceptWebSocket(headers=fields), close_frame(), EndWebSocket(answer=False)) as (
+        _backend,
+        socket,
+    ):
+        assert set(socket.headers) == {(b"x-own", b"1"), (b"set-cookie", b"a=b")}
 
 
 async def test_frames_right_behind_the_answer(transport: Http1Transport) -> None:
@@ -128,9 +129,8 @@ async def test_frames_right_behind_the_answer(transport: Http1Transport) -> None
         await connection.send(hints + pieces[0] + frame(TEXT, "early") + close_frame(1000))
         await EndWebSocket(answer=False).run(connection)
 
-    async with ScriptedBackend([step]) as backend:
-        async with proxied(transport, backend_of(backend)).websocket("/a") as socket:
-            assert await socket.receive() == "early"
+    async with relayed(transport, step) as (_backend, socket):
+        assert await socket.receive() == "early"
 
 
 # What is not believed
@@ -178,9 +178,8 @@ async def test_answers_that_are_none(transport: Http1Transport, answer: Any, why
 @pytest.mark.parametrize("chosen", [None, *CHANNELS])
 async def test_a_subprotocol_that_was_offered(transport: Http1Transport, chosen: str | None) -> None:
     """The backend chooses one of them, or none."""
-    async with ScriptedBackend([AcceptWebSocket(chosen), EndWebSocket()]) as backend:
-        async with proxied(transport, backend_of(backend)).websocket("/a", subprotocols=CHANNELS) as socket:
-            assert socket.subprotocol == chosen
+    async with relayed(transport, AcceptWebSocket(chosen), EndWebSocket(), subprotocols=CHANNELS) as (_backend, socket):
+        assert socket.subprotocol == chosen
 
 
 async def test_none_was_offered(transport: Http1Transport) -> None:
