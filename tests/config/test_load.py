@@ -134,6 +134,14 @@ authorization: []
     ]
 
 
+def test_core_group(tmp_path: Path) -> None:
+    """The core group has no name, and is meant only where that is said; a version needs one."""
+    (tmp_path / "config.yaml").write_text("services: {local: [{group: '', version: v1, app: 'a:b'}]}")
+    assert load(tmp_path / "config.yaml").services.local[0].group == ""
+    text = "services: {local: [{group: '', version: '', app: 'a:b'}]}"
+    assert problems_of(tmp_path, text) == ["config.yaml: services.local[0].version: must be a text, not ''"]
+
+
 def test_mistakes_in_lists(tmp_path: Path) -> None:
     """Each entry is named by its place."""
     text = """

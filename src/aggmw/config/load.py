@@ -106,7 +106,7 @@ def _authorization(section: Section) -> AuthorizationConfiguration:
 
 def _local(section: Section) -> LocalServiceConfiguration:
     local = LocalServiceConfiguration(
-        group=section.required("group"),
+        group=section.required("group", empty=True),
         version=section.required("version"),
         app=section.required("app"),
         group_priority_minimum=section.integer("groupPriorityMinimum", 1000, least=1, most=20_000),

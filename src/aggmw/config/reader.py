@@ -65,13 +65,15 @@ class Section:
         """The file and the path in it, as problems name this section."""
         return f"{self._file}: {self._path}"
 
-    def required(self, key: str) -> str:
-        """A non-empty string that must be there."""
-        if self._values.get(key) is None:
-            self._asked.add(key)
+    def required(self, key: str, *, empty: bool = False) -> str:
+        """A string that must be there; `empty` says whether it may be."""
+        value = self._values.get(key)
+        if value is None:
             self._note(key, "is missing")
-            return ""
-        return self.text(key, "")
+        elif not (empty and value == ""):
+            return self.text(key, "")
+        self._asked.add(key)
+        return ""
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""

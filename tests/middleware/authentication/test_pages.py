@@ -46,8 +46,9 @@ async def decided(
     kind: str = "http",
     origins: tuple[str, ...] = (LISTED,),
     subprotocols: tuple[str, ...] = (),
+    scheme: str = "https",
 ) -> Answer | None:
-    scope = {"type": kind, "path": "/a"} | ({"method": method} if kind == "http" else {})
+    scope = {"type": kind, "path": "/a", "scheme": scheme} | ({"method": method} if kind == "http" else {})
     exchange = Exchange(scope, headers, connection=connection, subprotocols=subprotocols)
     return await Authentication(AUTHENTICATORS, origins=origins).decide(exchange)
 
@@ -109,6 +110,37 @@ async def test_c5_10_host_is_no_evidence(host: str) -> None:
     """C5.10: a client chooses `Host`, and a service's page may be of our own origin: only the list counts."""
     headers = (COOKIE, *origin("https://evil.example"), (b"host", host.encode()))
     assert_refused(await decided(headers))
+
+
+OWN = (*origin("https://a:6443"), (b"host", b"a:6443"))
+LIBRARY = {
+    "without a word": (),
+    "said": ((b"user-agent", b"OpenAPI-Generator/36.0.0/python"),),
+}
+NO_LIBRARY: dict[str, tuple[tuple[bytes, bytes], ...]] = {
+    "a browser": (*OWN, (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64)")),
+    "a browser under another name": (*OWN, (b"user-agent", b"Console/1.0"), (b"accept-language", b"en")),
+    "a browser that says where from": (*OWN, (b"sec-fetch-site", b"same-origin")),
+    "another port": (*origin("https://a"), (b"host", b"a:6443")),
+    "another scheme": (*origin("http://a:6443"), (b"host", b"a:6443")),
+    "several origins": (*OWN, *origin("https://a:6443")),
+    "several hosts": (*OWN, (b"host", b"b")),
+    "no host": origin("https://a:6443"),
+}
+
+
+@pytest.mark.parametrize("fields", LIBRARY.values(), ids=LIBRARY)
+async def test_c5_10_library_that_says_its_server(fields: Headers) -> None:
+    """C5.10: websocket-client, and so `kubernetes.stream`, sends its server's origin; only a handshake is let in so."""
+    headers = (*OWN, *fields)
+    assert await decided(headers, CERTIFICATE, kind="websocket", scheme="wss", origins=()) is None
+    assert_refused(await decided(headers, CERTIFICATE, scheme="https", origins=()), "the origin https://a:6443")
+
+
+@pytest.mark.parametrize("headers", NO_LIBRARY.values(), ids=NO_LIBRARY)
+async def test_c5_10_own_origin_of_a_page(headers: Headers) -> None:
+    """C5.10: a page of a service behind us is of our own origin, and must be listed as any other."""
+    assert await decided(headers, CERTIFICATE, kind="websocket", scheme="wss", origins=()) is not None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])

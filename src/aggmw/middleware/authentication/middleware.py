@@ -18,7 +18,7 @@ from aggmw.middleware.authentication.bearer import without_token
 from aggmw.middleware.authentication.cookies import declared_cookies
 from aggmw.middleware.authentication.exempt import Exempt
 from aggmw.middleware.authentication.hygiene import Sieve
-from aggmw.middleware.authentication.origins import Origins
+from aggmw.middleware.authentication.origins import Origins, says_its_server
 from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
 from aggmw.objects.status import UNAUTHORIZED, status_answer
 
@@ -131,7 +131,10 @@ class Authentication:
     def _refused_page(self, exchange: Exchange) -> str | None:
         """The page that must not make this request as its reader; None where it was no page or may be one."""
         scope = exchange.scope
-        if scope["type"] != "websocket" and scope.get("method", "") in _SAFE:
+        if scope["type"] != "websocket":
+            if scope.get("method", "") in _SAFE:
+                return None
+        elif says_its_server(exchange.headers, scope.get("scheme", "ws")):
             return None
         return self._origins.refuses(exchange.headers)
 

@@ -9,11 +9,12 @@ from ipaddress import AddressValueError, IPv6Address
 from aggmw.asgi.headers import values
 from aggmw.asgi.types import Headers
 
-__all__ = ["Origins"]
+__all__ = ["Origins", "says_its_server"]
 
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PAGES = {"ws": "http", "wss": "https"}
+_BROWSERS = (b"accept-language", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 _SHAPE = "must be an origin as browsers send it: scheme://host or scheme://host:port, and nothing behind it"
 
 
@@ -55,6 +56,25 @@ class Origins:
         if origins:
             return "several origins"
         return "an origin that it does not say" if values(headers, b"sec-fetch-site") else None
+
+
+def says_its_server(headers: Headers, scheme: str) -> bool:
+    """Whether a WebSocket handshake has the server's own origin from a library, which put it there of its own accord.
+
+    websocket-client does, and so `kubernetes.stream` of the official Python client. A page can set no field of a
+    handshake, and browsers put `Mozilla/` into `User-Agent` and say `Accept-Language`: with either it was a browser,
+    whose pages need a listed origin also where it is the server's own.
+
+    Args:
+        headers: of the handshake.
+        scheme: the scope's, "ws" or "wss".
+    """
+    if any(values(headers, name) for name in _BROWSERS):
+        return False
+    if any(value.lower().startswith(b"mozilla/") for value in values(headers, b"user-agent")):
+        return False
+    own = [f"{_PAGES.get(scheme, scheme)}://".encode() + host for host in values(headers, b"host")]
+    return len(own) == 1 and values(headers, b"origin") == own
 
 
 def _shown(origin: bytes) -> str:
