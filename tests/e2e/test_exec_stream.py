@@ -18,7 +18,7 @@ from tests.e2e.conftest import free_port
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 # A kubelet's side of exec in few words: channel 1 is standard output, 3 is how it ended.
-SERVICE = '''
+SERVICE = """
 import json
 
 CHANNELS = "v4.channel.k8s.io"
@@ -36,7 +36,7 @@ async def app(scope, receive, send):
     status = {"metadata": {}, "status": "Success"}
     await send({"type": "websocket.send", "bytes": b"\\x03" + json.dumps(status).encode()})
     await send({"type": "websocket.close", "code": 1000})
-'''
+"""
 
 
 @pytest.fixture
