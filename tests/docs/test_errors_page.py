@@ -47,6 +47,10 @@ HANDED_ON = {  # messages that a call does not spell: where, which expression, a
         "Internal error occurred: the application of ",
         " without an answer",
     ],
+    ("middleware/proxy/transports/asgi_websocket.py", "failed"): [
+        "Internal error occurred: the application of ",
+        " without an answer",
+    ],
     ("middleware/request_info/middleware.py", "complaint"): [
         "a header name is not a token",
         "a header value holds a control character",

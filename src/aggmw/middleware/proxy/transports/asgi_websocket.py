@@ -199,8 +199,8 @@ class ApplicationWebSocket:
 
     def _stopped(self, what: str) -> None:
         if not self.accepted and self.refusal is None:
-            said = f"Internal error occurred: the application of {self._backend.name} {what} without an answer"
-            self._refuse(*status_answer(500, "InternalError", said))
+            failed = f"Internal error occurred: the application of {self._backend.name} {what} without an answer"
+            self._refuse(*status_answer(500, "InternalError", failed))
         elif self.accepted and not self._over:
             self.ended = _FAILED
             self.fault = f"its application {what}"
