@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend
 from aggmw.asgi.exchanges import Credentials, Stages, User
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import Receive, Scope, Send
-from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, resource
+from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
 from aggmw.contracts.addresses import Address
 from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.backends import UpstreamRequest
@@ -79,6 +80,11 @@ TOKEN_PROTOCOL = ("base64url.bearer.authorization.k8s.io.s3cr3t", "v4.channel.k8
 
 async def core(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that is a function."""
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """A WSGI application that is a function."""
+    return []
 
 
 BACKEND = Backend.at("https://127.0.0.1:7443", name="v1alpha1.wardle.example.com", ca=CA.certificate)
@@ -151,6 +157,7 @@ READ = [
     (HttpxTransport(httpx.MockTransport(lambda _: httpx.Response(200))), "HttpxTransport(MockTransport)"),
     (BACKEND, SHOWN_BACKEND),
     (LocalBackend("v1.notes", core), "LocalBackend('v1.notes', core)"),
+    (WsgiApplication(wsgi), "WsgiApplication(wsgi)"),
     (User(ALICE), "User('alice')"),
     (Credentials(ALICE), "Credentials(['authenticated', 'dev'])"),
     (Drain(), "Drain(begun=False)"),

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 from fastapi import FastAPI
+from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -21,7 +23,7 @@ from starlette.routing import Mount
 from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend, PathService
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, resource
+from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
 from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
 from aggmw.contracts.backends import (
     AnyBackend,
@@ -63,6 +65,7 @@ from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
     AsgiTransport,
     Http1Transport,
+    HttpxTransport,
     PoolStatistics,
     ProxyMiddleware,
     TransportLimits,
@@ -252,6 +255,13 @@ limits = TransportLimits(
 )
 http1 = Http1Transport(client_certificate=pair, limits=limits, drain=Drain())
 http1.reload()
+http2 = HttpxTransport(http2=True, client_certificate=pair, limits=limits, drain=Drain())
+through: UpstreamTransport = HttpxTransport(
+    lambda backend, context: httpx.AsyncHTTPTransport(verify=context or True, proxy="http://proxy:3128")
+)
+of_others: Source = HttpxTransport(httpx.AsyncHTTPTransport())
+flask = WsgiApplication(Flask("notes"), threads=10, waiting=10, chunked=True)
+APIService.local("notes.example.com", "v1", app=flask)
 both = Transports(http1, AsgiTransport(grace_seconds=1))
 statistics: list[PoolStatistics] = list(http1.statistics)
 discovery = Discovery(

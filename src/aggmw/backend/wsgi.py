@@ -7,11 +7,11 @@ import contextvars
 import io
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from aggmw.asgi.headers import first, is_identity
@@ -23,10 +23,12 @@ from aggmw.backend.threads import Threads
 from aggmw.contracts.identity import Identity
 from aggmw.objects.status import status_answer
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 __all__ = ["WsgiApplication"]
 
 _T = TypeVar("_T")
-_WSGIApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 
 _PLAIN_NAME = re.compile(rb"[a-z0-9-]+").fullmatch
 _BODY_BYTES = 65_536
@@ -48,8 +50,8 @@ class WsgiApplication:
 
     Both bodies are streamed: `wsgi.input` waits for what the client sends, and what the application yields goes out
     before it is asked for more. A body that breaks off raises `ConnectionResetError` where it is read, and never looks
-    whole. When the client has left and the application goes on, the next thing that it reads or yields raises that
-    too. The iterable is always closed, in its thread. What the application raises is this application's exception.
+    whole. When the client has left and the application goes on, the next thing that it yields raises that, too. The
+    iterable is always closed, in its thread. What the application raises is this application's exception.
 
     The caller comes from `scope["aggmw.identity"]` alone, where a front proxy in the same process or
     `RequestHeaderAuthentication` leaves it, never from header fields:
@@ -75,7 +77,7 @@ class WsgiApplication:
         ValueError: no threads.
     """
 
-    def __init__(self, app: _WSGIApp, *, threads: int = 40, waiting: int = 1000, chunked: bool = False) -> None:
+    def __init__(self, app: WSGIApplication, *, threads: int = 40, waiting: int = 1000, chunked: bool = False) -> None:
         if not callable(app):
             raise TypeError(f"app must be a WSGI application, not {type(app).__name__}")
         if threads < 1 or waiting < 0:
@@ -110,17 +112,23 @@ class WsgiApplication:
 
 
 def _of_unknown_length(scope: Scope) -> bool:
-    names = {name for name, _ in scope["headers"]}
-    if b"content-length" in names:
-        return False
-    later = scope.get("http_version", "1.1") not in ("1.0", "1.1") and scope["method"] in ("POST", "PUT", "PATCH")
-    return later or b"transfer-encoding" in names
+    return _has_body(scope) and first(scope["headers"], b"content-length") is None
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether there may be one. HTTP/1 says it in the head, the later ones need not."""
+    length = first(scope["headers"], b"content-length")
+    if length is not None:
+        return length.strip(b"0") != b""
+    if scope.get("http_version", "1.1") not in ("1.0", "1.1"):
+        return scope["method"] in ("POST", "PUT", "PATCH")
+    return first(scope["headers"], b"transfer-encoding") is not None
 
 
 class _Call:
     """One request: a thread runs the application, and asks the event loop for one thing at a time."""
 
-    def __init__(self, app: _WSGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: WSGIApplication, scope: Scope, receive: Receive, send: Send) -> None:
         self._app = app
         self._scope = scope
         self._receive = receive
@@ -130,6 +138,8 @@ class _Call:
         self._wake: asyncio.Future[None] = self._loop.create_future()
         self._asked: tuple[Callable[[], Awaitable[Any]], Future[Any]] | None = None
         self._over = False  # nothing is served any more: the client is gone, or all is done
+        self._complete = False  # the whole answer was sent
+        self._watching: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._head: Message | None = None
         self._begun = False
@@ -137,12 +147,14 @@ class _Call:
     # On the event loop
 
     async def serve(self) -> None:
-        """Do what the thread asks for until it ends. Raises what the application raised."""
+        """Do what the thread asks for until it ends or the client is gone. Raises what the application raised."""
         try:
+            if not _has_body(self._scope):
+                self._watch()
             while True:
                 await self._wake
                 self._wake = self._loop.create_future()
-                if self._asked is None:
+                if self._asked is None or self._over:
                     break
                 (work, answer), self._asked = self._asked, None
                 try:
@@ -156,6 +168,8 @@ class _Call:
             self._over = True
             if self._asked is not None:
                 self._asked[1].set_exception(_gone())
+            if self._watching is not None:
+                self._watching.cancel()
         raised, self._error = self._error, None
         try:
             if isinstance(raised, Exception):
@@ -164,6 +178,23 @@ class _Call:
                 raise RuntimeError(f"a WSGI application raised {type(raised).__name__}") from raised
         finally:
             del raised  # it holds this frame
+
+    def _watch(self) -> None:
+        """The request's body is whole: what comes now is the client's departure."""
+        self._watching = self._loop.create_task(self._until_gone(), name="watching for the client to leave")
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110  nothing is polled
+            await asyncio.sleep(0)  # a server that gives empty messages without end must not hold the loop
+        if not self._complete:
+            self._over = True
+            self._go_on()
+
+    async def _message(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._watch()
+        return message
 
     def _put(self, work: Callable[[], Awaitable[Any]], answer: Future[Any]) -> None:
         if self._over:
@@ -200,8 +231,8 @@ class _Call:
         return answer.result()
 
     def receive(self) -> Message:
-        """The next message of the client."""
-        return self.ask(lambda: self._receive())
+        """The next message of the client, until its body is whole."""
+        return self.ask(self._message)
 
     def _work(self) -> None:
         iterable = self._app(_environ(self._scope, self), self._start_response)
@@ -244,6 +275,7 @@ class _Call:
         self.ask(partial(self._send_all, messages))
 
     async def _send_all(self, messages: list[Message]) -> None:
+        self._complete = not messages[-1]["more_body"]
         for message in messages:
             await self._send(message)
 
@@ -255,10 +287,10 @@ def _gone() -> ConnectionResetError:
 class _Input(io.RawIOBase):
     """The request's body, as it comes."""
 
-    def __init__(self, call: _Call) -> None:
+    def __init__(self, call: _Call, *, more: bool) -> None:
         self._call = call
         self._left = memoryview(b"")
-        self._more = True
+        self._more = more
 
     def readable(self) -> bool:
         return True
@@ -299,7 +331,7 @@ def _environ(scope: Scope, call: _Call) -> dict[str, Any]:
         "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
-        "wsgi.input": io.BufferedReader(_Input(call), _BODY_BYTES),
+        "wsgi.input": io.BufferedReader(_Input(call, more=_has_body(scope)), _BODY_BYTES),
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
