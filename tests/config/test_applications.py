@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aggmw.config.applications import import_application
+from aggmw.config.applications import import_application, import_wsgi
 from aggmw.errors import ConfigurationError
+from aggmw.testing import Client
 
 MODULE = """
 async def app(scope, receive, send): ...
@@ -56,3 +57,14 @@ def test_mistakes(name: str, message: str, modules: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         import_application(name, where="config.yaml: services.local[0].app", directory=modules)
     assert str(caught.value) == f"config.yaml: services.local[0].app: {message}"
+
+
+async def test_a_wsgi_application(modules: Path) -> None:
+    """The same by its name, and what it is given is an ASGI application; a thing that is none is named as such."""
+    (modules / "wsgi_application.py").write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+    )
+    app = import_wsgi("wsgi_application:app", where="x", directory=modules)
+    assert (await Client(app).request("GET", "/")).body == b"hello"
+    with pytest.raises(ConfigurationError, match="given_application:number is no WSGI application but a int"):
+        import_wsgi("given_application:number", where="x", directory=modules)

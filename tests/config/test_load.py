@@ -38,9 +38,11 @@ services:
   resolve: {wardle/api: "127.0.0.1:7443"}
   local:
     - {group: notes.example.com, version: v1, app: "notes:app", versionPriority: 100}
+    - {group: tasks.example.com, version: v1, wsgi: "tasks:wsgi"}
   paths:
     - {path: /billing/, url: "https://127.0.0.1:9000", ca: billing.crt, serverName: billing, stripPrefix: true}
     - {path: /tools/, app: "tools:app", redirects: false}
+    - {path: /old/, wsgi: "old:app"}
   clientCertificate: front-proxy.crt
   clientKey: front-proxy.key
   limits: {connections: 7, waiting: 0, wait: 250ms, dial: 2s, idle: 1m, maxAge: 10m, silence: 1h}
@@ -75,14 +77,16 @@ def test_everything(tmp_path: Path) -> None:
     assert configuration.authorization.model == tmp_path / "model.conf"
     assert configuration.services.files == (tmp_path / "apiservices.yaml",)
     assert configuration.services.resolve == {"wardle/api": "127.0.0.1:7443"}
-    (local,) = configuration.services.local
+    local, tasks = configuration.services.local
     assert (local.group, local.version, local.app, local.version_priority) == (
         "notes.example.com",
         "v1",
         "notes:app",
         100,
     )
-    billing, tools = configuration.services.paths
+    assert (tasks.app, tasks.wsgi) == (None, "tasks:wsgi")
+    billing, tools, old = configuration.services.paths
+    assert (billing.in_process, tools.in_process, old.in_process, old.wsgi) == (False, True, True, "old:app")
     assert (billing.url, billing.ca, billing.server_name) == (
         "https://127.0.0.1:9000",
         tmp_path / "billing.crt",
@@ -153,14 +157,14 @@ services:
         "config.yaml: services.local[0].version: is missing",
         "config.yaml: services.local[0].versionPriority: must be a whole number from 1 to 1000, not 0",
         "config.yaml: services.local[1]: must be a mapping of keys to values, not 7",
+        "config.yaml: services.local[2]: needs exactly one of app, wsgi",
         "config.yaml: services.local[2].group: is missing",
         "config.yaml: services.local[2].version: is missing",
-        "config.yaml: services.local[2].app: is missing",
-        "config.yaml: services.paths[0]: needs exactly one of url, app",
-        "config.yaml: services.paths[1]: needs exactly one of url, app",
+        "config.yaml: services.paths[0]: needs exactly one of url, app, wsgi",
+        "config.yaml: services.paths[1]: needs exactly one of url, app, wsgi",
         "config.yaml: services.paths[2].stripPrefix: must be true or false, not 1",
         "config.yaml: services.paths[2].x: is not a known key; known here: app, ca, path, redirects, serverName,"
-        " stripPrefix, url",
+        " stripPrefix, url, wsgi",
     ]
     assert problems_of(tmp_path, "services: {local: {group: a.io}}") == [
         "config.yaml: services.local: must be a list of mappings, not a mapping"

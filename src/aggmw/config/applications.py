@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 from aggmw.asgi.types import ASGIApp
+from aggmw.backend import WsgiApplication
 from aggmw.errors import ConfigurationError, Problem
 
-__all__ = ["import_application"]
+__all__ = ["import_application", "import_wsgi"]
 
 
 def import_application(name: str, *, where: str, directory: Path | None) -> ASGIApp:
@@ -23,6 +25,15 @@ def import_application(name: str, *, where: str, directory: Path | None) -> ASGI
     Raises:
         ConfigurationError: no such name, a module that fails, or a thing that nobody can call.
     """
+    return cast(ASGIApp, _import(name, "ASGI", where=where, directory=directory))
+
+
+def import_wsgi(name: str, *, where: str, directory: Path | None) -> ASGIApp:
+    """The WSGI application that `name` stands for, as an ASGI application. Args and raises as `import_application`."""
+    return WsgiApplication(cast(Any, _import(name, "WSGI", where=where, directory=directory)))
+
+
+def _import(name: str, kind: str, *, where: str, directory: Path | None) -> object:
     module, colon, attributes = name.partition(":")
     if not (module and colon and attributes):
         raise _problem(where, f'must be "module:attribute", not {name!r}')
@@ -38,7 +49,7 @@ def import_application(name: str, *, where: str, directory: Path | None) -> ASGI
         except AttributeError:
             raise _problem(where, f"{module} has no {attributes}") from None
     if not callable(found):
-        raise _problem(where, f"{name} is no ASGI application but a {type(found).__name__}")
+        raise _problem(where, f"{name} is no {kind} application but a {type(found).__name__}")
     return found
 
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from aggmw.config.applications import import_application
+from aggmw.asgi.types import ASGIApp
+from aggmw.config.applications import import_application, import_wsgi
 from aggmw.config.configuration import (
     Configuration,
     LocalServiceConfiguration,
@@ -166,7 +167,7 @@ def _applications(services: ServicesConfiguration) -> list[_Service]:
     return _all(
         [
             *(partial(_local, local, directory) for local in services.local),
-            *(partial(_path, path, directory) for path in services.paths if path.app),
+            *(partial(_path, path, directory) for path in services.paths if path.in_process),
         ]
     )
 
@@ -177,7 +178,7 @@ def _routes(services: ServicesConfiguration, resolver: BackendResolver, applicat
         [
             # All files in one pass, so that a service registered in two of them is named with both places.
             partial(load_api_services, *services.files, resolver=resolver),
-            *(partial(_path, path, None) for path in services.paths if not path.app),
+            *(partial(_path, path, None) for path in services.paths if not path.in_process),
         ]
     )
     return make_routes([*servers, *applications])
@@ -205,20 +206,25 @@ def _local(local: LocalServiceConfiguration, directory: Path | None) -> list[API
     service = APIService.local(
         local.group,
         local.version,
-        app=import_application(local.app, where=f"{local.where}.app", directory=directory),
+        app=_application(local, directory),
         group_priority_minimum=local.group_priority_minimum,
         version_priority=local.version_priority,
     )
     return [service]
 
 
+def _application(service: LocalServiceConfiguration | PathServiceConfiguration, directory: Path | None) -> ASGIApp:
+    if service.wsgi is not None:
+        return import_wsgi(service.wsgi, where=f"{service.where}.wsgi", directory=directory)
+    return import_application(service.app or "", where=f"{service.where}.app", directory=directory)
+
+
 def _path(path: PathServiceConfiguration, directory: Path | None) -> list[PathService]:
-    app = path.app and import_application(path.app, where=f"{path.where}.app", directory=directory)
     try:
         service = PathService(
             path.path,
             path.url,
-            app=app or None,
+            app=_application(path, directory) if path.in_process else None,
             ca=_bundle(path.ca) if path.ca else b"",
             server_name=path.server_name,
             strip_prefix=path.strip_prefix,

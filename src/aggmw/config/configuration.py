@@ -76,18 +76,20 @@ class AuthorizationConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class LocalServiceConfiguration:
-    """An API group version that an ASGI application in this process serves.
+    """An API group version that an application in this process serves; exactly one of `app` and `wsgi` is given.
 
     Args:
         group, version: as in an `APIService`.
-        app: "module:attribute"; the module may lie beside the configuration file.
+        app: "module:attribute" of an ASGI application; the module may lie beside the configuration file.
+        wsgi: the same of a WSGI application.
         group_priority_minimum, version_priority: the place in discovery.
         where: in which file, for error messages.
     """
 
     group: str
     version: str
-    app: str
+    app: str | None = None
+    wsgi: str | None = None
     group_priority_minimum: int = 1000
     version_priority: int = 15
     where: str = ""
@@ -95,12 +97,13 @@ class LocalServiceConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class PathServiceConfiguration:
-    """A plain web service at a path; exactly one of `url` and `app` is given.
+    """A plain web service at a path; exactly one of `url`, `app` and `wsgi` is given.
 
     Args:
         path: such as "/billing/".
         url: `https://host:port`, `http://host:port` or `unix:/path`.
         app: "module:attribute" of an ASGI application in this process.
+        wsgi: the same of a WSGI application.
         ca: PEM bundle to trust for `url`; None: the system's.
         server_name: to verify instead of the URL's host; "" for that.
         strip_prefix, redirects: as in `PathService`.
@@ -110,11 +113,17 @@ class PathServiceConfiguration:
     path: str
     url: str | None = None
     app: str | None = None
+    wsgi: str | None = None
     ca: Path | None = None
     server_name: str = ""
     strip_prefix: bool = False
     redirects: bool = True
     where: str = ""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it is an application, not a server."""
+        return self.url is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,10 +105,12 @@ def _authorization(section: Section) -> AuthorizationConfiguration:
 
 
 def _local(section: Section) -> LocalServiceConfiguration:
+    section.exactly_one("app", "wsgi")
     local = LocalServiceConfiguration(
         group=section.required("group", empty=True),
         version=section.required("version"),
-        app=section.required("app"),
+        app=section.text("app", None),
+        wsgi=section.text("wsgi", None),
         group_priority_minimum=section.integer("groupPriorityMinimum", 1000, least=1, most=20_000),
         version_priority=section.integer("versionPriority", 15, least=1, most=1000),
         where=section.where,
@@ -118,11 +120,12 @@ def _local(section: Section) -> LocalServiceConfiguration:
 
 
 def _path(section: Section) -> PathServiceConfiguration:
-    section.exactly_one("url", "app")
+    section.exactly_one("url", "app", "wsgi")
     path = PathServiceConfiguration(
         path=section.required("path"),
         url=section.text("url", None),
         app=section.text("app", None),
+        wsgi=section.text("wsgi", None),
         ca=section.file("ca"),
         server_name=section.text("serverName", ""),
         strip_prefix=section.flag("stripPrefix", False),
@@ -156,7 +159,7 @@ def _services(section: Section, base: Path) -> ServicesConfiguration:
         files=section.files("files"),
         local=local,
         paths=paths,
-        app_directory=base if local or any(path.app for path in paths) else None,
+        app_directory=base if local or any(path.in_process for path in paths) else None,
         resolve=section.mapping("resolve"),
         client_certificate=section.file("clientCertificate"),
         client_key=section.file("clientKey"),
