@@ -14,7 +14,7 @@ from tests.docs.pages import DOCS, ROOT
 from aggmw import Backend, Identity, errors
 from aggmw.contracts.authorization import Attributes
 from aggmw.errors import CompositionError, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from aggmw.middleware.authorization.refusal import forbidden
+from aggmw.objects.refusal import forbidden
 from aggmw.middleware.proxy.errors import failure
 from aggmw.net import dial
 

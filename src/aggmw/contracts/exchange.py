@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from aggmw.asgi.types import Headers, Scope
+from aggmw.contracts.audit import NO_RECORD, AuditRecord
 from aggmw.contracts.authorization import Verdict
 from aggmw.contracts.backends import AnyBackend, PathService
 from aggmw.contracts.connection import UNKNOWN, Connection
@@ -40,6 +41,9 @@ class Exchange:
         identified: whether authentication has begun: nobody may ask a second time, not even meanwhile.
         host_user: whether `identity` was taken from the application outside: its `scope["user"]` is left alone.
         own_cookies: names of the cookies that tell this front proxy who asks: no service may set them.
+        impersonator: who really asks, where `identity` is whom that caller acts as; set by the impersonation stage.
+        impersonation: the right that let it, such as "impersonate:user-info"; "" for the plain one.
+        audit: what is recorded of this request; stages behind the audit stage annotate it.
         in_flight: what the metrics stage counts this request under; None when it does not.
         warnings: texts for `Warning: 299` response headers.
     """
@@ -60,6 +64,9 @@ class Exchange:
     subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)
     own_cookies: frozenset[bytes] = frozenset()
+    impersonator: Identity | None = None
+    impersonation: str = ""
+    audit: AuditRecord = NO_RECORD
     in_flight: object = None
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.identity import Identity
-from aggmw.middleware.authorization.refusal import forbidden, quoted
+from aggmw.objects.refusal import forbidden, quoted
 
 BOB = Identity("bob")
 

@@ -16,7 +16,7 @@ from aggmw.contracts.options import check_lookup, check_seam
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, MissingInput
 from aggmw.middleware.authorization.attributes import attributes_of, handshake_attributes
-from aggmw.middleware.authorization.refusal import forbidden
+from aggmw.objects.refusal import forbidden
 from aggmw.objects.status import status_answer
 
 __all__ = ["Authorization", "AuthorizationMiddleware"]
