@@ -16,7 +16,7 @@ LIBRARIES = {
     "prometheus_client": {"middleware/metrics/exposition.py"},
     "httptools": {"middleware/proxy/transports/connection.py", "server/door.py"},
     "cryptography": {"pki/make.py", "pki/read.py", "pki/verify.py"},
-    "yaml": {"middleware/registry/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo/files.py"},
+    "yaml": {"objects/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo/files.py"},
     "uvicorn": {
         "server/door.py",
         "server/cycle.py",

@@ -13,8 +13,8 @@ from aggmw.contracts.addresses import Address, parse_backend_url
 from aggmw.contracts.backends import APIService, Backend, BackendResolver
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.registry.fields import Fields
-from aggmw.middleware.registry.yaml_files import Value, read_documents, shown
 from aggmw.objects.names import is_group, is_service, is_version
+from aggmw.objects.yaml_files import Value, read_documents, shown
 
 __all__ = ["URL_ANNOTATION", "load_api_services"]
 

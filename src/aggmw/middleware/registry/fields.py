@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from aggmw.middleware.registry.yaml_files import Value, shown
+from aggmw.objects.yaml_files import Value, shown
 
 __all__ = ["Fields"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aggmw.errors import ConfigurationError
-from aggmw.middleware.registry import yaml_files
-from aggmw.middleware.registry.yaml_files import Value, read_documents
+from aggmw.objects import yaml_files
+from aggmw.objects.yaml_files import Value, read_documents
 
 
 @pytest.mark.parametrize(

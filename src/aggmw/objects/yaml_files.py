@@ -1,6 +1,6 @@
 """YAML files of the operator's, read strictly: no aliases, no repeated keys, limits on size and depth.
 
-The only module of the registry that imports a YAML library.
+Registrations and the files that stages share with Kubernetes are read by it.
 """
 
 from __future__ import annotations
