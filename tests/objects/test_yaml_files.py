@@ -12,6 +12,18 @@ from aggmw.objects import yaml_files
 from aggmw.objects.yaml_files import Value, read_documents
 
 
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a file; its path is relative, so that messages can be compared whole."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(content: str | bytes, name: str = "services.yaml") -> Path:
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return Path(name)
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
