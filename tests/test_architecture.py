@@ -30,7 +30,8 @@ LIBRARIES = {
     "rich": {"server/demo/__init__.py"},
     "pytest": {"testing/plugin.py"},
     "starlette": set(),
-    "httpx": {"middleware/proxy/transports/httpx.py"},
+    "httpx": {"middleware/proxy/transports/httpx.py", "net/fetch.py"},
+    "joserfc": {"middleware/authentication/jose.py"},
 }
 FORWARDING = {"proxy/forward.py", "proxy/relay.py"}
 

@@ -15,7 +15,15 @@ from typing import NamedTuple
 from aggmw.contracts.backends import Backend
 from aggmw.errors import ConfigurationError, Problem, UpstreamUnreachable
 
-__all__ = ["ClientCertificate", "ClientCertificatePair", "KeyPairPem", "explained", "no_password", "upstream_context"]
+__all__ = [
+    "ClientCertificate",
+    "ClientCertificatePair",
+    "KeyPairPem",
+    "explained",
+    "no_password",
+    "trusting_context",
+    "upstream_context",
+]
 
 _CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]*-----END (?:TRUSTED )?CERTIFICATE-----")
 
@@ -110,25 +118,50 @@ def upstream_context(backend: Backend, shown: KeyPairPem | None) -> ssl.SSLConte
     Raises:
         UpstreamUnreachable: the CA bundle cannot be used.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["http/1.1"])
-    context.hostname_checks_common_name = False
+    context = _bare_context()
     if backend.insecure_skip_tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif backend.ca:
-        _trust(context, backend.ca)
     else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        _trust(context, backend.ca)
     if shown is not None:
         _show(context, shown)
     return context
 
 
+def trusting_context(ca: bytes = b"", *, shown: KeyPairPem | None = None) -> ssl.SSLContext:
+    """The context to reach somebody else with who is no backend: an issuer of tokens, a webhook.
+
+    Args:
+        ca: whom to trust, a PEM bundle; empty: the system's roots.
+        shown: the client certificate.
+
+    Raises:
+        UpstreamUnreachable: the CA bundle cannot be used.
+    """
+    context = _bare_context()
+    _trust(context, ca)
+    if shown is not None:
+        _show(context, shown)
+    return context
+
+
+def _bare_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    context.hostname_checks_common_name = False
+    return context
+
+
 def _trust(context: ssl.SSLContext, bundle: bytes) -> None:
-    """Only the certificates of the bundle are read: what stands between them may be text in any encoding."""
+    """Only the certificates of the bundle are read: what stands between them may be text in any encoding. An empty
+    bundle stands for the system's.
+    """
+    if not bundle:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return
     blocks = b"\n".join(_CERTIFICATE.findall(bundle))
     try:
         context.load_verify_locations(cadata=blocks.decode("ascii"))
