@@ -15,7 +15,7 @@ from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, Upstream
 from aggmw.middleware.proxy import AsgiTransport, Http1Transport, HttpxTransport, TransportLimits
 from aggmw.testing.model import ModelBackend
 from aggmw.testing.served import served
-from aggmw.testing.transports import TransportSuite
+from aggmw.testing.transports import CAPABILITIES, TransportSuite
 from aggmw.testing.wire import WireSuite
 
 NAME = "v1.model.example.com"
@@ -108,6 +108,18 @@ class TestHttp2(TransportSuite):
             transport = HttpxTransport(http2=True, limits=limits)
             yield transport, backend
             await transport.aclose()
+
+
+COLUMNS = (TestLane, TestHttpx, TestHttp2, TestAsgi, TestWsgi)
+
+
+def test_the_page_says_what_each_can() -> None:
+    """`docs/reference/transports.md` has every capability, and every reason why a transport does not have it."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "transports.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    found = {row[0]: row[1:] for row in rows}
+    expected = {text: [each.cannot.get(name, "yes") for each in COLUMNS] for name, text in CAPABILITIES.items()}
+    assert {text: found.get(text) for text in expected} == expected
 
 
 class TestLaneOnTheWire(WireSuite):

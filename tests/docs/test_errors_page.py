@@ -56,6 +56,7 @@ HANDED_ON = {  # messages that a call does not spell: where, which expression, a
         "a header value holds a control character",
     ],
     ("middleware/request_info/refusals.py", "message"): [" is not supported on resources of kind "],
+    ("middleware/proxy/transports/flights.py", "_reason(error)"): [reason for _, reason in dial._REASONS],
     ("net/dial.py", "reason"): [reason for _, reason in dial._REASONS],
     ("objects/status.py", "error.message"): [],
     ("server/head.py", "message"): [],

@@ -9,6 +9,8 @@
 `ReceivedRequest`         what a backend received, taken apart
 `VirtualClock`            moves the event loop's time, so that nobody sleeps
 `hygiene.Watch`           finds tasks, sockets and exceptions left behind, and what blocked the loop
+`served.served`           an ASGI application on a real socket
+`transports`, `wire`      suites that every way to reach a backend passes, yours too
 ========================  ==============================================================================================
 
 With pytest and pytest-asyncio, `pytest_plugins = ["aggmw.testing.plugin"]` gives the fixtures `clock` and `hygiene`.
