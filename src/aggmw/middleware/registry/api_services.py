@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aggmw.contracts.addresses import Address, parse_backend_url
 from aggmw.contracts.backends import APIService, Backend, BackendResolver
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.registry.fields import Fields
+from aggmw.objects.fields import Fields
 from aggmw.objects.names import is_group, is_service, is_version
 from aggmw.objects.yaml_files import Value, read_documents, shown
 

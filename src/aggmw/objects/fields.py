@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from aggmw.objects.yaml_files import Value, shown
@@ -81,6 +81,32 @@ class Fields:
             self._mistyped(name, dict)
             return None
         return Fields(value, self._report, self.where(name))
+
+    def each(self, name: str) -> Iterator[Fields]:
+        """The objects of a list, in order, each with its place in the path."""
+        value = self._value.get(name)
+        if value is not None and not isinstance(value, list):
+            self._mistyped(name, list)
+        elif value is not None:
+            for number, one in enumerate(value):
+                if isinstance(one, dict):
+                    yield Fields(one, self._report, self.where(f"{name}[{number}]"))
+                else:
+                    self.problem(f"{name}[{number}]", "must be an object")
+
+    def texts(self, name: str) -> list[str]:
+        """The texts of a list; none when it is absent or no list."""
+        value = self._value.get(name)
+        if value is not None and not isinstance(value, list):
+            self._mistyped(name, list)
+            return []
+        texts = []
+        for number, one in enumerate(value or ()):
+            if isinstance(one, str):
+                texts.append(one)
+            else:
+                self.problem(f"{name}[{number}]", "must be a text")
+        return texts
 
     def _typed(self, name: str, kind: type[_T], default: _T) -> _T:
         value = self._value.get(name)
