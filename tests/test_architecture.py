@@ -28,6 +28,7 @@ LIBRARIES = {
     "websockets": {"net/websocket.py"},
     "typer": {"cli.py", "__main__.py"},
     "rich": {"server/demo/__init__.py"},
+    "re2": {"objects/re2.py"},
     "pytest": {"testing/plugin.py"},
     "starlette": set(),
     "httpx": {"middleware/proxy/transports/httpx.py", "net/fetch.py"},
