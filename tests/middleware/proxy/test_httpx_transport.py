@@ -15,19 +15,25 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from tests.conformance.http2_server import CA, http2_served
-from tests.middleware.proxy.proxying import GET, NAME, backend_of, proxied, whole
+from tests.middleware.proxy.proxying import ALICE, GET, NAME, backend_of, proxied, whole
 from tests.middleware.proxy.test_client_certificate_reload import der, install
 
+from aggmw import APIService, FrontProxy
 from aggmw.asgi.types import Receive, Scope, Send
+from aggmw.backend import ServeDiscovery, resource
 from aggmw.contracts.backends import Backend, LocalBackend, UpstreamRequest
 from aggmw.contracts.drain import Drain
 from aggmw.errors import StatusError, UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from aggmw.middleware.authentication import StaticTokens
+from aggmw.middleware.authorization import AllowAll
+from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import HttpxTransport, TransportLimits
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.make import KeyPair, issue_client, issue_server, make_ca
-from aggmw.testing import Close, ReadHead, ReadRequest, ScriptedBackend, VirtualClock, respond
+from aggmw.testing import Client, Close, Hold, ReadHead, ReadRequest, ScriptedBackend, VirtualClock, respond
 from aggmw.testing import Send as SendBytes
 from aggmw.testing.model import Do, ModelBackend
 from aggmw.testing.served import served
@@ -471,17 +477,59 @@ async def test_figures() -> None:
         await whole(await waiting)
 
 
-def test_one_set_of_connections_per_loop() -> None:
-    """A transport serves several event loops, one after the other, as the lane does."""
-    transport = HttpxTransport()
+def test_one_set_of_connections_per_loop(tmp_path: Path) -> None:
+    """A transport serves several event loops, of either kind, one after the other, as the lane does."""
+    transport = HttpxTransport(http2=True)
 
     async def once() -> None:
-        async with ScriptedBackend(lambda _: ANSWER) as backend:
-            assert await whole(await transport.send(backend_of(backend), GET)) == b"hello"
+        model = ModelBackend()
+        async with http2_served(model.asgi, tmp_path) as backend:
+            assert len(await whole(await transport.send(backend, doing(Do(pieces=(100_000,)))))) == 100_000
             await transport.aclose()
 
-    asyncio.run(once())
-    asyncio.run(once())
+    for loop in (asyncio.new_event_loop, uvloop.new_event_loop, asyncio.new_event_loop):
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(once())
+
+
+async def test_a_handshake_that_does_not_end(clock: VirtualClock) -> None:
+    """`dial_seconds` hold for what httpx dials, too; who leaves meanwhile leaves no socket."""
+    async with ScriptedBackend([Hold()]) as backend, reaching(limits=TransportLimits(dial_seconds=3)) as transport:
+        sending = asyncio.ensure_future(transport.send(tls(backend), GET))
+        leaving = asyncio.ensure_future(transport.send(tls(backend), GET))
+        await backend.connected(2)
+        leaving.cancel()
+        await clock.advance(2)
+        assert not sending.done()
+        await clock.advance(2)
+        with pytest.raises(UpstreamUnreachable, match="timed out connecting"):
+            await sending
+        await asyncio.wait({leaving})
+
+
+async def test_in_a_front_proxy() -> None:
+    """Discovery and forwarding go through it, and its figures are on the metrics page."""
+    model = ModelBackend()
+
+    async def api(scope: Scope, receive: Receive, send: Send) -> None:
+        await ServeDiscovery(model.asgi, groups={"notes.example.com": {"v1": [resource("notes", "Note")]}})(
+            scope, receive, send
+        )
+
+    async with served(api) as server:
+        front = FrontProxy(
+            authentication=[StaticTokens({"t0k": ALICE})],
+            authorization=AllowAll(),
+            services=[APIService.remote("notes.example.com", "v1", server.url)],
+            transport=HttpxTransport(),
+            metrics=Metrics(),
+        )
+        client, token = Client(front), {"Authorization": "Bearer t0k"}
+        async with client.lifespan():
+            assert (await client.request("GET", "/apis/notes.example.com/v1/notes", token)).status == 200
+            page = await client.request("GET", "/metrics", token)
+            assert f'aggmw_upstream_connections{{backend="{server.url.removeprefix("http://")}"' in page.text
+    assert model.seen[-1].values(b"x-remote-user") == [b"alice"]
 
 
 async def test_closing_ends_what_runs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,6 +35,8 @@ _WITHOUT_ANSWER = "it closed the connection without an answer"
 _IN_THE_MIDDLE = "it closed the connection in the middle of its answer"
 _NO_TURN = "it is busy: no connection came free in time"
 _FAILED = "its transport failed"
+
+_STEPS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)  # of a handshake, no reason for anything
 
 
 class StaleLine(Exception):
@@ -352,6 +355,7 @@ class Flight:
             self._whole = False
             _log.debug("an answer of httpx did not close well", **fault(error))
         finally:
+            self._outgoing.extensions.pop("trace", None)  # it holds on to us
             self._line.proven = self._line.proven or (self._whole and self._shares)
             self._lines.give_back(self._line, whole=self._whole, left=deserted is not None)
             if not self._keeps_turn:
@@ -393,13 +397,15 @@ def _may_be_stale(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     """Why there is no connection: what lies deepest below the exception says it best."""
+    if "Timeout" in type(error).__name__:
+        return reason_of(TimeoutError())
     found: BaseException | None = error
-    deepest: Exception = TimeoutError() if "Timeout" in type(error).__name__ else OSError()
+    deepest = OSError()
     while found is not None:
         if isinstance(found, ExceptionGroup):
             found = found.exceptions[0]
             continue
-        if isinstance(found, OSError):
+        if isinstance(found, OSError) and not isinstance(found, _STEPS):
             deepest = found
         found = found.__cause__ or found.__context__
     return reason_of(deepest)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import httpx
 
-from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamRequest, UpstreamResponse
+from aggmw.contracts.backends import AnyBackend, Backend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import check_seam
@@ -199,7 +199,7 @@ class HttpxTransport:
 
     def _lines(self, backend: AnyBackend) -> Lines:
         """The lines to a backend. Two services of one server share them: the name is for error messages only."""
-        if isinstance(backend, LocalBackend):
+        if not isinstance(backend, Backend):
             raise UpstreamUnreachable("this transport reaches servers only, no application in this process")
         sites = self._sites()
         shared = replace(backend, name="")
