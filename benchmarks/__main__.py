@@ -23,7 +23,7 @@ CASES = {
     "P4": "latency added at 100 requests/s",
     "micro": "single parts in one process, µs per call (P7, and where the microseconds of P3 go)",
     "P5": "one large response and one large upload",
-    "P6": "1,000 idle watches",
+    "P6": "1,000 idle watches, and as many WebSockets",
     "P11": "starting",
     "P12": "what a request costs as services and kinds grow",
 }

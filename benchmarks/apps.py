@@ -79,7 +79,7 @@ def bare(options: Options) -> ASGIApp:
         scope = exchange.scope
         path, query = scope["raw_path"], scope["query_string"]
         target = path + b"?" + query if query else path
-        method = scope["method"]
+        method = scope.get("method", "GET")
         watch = b"watch=" in query
         timeout = None if watch else 60.0
         return RequestInfo(False, method, method, scope["path"], target, long_running=watch, timeout=timeout)

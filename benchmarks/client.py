@@ -11,13 +11,21 @@ from benchmarks.workspace import TOKEN
 __all__ = ["Client", "head"]
 
 _CHUNK = 1 << 20
+_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
-def head(method: str, path: str, *, length: int | None = None) -> bytes:
-    """A request head with the token."""
+def head(method: str, path: str, *, length: int | None = None, upgrade: bool = False) -> bytes:
+    """A request head with the token; with `upgrade` the handshake of a WebSocket."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {TOKEN}"]
     if length is not None:
         lines += [f"Content-Length: {length}", "Content-Type: application/json"]
+    if upgrade:
+        lines += [
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {_KEY}",
+        ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

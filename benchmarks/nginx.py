@@ -42,7 +42,9 @@ _FORWARD = """\
     upstream small {{ server 127.0.0.1:{backend}; keepalive 4096; keepalive_requests 1000000000; }}
     upstream streams {{ server 127.0.0.1:{streams}; keepalive 4096; keepalive_requests 1000000000; }}
     proxy_http_version 1.1;
-    proxy_set_header Connection "";
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
+    proxy_set_header Connection $connection_upgrade;
+    proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Host $host;
     proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto $scheme;

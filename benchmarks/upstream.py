@@ -1,4 +1,4 @@
-"""The backend for streams: swallows uploads, holds watches open, and sends all of them an event on SIGUSR1."""
+"""The backend for streams: swallows uploads; holds watches and WebSockets open, and sends each an event on SIGUSR1."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, cast
 
+from aggmw.net.websocket import accept_of
 from benchmarks.workspace import STREAMS, Workspace, resource_list
 
 __all__ = ["serve"]
@@ -19,12 +20,16 @@ _LINE = (
     b'{"type":"MODIFIED","object":{"kind":"Blob","apiVersion":"stream.example.com/v1","metadata":{"name":"large"}}}\n'
 )
 _EVENT = b"%x\r\n%b\r\n" % (len(_LINE), _LINE)
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: %b\r\n\r\n"
+)
+_FRAME = b"\x81%c%b" % (len(_LINE), _LINE)
 
 
 class _Connection(asyncio.BufferedProtocol):
     """One connection: heads are read into memory, bodies counted and forgotten."""
 
-    watches: ClassVar[set[_Connection]] = set()
+    watches: ClassVar[dict[_Connection, bytes]] = {}
     _buffer: ClassVar[bytearray] = bytearray(1 << 18)  # one for all: it is filled and read without a pause between
 
     def __init__(self) -> None:
@@ -35,7 +40,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.watches.discard(self)
+        self.watches.pop(self, None)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffer
@@ -55,18 +60,21 @@ class _Connection(asyncio.BufferedProtocol):
     def _request(self, head: bytes, body: int) -> None:
         line, *fields = head.split(b"\r\n")
         length = 0
+        key = b""
         for field in fields:
             name, _, value = field.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
+            elif name.lower() == b"sec-websocket-key":
+                key = value.strip()
         self._left = length - body
         if self._left > 0:
             return
         self._left = 0
         target = line.split()[1]
         if b"watch=" in target:
-            self.transport.write(_WATCH)
-            self.watches.add(self)
+            self.transport.write(_SWITCH % accept_of(key) if key else _WATCH)
+            self.watches[self] = _FRAME if key else _EVENT
         elif target == f"/apis/{STREAMS}/v1".encode():
             self._answer(200, "application/json", resource_list(STREAMS, "blobs", "Blob").encode())
         else:
@@ -78,9 +86,9 @@ class _Connection(asyncio.BufferedProtocol):
 
     @classmethod
     def event(cls) -> None:
-        """One event to every watch."""
-        for each in cls.watches:
-            each.transport.write(_EVENT)
+        """One event to every watch, as a chunk or as a frame."""
+        for each, event in cls.watches.items():
+            each.transport.write(event)
 
 
 async def serve(workspace: Workspace) -> None:

@@ -1,4 +1,4 @@
-"""P6: many idle watches held open, and one event that has to reach all of them."""
+"""P6: many idle watches held open, or as many WebSockets, and one event that has to reach all of them."""
 
 from __future__ import annotations
 
@@ -66,11 +66,12 @@ class _Crowd:
 
 
 class _Watch(asyncio.Protocol):
-    """One watch: any bytes after the head are an event."""
+    """One watch, or a WebSocket: any bytes after the head are an event."""
 
-    def __init__(self, crowd: _Crowd, request: bytes) -> None:
+    def __init__(self, crowd: _Crowd, request: bytes, status: bytes) -> None:
         self._crowd = crowd
         self._request = request
+        self._status = status
         self._opened = False
         self._events = 0
 
@@ -81,7 +82,7 @@ class _Watch(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._opened:
             self._opened = True
-            self._crowd.broken += not data.startswith(b"HTTP/1.1 200")
+            self._crowd.broken += not data.startswith(b"HTTP/1.1 " + self._status)
             self._crowd.opened += 1
         elif b"MODIFIED" in data:
             self._crowd.have += 1
@@ -93,41 +94,47 @@ class _Watch(asyncio.Protocol):
 
 
 def measure(site: Site, report: Report, count: int) -> None:
-    """A table for plain and one for TLS."""
+    """For watches and for WebSockets a table for plain and one for TLS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 3 * count and soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # before the servers are started: they inherit it
-    for tls in (False, True):
-        rows: list[Row] = []
-        for name, title in _SERVERS.items():
-            progress(f"  watches, {'TLS' if tls else 'plain'}: {title}")
-            try:
-                server = site.server(name, tls=tls, fresh=True)
-                found = asyncio.run(_held(server, count, site.streams_pid))
-            except (Missing, OSError, TimeoutError) as error:
-                report.note(f"{title}, {count} watches", str(error) or type(error).__name__)
-                continue
-            direct = name == "direct"
-            side = "TLS" if tls else "plain"
-            report.reached(f"{name} {side} KiB each", Figure(found.kib))
-            report.reached(f"{name} {side} ms to all", found.reach)
-            rows.append(
-                {
-                    "what forwards": title,
-                    "KiB each": None if direct else found.kib,
-                    "ms to reach all": found.reach.value,
-                    "idle CPU %": None if direct else found.idle * 100,
-                }
-            )
-        report.table(f"{count} idle watches, {'TLS on both sides' if tls else 'plain HTTP'}", rows)
+    for sockets in (False, True):
+        for tls in (False, True):
+            _measure(site, report, count, sockets=sockets, tls=tls)
 
 
-async def _held(server: Server, count: int, backend: int) -> _Found:
+def _measure(site: Site, report: Report, count: int, *, sockets: bool, tls: bool) -> None:
+    what = "WebSockets" if sockets else "watches"
+    side = f"{'WebSocket ' if sockets else ''}{'TLS' if tls else 'plain'}"
+    rows: list[Row] = []
+    for name, title in _SERVERS.items():
+        progress(f"  {what}, {'TLS' if tls else 'plain'}: {title}")
+        try:
+            server = site.server(name, tls=tls, fresh=True)
+            found = asyncio.run(_held(server, count, site.streams_pid, sockets=sockets))
+        except (Missing, OSError, TimeoutError) as error:
+            report.note(f"{title}, {count} {what}", str(error) or type(error).__name__)
+            continue
+        direct = name == "direct"
+        report.reached(f"{name} {side} KiB each", Figure(found.kib))
+        report.reached(f"{name} {side} ms to all", found.reach)
+        rows.append(
+            {
+                "what forwards": title,
+                "KiB each": None if direct else found.kib,
+                "ms to reach all": found.reach.value,
+                "idle CPU %": None if direct else found.idle * 100,
+            }
+        )
+    report.table(f"{count} idle {what}, {'TLS on both sides' if tls else 'plain HTTP'}", rows)
+
+
+async def _held(server: Server, count: int, backend: int, *, sockets: bool) -> _Found:
     crowd = _Crowd()
     before = resident(server.pid)
     try:
         for at in range(0, count, _AT_ONCE):
-            await asyncio.gather(*(_open(server, crowd) for _ in range(min(_AT_ONCE, count - at))))
+            await asyncio.gather(*(_open(server, crowd, sockets) for _ in range(min(_AT_ONCE, count - at))))
             await crowd.until(min(at + _AT_ONCE, count), "opened")
         await asyncio.sleep(0.5)
         cpu = usage(server.pid).total
@@ -149,9 +156,12 @@ async def _held(server: Server, count: int, backend: int) -> _Found:
         await asyncio.sleep(1.0)
 
 
-async def _open(server: Server, crowd: _Crowd) -> None:
+async def _open(server: Server, crowd: _Crowd, sockets: bool) -> None:
     context = ssl._create_unverified_context() if server.tls else None
     _, watch = await asyncio.get_running_loop().create_connection(
-        lambda: _Watch(crowd, head("GET", WATCH)), "127.0.0.1", server.streams, ssl=context
+        lambda: _Watch(crowd, head("GET", WATCH, upgrade=sockets), b"101" if sockets else b"200"),
+        "127.0.0.1",
+        server.streams,
+        ssl=context,
     )
     crowd.watches.append(watch)

@@ -26,6 +26,7 @@ from aggmw.asgi.types import ASGIApp, Headers, Message, Scope
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Answer
 from aggmw.contracts.websockets import Close
+from aggmw.errors import fault
 from aggmw.net.websocket import WebSocket, accept_of
 from aggmw.objects.status import status_answer
 from aggmw.server.cycle import Cycle
@@ -190,7 +191,7 @@ class ServerWebSocket(WebSocket):
         except ClientGone:
             self._over(_FAILED, FAILED)
         except BaseException as error:  # noqa: BLE001  also `sys.exit` in a handler ends its WebSocket, not the server
-            _log.error("application failed", error=type(error).__name__)
+            _log.error("application failed", **fault(error))
             if _levels.isEnabledFor(logging.DEBUG):
                 _log.debug("application failed", exc_info=error)
             self._over(_FAILED, FAILED)
