@@ -348,7 +348,7 @@ async def test_a_function_gets_backend_and_context(secure: ssl.SSLContext, pair:
             for _ in range(2):
                 assert await whole(await transport.send(backend, GET)) == b"hello"
         assert secured.connections[0].certificate is not None
-    assert asked == [(NAME, False), (NAME, True)]
+    assert asked == [(NAME, False)] * 2 + [(NAME, True)] * 2
 
 
 async def test_outbound_proxy(tmp_path: Path) -> None:
@@ -490,6 +490,44 @@ def test_one_set_of_connections_per_loop(tmp_path: Path) -> None:
     for loop in (asyncio.new_event_loop, uvloop.new_event_loop, asyncio.new_event_loop):
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(once())
+
+
+async def test_departures_beside_others() -> None:
+    """HTTP/1.1: who leaves is gone at once for the backend, whoever else is under way."""
+    model = ModelBackend()
+    async with served(model.asgi) as server, reaching() as transport:
+        backend = Backend.at(server.url, name=NAME)
+        first, second = (asyncio.ensure_future(transport.send(backend, doing(Do(answer=False)))) for _ in range(2))
+        await model.until(lambda: model.running == 2, "both")
+        first.cancel()
+        await model.until(lambda: model.running == 1, "the one who left")
+        assert not second.done()
+        second.cancel()
+        await asyncio.wait({first, second})
+        await model.until(lambda: model.running == 0, "the other")
+
+
+async def test_http2_that_is_not_taken(secure: ssl.SSLContext) -> None:
+    """A server that speaks HTTP/1.1 only is spoken to so, also by many at once."""
+    async with ScriptedBackend(lambda _: ANSWER, secure) as backend, reaching(http2=True) as transport:
+        for number in (20, 5):
+            answers = await asyncio.gather(*(ask(transport, tls(backend)) for _ in range(number)))
+            assert answers == [b"hello"] * number
+
+
+async def ask(transport: HttpxTransport, backend: Backend) -> bytes:
+    return await whole(await transport.send(backend, GET))
+
+
+async def test_a_deadline_while_dialling(clock: VirtualClock) -> None:
+    """The request's own time-out holds for connecting, too, and nothing was sent then."""
+    async with ScriptedBackend([Hold()]) as backend, reaching() as transport:
+        sending = asyncio.ensure_future(transport.send(tls(backend), replace(GET, timeout=2)))
+        await backend.connected()
+        await clock.advance(3)
+        with pytest.raises(UpstreamUnreachable, match="timed out connecting"):
+            await sending
+        await clock.advance(10)
 
 
 async def test_a_handshake_that_does_not_end(clock: VirtualClock) -> None:

@@ -102,6 +102,7 @@ class Flight:
     __slots__ = (
         "_closed",
         "_composing",
+        "_dialling",
         "_ended",
         "_gone",
         "_keeps_turn",
@@ -131,6 +132,7 @@ class Flight:
         self._outgoing = outgoing
         self._outgoing.extensions["trace"] = self._trace
         self._traced = known
+        self._dialling = False
         self._sending = False  # something of the request may have been sent
         self._composing = False  # its head is made at this moment
         self._gone = False  # nobody waits any more
@@ -171,7 +173,7 @@ class Flight:
         if not sending.done():
             self._abandon()
             if self._traced and not self._sending:
-                raise UpstreamBusy(_NO_TURN)
+                raise UpstreamUnreachable(_reason(TimeoutError())) if self._dialling else UpstreamBusy(_NO_TURN)
             raise UpstreamTimeout("it did not answer in time")
         self._pending = None
         try:
@@ -250,6 +252,7 @@ class Flight:
             ConnectionResetError: nobody waits for it any more, and nothing was sent yet.
         """
         self._traced = True
+        self._dialling = event.startswith("connection.")
         if event.endswith("send_request_headers.started"):
             if self._gone:
                 raise ConnectionResetError("the client is gone")
@@ -309,6 +312,7 @@ class Flight:
         self._parts = aiter(response.stream)
         self._silence = silence
         self._shares = version == b"HTTP/2"
+        self._lines.multiplexes = self._shares or (self._lines.multiplexes and not http1)
         if self._shares:
             self._line.network = response.extensions.get("network_stream")
 

@@ -54,7 +54,7 @@ class HttpxTransport:
 
     Args:
         transport: None: an `httpx.AsyncHTTPTransport` for each backend, with its CA, server name, Unix socket, and the
-            client certificate. A function of the backend and its TLS context makes one of your own, such as
+            client certificate. A function of the backend and its TLS context makes new ones of your own, such as
             `lambda backend, context: httpx.AsyncHTTPTransport(verify=context, proxy="http://proxy:3128")`. A transport
             is used as it is, for every backend, on the one event loop it was made for: it does not learn of a
             backend's CA, of `insecure_skip_tls_verify`, or of Unix sockets, and its connections have no maximum age.
@@ -210,6 +210,7 @@ class HttpxTransport:
                     del sites[unused]
             make = partial(self._made, backend)
             lines = sites[shared] = Lines(backend, make, self._limits, self._drain, self._given)
+            lines.multiplexes = self._http2 and backend.tls
         return lines
 
     def _made(self, backend: Backend) -> Carrier:

@@ -95,6 +95,9 @@ class Lines:
         drain: once begun, nothing is kept.
         given: the one carrier there is, in place of `make`: it is never given up, because there is no other.
 
+    Attributes:
+        multiplexes: whether exchanges share connections, as far as is known.
+
     Raises:
         UpstreamUnreachable: the backend's host is no name.
     """
@@ -113,6 +116,7 @@ class Lines:
         self._make = make
         self._limits = limits
         self._drain = drain
+        self.multiplexes = False
         self.dial_seconds = limits.dial_seconds
         self._loop = asyncio.get_running_loop()
         self._given = None if given is None else Line(given, float("inf"), alone=False)
@@ -140,12 +144,14 @@ class Lines:
 
         Args:
             alone: share no connection: what takes long is ended by closing its connection, and must not hold up others.
+                Where connections are not shared anyway, no line is.
 
         Raises:
             UpstreamUnreachable: there is none to be had.
         """
         if self._closed:
             raise UpstreamUnreachable("the front proxy stops")
+        alone = alone or not self.multiplexes
         line = self._given or self._shared(alone) or self._new(alone)
         if line.timer is not None:
             line.timer.cancel()
