@@ -65,6 +65,7 @@ class Relay:
         "_own_cookies",
         "_patience",
         "_prefix",
+        "_reading",
         "_receive",
         "_request_id",
         "_scope",
@@ -102,6 +103,7 @@ class Relay:
         self._when_gone = when_gone
         self._own_cookies = own_cookies
         self._task: asyncio.Task[Any] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._socket: UpstreamWebSocket | None = None
         self._cancelled = False  # by us, once
         self._over = False  # nothing interrupts from here on
@@ -124,7 +126,7 @@ class Relay:
             return
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task(loop)
-        reading = loop.create_task(self._from_client(), name="WebSocket: from the client")
+        self._reading = loop.create_task(self._from_client(), name="WebSocket: from the client")
         if lifetime is not None:
             lifetime.then(self._interrupt)
         if self._when_gone is not None:
@@ -144,11 +146,10 @@ class Relay:
                 self._patience.cancel()
             if self._when_gone is not None:
                 self._when_gone(None)
-            reading.cancel()
             socket, self._socket = self._socket, None
             if socket is not None:
                 await socket.aclose()
-            await asyncio.gather(reading, return_exceptions=True)
+            await self._stop_reading()
         if self._error is not None:
             raise self._error
 
@@ -259,9 +260,16 @@ class Relay:
 
     async def _tell(self, close: Close) -> None:
         """Close the client's side; one that takes nothing is not waited for."""
+        await self._stop_reading()  # granian sends no close frame while somebody awaits `receive`
         with suppress(OSError, TimeoutError):  # OSError: what `send` may raise once the client is gone
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await self._send({"type": "websocket.close", "code": close.code, "reason": close.reason})
+
+    async def _stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _answer(self, answer: Answer) -> None:
         self._over = True
