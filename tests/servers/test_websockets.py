@@ -16,8 +16,8 @@ OPENS = ("door", "uvicorn-httptools", "uvicorn-h11", "granian", "hypercorn")
 """Those that take WebSockets as the tests start them; uvicorn needs a library for that, and takes `websockets`."""
 
 TOLD = {"granian": (4001, ""), "hypercorn": None}
-"""What the backend is told of a client that closes with 4001 and a reason: granian keeps the reason to itself, hypercorn
-the code, too: the client is gone without a close frame, it says."""
+"""What the backend is told of a client that closes with 4001 and a reason: granian keeps the reason to itself, and for
+hypercorn the client is gone without a close frame."""
 
 
 class Wire:
