@@ -349,8 +349,9 @@ async def test_as_many_as_there_are_connections() -> None:
         await transport.aclose()
 
 
-async def test_a_kept_connection_that_was_given_up() -> None:
-    """Who waits for a connection may get one that the backend is just closing: the handshake is sent once more."""
+async def test_a_handshake_has_a_connection_of_its_own() -> None:
+    """Who waits gets the right to a connection, and makes a new one: a kept one may have been given up by the backend,
+    and a handshake that may have been read must not be sent again."""
     transport = Http1Transport(limits=TransportLimits(connections=1))
     entered, go = asyncio.Event(), asyncio.Event()
 
@@ -359,10 +360,9 @@ async def test_a_kept_connection_that_was_given_up() -> None:
         entered.set()
         await go.wait()
         await connection.send(respond())
-        await connection.read_request()  # the handshake
-        connection.close()
+        await connection.read_to_end()
 
-    async with ScriptedBackend.per_connection([first], [AcceptWebSocket(), EndWebSocket()]) as backend:
+    async with ScriptedBackend.per_connection([first], [ReadHead()], [AcceptWebSocket(), EndWebSocket()]) as backend:
         client = proxied(transport, backend_of(backend))
         request = asyncio.ensure_future(client.request("GET", "/a"))
         await entered.wait()
@@ -372,9 +372,10 @@ async def test_a_kept_connection_that_was_given_up() -> None:
         go.set()
         assert (await request).status == 200
         socket = await opening
-        assert socket.accepted
-        await socket.close()
-        assert len(backend.connections) == 2
+        assert socket.status == 502
+        assert b"without an answer" in socket.body
+        assert [raw.count(b"GET ") for raw in backend.requests] == [1, 1]
+        assert transport.taken == 0
         await transport.aclose()
 
 

@@ -184,35 +184,35 @@ class Http1Transport:
     async def connect(
         self, backend: AnyBackend, request: UpstreamRequest, subprotocols: Sequence[str]
     ) -> UpstreamWebSocket | UpstreamResponse:
-        """As `UpstreamWebSocketTransport.connect`. It holds one of the backend's connections, as a watch does."""
+        """As `UpstreamWebSocketTransport.connect`. It holds one of the backend's connections, as a watch does.
+
+        It goes on a new one, and never twice: the backend may have given up a kept one, and nobody would know whether
+        the command that a handshake stands for was run.
+        """
         state = self._state()
         pool = state.pool(backend)
         key = new_key()
         head = request_head(pool.authority, replace(request, headers=(*request.headers, *handshake(key, subprotocols))))
         deadline = None if request.timeout is None else state.loop.time() + request.timeout
         connection = await pool.fresh(deadline)
-        while True:
-            if state.resting:
-                state.watch()
-            try:
-                connection.upgrading = True
-                connection.begin(False, deadline, head)
-                await connection.head()
-                if connection.status != 101:
-                    return Refusal(pool, connection, self._limits.silence_seconds)
-                chosen = check(connection.headers, key, subprotocols)
-                transport, rest = connection.surrender()
-                socket = BackendWebSocket(pool, connection, chosen, connection.headers)
-                socket.begin(transport, rest)
-                return socket
-            except UpstreamError:
-                if not connection.stale:
-                    pool.give_back(connection)
-                    raise
-            except BaseException:
-                pool.give_back(connection)
-                raise
+        if connection.reused:
             connection = await pool.replace(connection, deadline)
+        if state.resting:
+            state.watch()
+        try:
+            connection.upgrading = True
+            connection.begin(False, deadline, head)
+            await connection.head()
+            if connection.status != 101:
+                return Refusal(pool, connection, self._limits.silence_seconds)
+            chosen = check(connection.headers, key, subprotocols)
+            transport, rest = connection.surrender()
+            socket = BackendWebSocket(pool, connection, chosen, connection.headers)
+            socket.begin(transport, rest)
+        except BaseException:
+            pool.give_back(connection)
+            raise
+        return socket
 
     def reload(self) -> None:
         """Read the client certificate again. New connections show it, no exchange begins on older ones, and none that
