@@ -14,7 +14,17 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from tests.public import public_classes
 
-from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend, PathService
+from aggmw import (
+    APIService,
+    Backend,
+    BalancedBackend,
+    Balancing,
+    Drain,
+    FrontProxy,
+    Identity,
+    LocalBackend,
+    PathService,
+)
 from aggmw.asgi.exchanges import Credentials, Stages, User
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import Receive, Scope, Send
@@ -50,6 +60,7 @@ from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, V
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
     AsgiTransport,
+    BalancedTransport,
     Http1Transport,
     HttpxTransport,
     PoolStatistics,
@@ -137,7 +148,7 @@ READ = [
         " → AuthorizationMiddleware(Authorization(Union([PrivilegedGroups(['system:masters']),"
         " CasbinAuthorizer('policy', 1 rows)])))"
         f" → RegistryMiddleware(Registry({SHOWN_ROUTES}))"
-        " → ProxyMiddleware(Http1Transport()) → Starlette",
+        " → ProxyMiddleware(BalancedTransport(Http1Transport())) → Starlette",
     ),
     (
         DiscoveryMiddleware(core, discovery=Discovery(ROUTES, Http1Transport())),
@@ -155,7 +166,13 @@ READ = [
     ),
     (HttpxTransport(http2=True), "HttpxTransport(http2=True)"),
     (HttpxTransport(httpx.MockTransport(lambda _: httpx.Response(200))), "HttpxTransport(MockTransport)"),
+    (BalancedTransport(Http1Transport()), "BalancedTransport(Http1Transport())"),
     (BACKEND, SHOWN_BACKEND),
+    (
+        BalancedBackend.at(["https://a:1", "unix:/b"], name="v1.notes", balancing=Balancing(sticky="identity")),
+        "BalancedBackend('v1.notes', [a:1, unix:/b], Balancing(sticky='identity'))",
+    ),
+    (Balancing(), "Balancing()"),
     (LocalBackend("v1.notes", core), "LocalBackend('v1.notes', core)"),
     (WsgiApplication(wsgi), "WsgiApplication(wsgi)"),
     (User(ALICE), "User('alice')"),

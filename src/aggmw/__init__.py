@@ -16,16 +16,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aggmw.contracts.backends import APIService, Backend, LocalBackend, PathService
+    from aggmw.contracts.backends import APIService, Backend, BalancedBackend, LocalBackend, PathService
+    from aggmw.contracts.balancing import Balancing
     from aggmw.contracts.drain import Drain
     from aggmw.contracts.identity import Identity
     from aggmw.front_proxy import FrontProxy
 
-__all__ = ["APIService", "Backend", "Drain", "FrontProxy", "Identity", "LocalBackend", "PathService"]
+__all__ = [
+    "APIService",
+    "Backend",
+    "BalancedBackend",
+    "Balancing",
+    "Drain",
+    "FrontProxy",
+    "Identity",
+    "LocalBackend",
+    "PathService",
+]
 
 _HOMES = {
     "APIService": "aggmw.contracts.backends",
     "Backend": "aggmw.contracts.backends",
+    "BalancedBackend": "aggmw.contracts.backends",
+    "Balancing": "aggmw.contracts.balancing",
     "Drain": "aggmw.contracts.drain",
     "FrontProxy": "aggmw.front_proxy",
     "Identity": "aggmw.contracts.identity",

@@ -131,7 +131,8 @@ class FrontProxy:
         discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
         self._discovery = discovery
         if metrics is not None:
-            metrics.include(known=discovery.knows, sources=[servers] if isinstance(servers, Source) else [])
+            sources = [each for each in (servers, self._transport.balanced) if isinstance(each, Source)]
+            metrics.include(known=discovery.knows, sources=sources)
         # THE ORDER, from the outside in; None is a stage that is left out.
         parts: dict[str, Stage | Middleware | None] = {
             # Outermost: whatever fails inside becomes a Status, everything carries one request id, and is counted.

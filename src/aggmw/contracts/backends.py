@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.addresses import parse_backend_url
+from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.identity import Identity
 from aggmw.errors import ConfigurationError, Problem
 
@@ -19,6 +20,7 @@ __all__ = [
     "AnyBackend",
     "Backend",
     "BackendResolver",
+    "BalancedBackend",
     "LocalBackend",
     "PathService",
     "RouteSource",
@@ -114,7 +116,81 @@ class LocalBackend:
         return f"LocalBackend({self.name!r}, {getattr(self.app, '__qualname__', type(self.app).__name__)})"
 
 
-AnyBackend: TypeAlias = Backend | LocalBackend
+@dataclass(frozen=True, slots=True)
+class BalancedBackend:
+    """Several servers that do the same, behind one name; each request goes to one of them.
+
+    Args:
+        name: as for `Backend`.
+        endpoints: the servers, each of which has to be at another address. Their own names are dropped.
+        balancing: how they are chosen.
+
+    Raises:
+        ConfigurationError: no endpoint, or an address twice.
+    """
+
+    name: str
+    endpoints: tuple[Backend, ...]
+    balancing: Balancing = field(default_factory=Balancing)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        endpoints = tuple(replace(each, name="") for each in self.endpoints)
+        where = f"{self.name}: url" if self.name else "url"
+        if not endpoints:
+            raise ConfigurationError([Problem(where, "needs at least one address")])
+        addresses = [each.address for each in endpoints]
+        if twice := sorted({each for each in addresses if addresses.count(each) > 1}):
+            raise ConfigurationError([Problem(where, f"{each} is named twice") for each in twice])
+        object.__setattr__(self, "endpoints", endpoints)
+        object.__setattr__(self, "_hash", hash((self.name, endpoints, self.balancing)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(each.address for each in self.endpoints)
+        return f"BalancedBackend({self.name!r}, [{addresses}], {self.balancing!r})"
+
+    @classmethod
+    def at(
+        cls,
+        urls: Iterable[str],
+        *,
+        name: str = "",
+        balancing: Balancing | None = None,
+        ca: bytes = b"",
+        server_name: str = "",
+        insecure_skip_tls_verify: bool = False,
+    ) -> BalancedBackend:
+        """The servers at these URLs, each as for `Backend.at`.
+
+        Raises:
+            ConfigurationError: all URLs that are none, an address twice, or no URL at all.
+        """
+        where = f"{name}: url" if name else "url"
+        endpoints: list[Backend] = []
+        problems: list[Problem] = []
+        for number, url in enumerate(urls):
+            try:
+                endpoint = Backend.at(
+                    url, ca=ca, server_name=server_name, insecure_skip_tls_verify=insecure_skip_tls_verify
+                )
+            except ConfigurationError as error:
+                problems += [Problem(f"{where}[{number}]", each.message) for each in error.problems]
+            else:
+                endpoints.append(endpoint)
+        if problems:
+            raise ConfigurationError(problems)
+        return cls(name, tuple(endpoints), balancing or Balancing())
+
+    @property
+    def authority(self) -> str:
+        """`host:port` of the first one."""
+        return self.endpoints[0].authority
+
+
+AnyBackend: TypeAlias = Backend | LocalBackend | BalancedBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,34 +215,32 @@ class APIService:
         cls,
         group: str,
         version: str,
-        url: str,
+        url: str | Iterable[str],
         *,
         ca: bytes = b"",
         server_name: str = "",
         insecure_skip_tls_verify: bool = False,
+        balancing: Balancing | None = None,
         group_priority_minimum: int = 1000,
         version_priority: int = 15,
     ) -> APIService:
-        """A group version that a server at `url` serves.
+        """A group version that a server at `url` serves, or each of several servers.
 
         Args:
             group, version: "" is the core group.
-            url: `https://host:port`, `http://host:port` or `unix:/path`.
+            url: `https://host:port`, `http://host:port` or `unix:/path`; or several of them, for servers that do the
+                same.
             ca: PEM bundle to trust; empty means the system's roots.
             server_name: SNI and the name to verify; by default the URL's host.
             insecure_skip_tls_verify: do not verify the server's certificate.
+            balancing: how the requests are shared out among several servers.
             group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
 
         Raises:
-            ConfigurationError: a URL with more than scheme, host and port, or a path that names no socket.
+            ConfigurationError: a URL with more than scheme, host and port, or a path that names no socket; the same
+                address twice.
         """
-        backend = Backend.at(
-            url,
-            name=f"{version}.{group}",
-            ca=ca,
-            server_name=server_name,
-            insecure_skip_tls_verify=insecure_skip_tls_verify,
-        )
+        backend = _remote(f"{version}.{group}", url, balancing, ca, server_name, insecure_skip_tls_verify)
         return cls(group, version, backend, group_priority_minimum, version_priority)
 
     @classmethod
@@ -210,9 +284,11 @@ class PathService:
     Args:
         path: such as "/billing/"; with or without the last slash it stands for "/billing" and all below it. "/" takes
             whatever nobody else does, and never a path of the front proxy's own (`/api`, `/apis`, `/openapi`, …).
-        url: `https://host:port`, `http://host:port` or `unix:/path`; or leave it out and give `app`.
+        url: `https://host:port`, `http://host:port` or `unix:/path`, or several of them, for servers that do the same;
+            or leave it out and give `app`.
         app: an ASGI application in this process.
         ca, server_name, insecure_skip_tls_verify: as for `Backend`.
+        balancing: how the requests are shared out among several servers.
         strip_prefix: forward what is below the path only, and say the path in `X-Forwarded-Prefix`.
         redirects: pass the service's redirects on to the client, those to itself as paths; otherwise they are 502.
 
@@ -229,12 +305,13 @@ class PathService:
     def __init__(
         self,
         path: str,
-        url: str | None = None,
+        url: str | Iterable[str] | None = None,
         *,
         app: ASGIApp | None = None,
         ca: bytes = b"",
         server_name: str = "",
         insecure_skip_tls_verify: bool = False,
+        balancing: Balancing | None = None,
         strip_prefix: bool = False,
         redirects: bool = True,
     ) -> None:
@@ -245,19 +322,41 @@ class PathService:
             raise TypeError(f"PathService({path!r}): app must be an ASGI application, not {type(app).__name__}")
         backend: AnyBackend
         if url is not None:
-            backend = Backend.at(
-                url,
-                name=path,
-                ca=ca,
-                server_name=server_name,
-                insecure_skip_tls_verify=insecure_skip_tls_verify,
-            )
+            backend = _remote(path, url, balancing, ca, server_name, insecure_skip_tls_verify)
         elif app is not None:
             backend = LocalBackend(path, app)
         object.__setattr__(self, "path", prefix)
         object.__setattr__(self, "backend", backend)
         object.__setattr__(self, "strip_prefix", strip_prefix)
         object.__setattr__(self, "redirects", redirects)
+
+
+def _remote(
+    name: str,
+    url: str | Iterable[str],
+    balancing: Balancing | None,
+    ca: bytes,
+    server_name: str,
+    insecure_skip_tls_verify: bool,
+) -> Backend | BalancedBackend:
+    """One server, unless there are several, or one that is to be treated like several."""
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    if len(urls) == 1 and balancing is None:
+        return Backend.at(
+            urls[0],
+            name=name,
+            ca=ca,
+            server_name=server_name,
+            insecure_skip_tls_verify=insecure_skip_tls_verify,
+        )
+    return BalancedBackend.at(
+        urls,
+        name=name,
+        balancing=balancing,
+        ca=ca,
+        server_name=server_name,
+        insecure_skip_tls_verify=insecure_skip_tls_verify,
+    )
 
 
 def _prefix(path: str) -> str:

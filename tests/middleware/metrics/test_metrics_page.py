@@ -9,18 +9,17 @@ from tests.middleware.metrics.figures import Figures
 
 from aggmw import FrontProxy, PathService
 from aggmw.contracts.authorization import Attributes
-from aggmw.contracts.backends import RESERVED, UpstreamRequest
+from aggmw.contracts.backends import RESERVED
 from aggmw.contracts.identity import Identity
-from aggmw.middleware.authorization import CasbinAuthorizer
+from aggmw.middleware.authentication import Anonymous
+from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.metrics.book import DURATIONS, OTHER
 from aggmw.middleware.metrics.families import FAMILIES
 from aggmw.middleware.metrics.labels import SUBRESOURCES, VERBS
-from aggmw.middleware.proxy import Http1Transport
-from aggmw.testing import ScriptedBackend, respond
+from aggmw.testing import Client, ScriptedBackend, respond
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text(encoding="utf-8")
-GET = UpstreamRequest(b"GET", b"/x")
 PYTHON = {"implementation", "major", "minor", "patchlevel"}
 Shown = dict[str, tuple[str, frozenset[str], str]]
 
@@ -44,11 +43,13 @@ def documented() -> Shown:
 
 async def exposed() -> Shown:
     """What a front proxy shows that has forwarded a request."""
-    transport, metrics = Http1Transport(), Metrics()
+    metrics = Metrics()
     async with ScriptedBackend(lambda request: respond(200)) as backend:
-        service = PathService("/x/", f"http://{backend.host}:{backend.port}")
-        async with FrontProxy(services=[service], transport=transport, metrics=metrics):
-            await (await transport.send(service.backend, GET)).aclose()
+        service = PathService("/x/", [f"http://{backend.host}:{backend.port}", "http://127.0.0.1:1"])
+        everybody = Anonymous(["/x/"])
+        front = FrontProxy(services=[service], metrics=metrics, anonymous=everybody, authorization=AllowAll())
+        async with front:
+            assert (await Client(front).request("GET", "/x/")).status == 200
             page = Figures((await metrics.page()).body.decode())
     found: Shown = {family.name: (family.kind, frozenset(family.labels), family.help) for family in FAMILIES}
     for family in page.families:

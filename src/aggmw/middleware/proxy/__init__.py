@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aggmw.middleware.proxy.middleware import ProxyMiddleware
-from aggmw.middleware.proxy.transports import AsgiTransport, Http1Transport, PoolStatistics, TransportLimits, Transports
+from aggmw.middleware.proxy.transports import (
+    AsgiTransport,
+    BalancedTransport,
+    Http1Transport,
+    PoolStatistics,
+    TransportLimits,
+    Transports,
+)
 
 if TYPE_CHECKING:
     from aggmw.middleware.proxy.transports.httpx import HttpxTransport
 
 __all__ = [
     "AsgiTransport",
+    "BalancedTransport",
     "Http1Transport",
     "HttpxTransport",
     "PoolStatistics",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aggmw.asgi.headers import HOP_BY_HOP, fold, is_identity
 from aggmw.asgi.remote_headers import write_identity
 from aggmw.asgi.types import Headers
-from aggmw.contracts.backends import Backend
+from aggmw.contracts.backends import Backend, BalancedBackend
 from aggmw.contracts.identity import Identity
 from aggmw.errors import StatusError
 
@@ -195,8 +195,8 @@ def forwards(
 
 
 @lru_cache(_REMEMBERED)
-def authority_of(backend: Backend) -> bytes:
-    """`host:port` of a server, for `X-Forwarded-Host`."""
+def authority_of(backend: Backend | BalancedBackend) -> bytes:
+    """`host:port` of a server, of several the first, for `X-Forwarded-Host`."""
     return backend.authority.encode("ascii", "replace")
 
 

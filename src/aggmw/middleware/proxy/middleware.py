@@ -14,7 +14,15 @@ from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.authorization import Outcome, Verdict
-from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, PathService, UpstreamRequest, UpstreamTransport
+from aggmw.contracts.backends import (
+    AnyBackend,
+    Backend,
+    BalancedBackend,
+    LocalBackend,
+    PathService,
+    UpstreamRequest,
+    UpstreamTransport,
+)
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
@@ -27,6 +35,7 @@ from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forward
 from aggmw.middleware.proxy.lifetimes import Lifetimes
 from aggmw.middleware.proxy.paths import stripped
 from aggmw.middleware.proxy.relay import Relay
+from aggmw.middleware.proxy.transports.balanced import BalancedTransport
 from aggmw.middleware.proxy.transports.http1 import Http1Transport
 from aggmw.middleware.proxy.watching import Departures
 from aggmw.objects.status import answer_of
@@ -46,8 +55,8 @@ class ProxyMiddleware:
     Args:
         app: gets every request for which there is no backend.
         transport: how backends are reached; who hands one in closes it. Without one it is an `Http1Transport` of its
-            own, closed when the lifespan ends. Where no lifespan comes by (mounts, Litestar's middlewares, which are
-            made for each route besides), hand one in.
+            own in a `BalancedTransport`, closed when the lifespan ends. Where no lifespan comes by (mounts, Litestar's
+            middlewares, which are made for each route besides), hand one in.
         backend: one backend for every request, or a function that finds it, instead of the registry's.
         request_info: replaces what the request_info stage leaves.
         identity: who asks, in place of what the authentication stage left.
@@ -81,7 +90,7 @@ class ProxyMiddleware:
         if callable(backend) and not isinstance(backend, type):
             check_lookup("backend", backend)
         elif backend is not None:
-            check_type("backend", backend, Backend, LocalBackend)
+            check_type("backend", backend, Backend, LocalBackend, BalancedBackend)
         for option, look_up in (("request_info", request_info), ("identity", identity), ("verdict", verdict)):
             check_lookup(option, look_up)
         if max_stream_seconds is not None and not max_stream_seconds > 0:
@@ -93,7 +102,7 @@ class ProxyMiddleware:
         self._app = app
         self._inside = inside(app)
         self._owns_transport = transport is None
-        self._transport = transport or Http1Transport()
+        self._transport = transport or BalancedTransport(Http1Transport())
         self._find = backend if callable(backend) else (lambda exchange: backend) if backend else None
         self._request_info = request_info
         self._identity = identity

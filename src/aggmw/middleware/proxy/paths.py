@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aggmw.asgi.types import Headers
-from aggmw.contracts.backends import AnyBackend, Backend, PathService
+from aggmw.contracts.backends import AnyBackend, Backend, BalancedBackend, PathService
 from aggmw.errors import StatusError
 
 __all__ = ["relocated", "stripped"]
@@ -31,7 +31,7 @@ def relocated(headers: Headers, backend: AnyBackend, prefix: bytes) -> Headers:
 
     Args:
         headers: names in lower case.
-        backend: whose own address is taken off.
+        backend: whose own address is taken off; of several servers that of each.
         prefix: what the client's path has in front of the service's, without a slash at the end; often empty.
     """
     return tuple(
@@ -41,8 +41,8 @@ def relocated(headers: Headers, backend: AnyBackend, prefix: bytes) -> Headers:
 
 
 def _relocated(location: bytes, backend: AnyBackend, prefix: bytes) -> bytes:
-    if isinstance(backend, Backend):
-        authority = backend.authority.encode("ascii", "replace").lower()
+    for server in _servers(backend):
+        authority = server.authority.encode("ascii", "replace").lower()
         for scheme in (b"http://", b"https://"):
             own = scheme + authority
             rest = location[len(own) :]
@@ -52,3 +52,9 @@ def _relocated(location: bytes, backend: AnyBackend, prefix: bytes) -> bytes:
     if prefix and location[:1] == b"/" and location[:2] not in (b"//", b"/\\"):
         return prefix + location
     return location
+
+
+def _servers(backend: AnyBackend) -> tuple[Backend, ...]:
+    if isinstance(backend, BalancedBackend):
+        return backend.endpoints
+    return (backend,) if isinstance(backend, Backend) else ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import Context
 from dataclasses import replace
 
-from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamRequest, UpstreamResponse
+from aggmw.contracts.backends import AnyBackend, Backend, BalancedBackend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.websockets import UpstreamWebSocket
@@ -20,7 +20,7 @@ from aggmw.middleware.proxy.transports.upgrade import BackendWebSocket, Refusal,
 from aggmw.net.tls import ClientCertificate, ClientCertificatePair
 from aggmw.net.websocket import new_key
 
-__all__ = ["Http1Transport", "PoolStatistics", "TransportLimits", "repeatable", "request_head"]
+__all__ = ["Http1Transport", "PoolStatistics", "TransportLimits", "only_server", "repeatable", "request_head"]
 
 _SWEEP_SECONDS = 0.25
 _MANY_POOLS = 1000
@@ -56,14 +56,13 @@ class _Loop:
         """The pool of a backend. Two services of one server share it: the name is for error messages only."""
         pool = self._pools.get(backend)
         if pool is None:
-            if isinstance(backend, LocalBackend):
-                raise UpstreamUnreachable("this transport reaches servers only, no application in this process")
+            server = only_server(backend)
             if len(self._pools) >= _MANY_POOLS:
                 self._forget_unused()
-            shared = replace(backend, name="")
+            shared = replace(server, name="")
             pool = self._shared.get(shared)
             if pool is None:
-                pool = Pool(backend, self._client_certificate, self._limits, self._drain)
+                pool = Pool(server, self._client_certificate, self._limits, self._drain)
                 self._shared[shared] = pool
             self._pools[backend] = pool
         return pool
@@ -254,6 +253,19 @@ class Http1Transport:
                 state = self._loops[loop] = _Loop(loop, self._client_certificate, self._limits, self._drain)
             self._latest = state
         return state
+
+
+def only_server(backend: AnyBackend) -> Backend:
+    """The backend, if it is a single server.
+
+    Raises:
+        UpstreamUnreachable: it is none.
+    """
+    if isinstance(backend, BalancedBackend):
+        raise UpstreamUnreachable("this transport reaches single servers only: put BalancedTransport around it")
+    if not isinstance(backend, Backend):
+        raise UpstreamUnreachable("this transport reaches servers only, no application in this process")
+    return backend
 
 
 def repeatable(request: UpstreamRequest) -> bool:

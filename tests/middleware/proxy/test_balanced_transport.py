@@ -1,0 +1,467 @@
+"""Several endpoints behind one service, on sockets: which failures go on to another one, and which never do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.middleware.proxy.proxying import ALICE, GET, NAME, proxied, whole
+
+from aggmw.contracts.backends import Backend, BalancedBackend, UpstreamRequest
+from aggmw.contracts.balancing import Balancing
+from aggmw.contracts.identity import Identity
+from aggmw.errors import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from aggmw.middleware.proxy import BalancedTransport, Http1Transport, TransportLimits, Transports
+from aggmw.middleware.proxy.transports import AsgiTransport
+from aggmw.testing import Hold, ReadHead, ReceivedRequest, Reset, ScriptedBackend, Send, VirtualClock, Wait, respond
+from aggmw.testing.steps import Script
+
+POST = UpstreamRequest(b"POST", b"/a", content=b"body", content_length=4)
+BAD = respond(503, body=b"not now")
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+def first(below: float = 0.0) -> Callable[[], float]:
+    """Chance that takes the first endpoint of two that have the same under way, while there are so many."""
+    return lambda: below
+
+
+async def dead_port() -> int:
+    """A port at which nobody listens."""
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+class Several:
+    """Endpoints that do what their scripts say, behind one service.
+
+    Attributes:
+        servers: the endpoints; None for one at which nobody listens.
+        transport: which reaches them; of those that have the same under way it takes the first.
+    """
+
+    def __init__(self, servers: Sequence[ScriptedBackend | None], ports: Sequence[int], **options: Any) -> None:
+        limits = options.pop("limits", None)
+        self.servers = servers
+        endpoints = tuple(Backend("", "127.0.0.1", port, tls=False) for port in ports)
+        self.backend = BalancedBackend(NAME, endpoints, Balancing(**options))
+        self.transport = BalancedTransport(Http1Transport(limits=limits), chance=first())
+
+    async def send(self, request: UpstreamRequest = GET) -> tuple[int, bytes]:
+        response = await self.transport.send(self.backend, request)
+        status = response.status
+        return status, await whole(response)
+
+    @property
+    def heard(self) -> list[int]:
+        """How many requests came to each."""
+        return [sum(raw.count(b" HTTP/1.1\r\n") for raw in each.requests) if each else 0 for each in self.servers]
+
+    @property
+    def failed(self) -> list[int]:
+        (balance,) = self.transport.balances
+        assert balance.in_flight == 0
+        return [each.failed for each in balance.endpoints]
+
+
+@asynccontextmanager
+async def several(*behaviours: Script | Callable[[bytes], Any] | None, **options: Any) -> AsyncIterator[Several]:
+    async with AsyncExitStack() as stack:
+        servers = [each and await stack.enter_async_context(ScriptedBackend(each)) for each in behaviours]
+        ports = [each.port if each else await dead_port() for each in servers]
+        made = Several(servers, ports, **options)
+        yield made
+        await made.transport.aclose()
+
+
+def answers(body: bytes) -> Callable[[bytes], bytes]:
+    return lambda raw: respond(body=body)
+
+
+# What goes on to another endpoint
+
+
+@pytest.mark.parametrize("request_", [GET, POST], ids=["GET", "POST"])
+async def test_nothing_was_sent(request_: UpstreamRequest) -> None:
+    """Nobody listens at the first: whatever it is, it goes on, and arrives once."""
+    async with several(None, answers(b"second")) as site:
+        assert await site.send(request_) == (200, b"second")
+        assert site.heard == [0, 1]
+        assert site.failed == [1, 0]
+
+
+async def test_nothing_of_a_stream_was_sent() -> None:
+    """A body that nobody has begun to read goes on whole."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async with several(None, answers(b"second")) as site:
+        assert await site.send(UpstreamRequest(b"POST", b"/a", body=body())) == (200, b"second")
+        assert site.servers[1] is not None
+        assert ReceivedRequest.of(site.servers[1].requests[0]).body == b"onetwo"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+@pytest.mark.parametrize("failing", [[ReadHead(), Reset()], lambda raw: BAD], ids=["reset", "503"])
+async def test_safe_requests_are_repeated(method: bytes, failing: Any) -> None:
+    """One that breaks off, and one that answers 503: the client sees neither."""
+    async with several(failing, answers(b"second")) as site:
+        status, _ = await site.send(replace(GET, method=method))
+        assert status == 200
+        assert site.heard == [1, 1]
+        assert site.failed == [1, 0]
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_answers_that_are_failures(status: int) -> None:
+    """Those of a server that stands in front of another one, or says that it cannot."""
+    async with several(lambda raw: respond(status), answers(b"second")) as site:
+        assert await site.send() == (200, b"second")
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 429, 500, 501])
+async def test_answers_that_are_answers(status: int) -> None:
+    """What a server says of the request is passed on, and no failure."""
+    async with several(lambda raw: respond(status), answers(b"second")) as site:
+        assert (await site.send())[0] == status
+        assert site.heard == [1, 0]
+        assert site.failed == [0, 0]
+
+
+async def test_a_watch_goes_on_until_its_head_came() -> None:
+    """Nothing of an answer was given to the client yet."""
+    watch = replace(GET, long_running=True, timeout=None)
+    async with several([ReadHead(), Reset()], [ReadHead(), Send(STREAM), Hold()]) as site:
+        response = await site.transport.send(site.backend, watch)
+        assert await response.read() == b"hello"
+        (balance,) = site.transport.balances
+        assert balance.in_flight == 1
+        await response.aclose()
+        assert site.failed == [1, 0]
+
+
+async def test_busy_ones_hand_on() -> None:
+    """One whose connections are all in use is no failure, and another one is asked."""
+    limits = TransportLimits(connections=1, waiting=0)
+    held, done = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        held.set()
+
+    async with several(
+        [ReadHead(), hold, Wait(done), respond(body=b"first")], answers(b"second"), limits=limits
+    ) as site:
+        own = asyncio.create_task(site.transport.servers.send(site.backend.endpoints[0], GET))
+        await held.wait()
+        assert await site.send(POST) == (200, b"second")
+        done.set()
+        await whole(await own)
+        assert site.failed == [0, 0]
+
+
+# What does not
+
+
+@pytest.mark.parametrize(
+    ("failing", "error"),
+    [([ReadHead(), Reset()], UpstreamBroken), ([ReadHead()], UpstreamBroken)],
+    ids=["reset", "end"],
+)
+async def test_unsafe_requests_are_sent_once(failing: Any, error: type[Exception]) -> None:
+    """Nobody knows what became of it."""
+    async with several(failing, answers(b"second")) as site:
+        with pytest.raises(error):
+            await site.send(POST)
+        assert site.heard == [1, 0]
+        assert site.failed == [1, 0]
+
+
+async def test_unsafe_requests_get_the_answer_that_there_is() -> None:
+    """A 503 to a POST is passed on; it counts as a failure."""
+    async with several(lambda raw: BAD, answers(b"second")) as site:
+        assert await site.send(POST) == (503, b"not now")
+        assert (site.heard, site.failed) == ([1, 0], [1, 0])
+
+
+async def test_get_with_a_body_is_sent_once() -> None:
+    """Only what is at hand can be sent again, and a GET with a body is anything."""
+    async with several([ReadHead(), Reset()], answers(b"second")) as site:
+        with pytest.raises(UpstreamBroken):
+            await site.send(replace(POST, method=b"GET"))
+        assert site.heard == [1, 0]
+
+
+async def test_what_began_is_not_repeated() -> None:
+    """An answer that breaks off is cut, whatever the method; the endpoint failed all the same."""
+    async with several([ReadHead(), Send(CUT), Reset()], answers(b"second")) as site:
+        with pytest.raises(UpstreamBroken):
+            await site.send()
+        assert site.heard == [1, 0]
+        assert site.failed == [1, 0]
+
+
+async def test_no_more_often_than_configured() -> None:
+    """Two more, or as many as there are; the last failure is what is said."""
+    for retries, asked in ((0, [1, 0, 0, 0]), (2, [1, 1, 1, 0]), (9, [1, 1, 1, 1])):
+        async with several(*[lambda raw: BAD] * 4, retries=retries) as site:
+            assert await site.send() == (503, b"not now")
+            assert site.heard == asked
+    async with several(None, None) as site:
+        with pytest.raises(UpstreamUnreachable, match="connection refused"):
+            await site.send()
+
+
+async def test_the_budget_bounds_repetitions() -> None:
+    """When it is used up, the answer that there is goes to the client; what was never sent does not use it."""
+    async with several(
+        lambda raw: BAD, answers(b"second"), retry_share=0.5, retries_per_second=0, failures=100
+    ) as site:
+        found = [(await site.send())[0] for _ in range(20)]
+        assert (found.count(200), found.count(503)) == (10, 10)
+        (balance,) = site.transport.balances
+        assert (balance.endpoints[0].retried, balance.endpoints[0].refused) == (10, 10)
+    async with several(None, answers(b"second"), retry_share=0, retries_per_second=0, failures=100) as site:
+        assert [await site.send() for _ in range(10)] == [(200, b"second")] * 10
+
+
+# Time
+
+
+async def test_never_after_the_deadline(clock: VirtualClock) -> None:
+    """All attempts together have the time of the request: who used it up leaves nothing for another one."""
+    async with several([ReadHead(), Hold()], answers(b"second")) as site:
+        sending = asyncio.create_task(site.send())
+        await clock.advance(61)
+        with pytest.raises(UpstreamTimeout):
+            await sending
+        assert site.heard == [1, 0]
+        assert site.failed == [1, 0]
+
+
+async def test_who_hangs_is_not_waited_for(clock: VirtualClock) -> None:
+    """With `attempt_seconds`, what can be repeated goes on to another endpoint in time; a POST does not."""
+    async with several([ReadHead(), Hold()], answers(b"second"), attempt_seconds=2) as site:
+        sending = asyncio.create_task(site.send())
+        await clock.advance(3)
+        assert await sending == (200, b"second")
+        assert site.failed == [1, 0]
+        posting = asyncio.create_task(site.send(POST))
+        await clock.advance(50)
+        assert not posting.done()
+        await clock.advance(20)
+        with pytest.raises(UpstreamTimeout):
+            await posting
+
+
+async def test_nobody_is_hurried_without_an_alternative(clock: VirtualClock) -> None:
+    """The last one that may be asked has all the time that is left; so has everybody when the budget is used up."""
+    slow = [ReadHead(), Hold()]
+    async with several(slow, slow, attempt_seconds=2) as site:
+        sending = asyncio.create_task(site.send())
+        await clock.advance(50)
+        assert not sending.done()
+        await clock.advance(20)
+        with pytest.raises(UpstreamTimeout):
+            await sending
+        assert site.heard == [1, 1]
+    async with several(slow, answers(b"second"), attempt_seconds=2, retry_share=0, retries_per_second=0) as site:
+        sending = asyncio.create_task(site.send())
+        await clock.advance(50)
+        assert not sending.done()
+        sending.cancel()
+        await asyncio.wait([sending])
+
+
+async def test_impatient_callers_eject_nobody(clock: VirtualClock) -> None:
+    """Who asks with `?timeout=1s` and gets no answer in that time has shown nothing; or any caller could put a service
+    out of work."""
+    async with several([ReadHead(), Hold()], answers(b"second"), failures=1) as site:
+        sending = asyncio.create_task(site.send(replace(GET, timeout=1.0)))
+        await clock.advance(2)
+        with pytest.raises(UpstreamTimeout):
+            await sending
+        assert site.failed == [0, 0]
+
+
+# Endpoints that flap, hang, answer 503
+
+
+async def test_a_dead_one_is_asked_no_more() -> None:
+    """After five failures, nobody dials it; and no request of any kind has failed."""
+    async with several(None, answers(b"second")) as site:
+        for number in range(40):
+            assert await site.send(POST if number % 2 else GET) == (200, b"second")
+        assert site.failed == [5, 0]
+        assert "left out for" in repr(site.transport)
+
+
+async def test_one_that_comes_back(clock: VirtualClock) -> None:
+    """One that answers 503 for a while is left out, and asked again after its time; flapping makes that longer."""
+    well = False
+
+    def flapping(raw: bytes) -> bytes:
+        return respond(body=b"first") if well else BAD
+
+    async with several(flapping, answers(b"second"), failures=2) as site:
+        for _ in range(10):
+            assert await site.send() == (200, b"second")
+        assert site.heard[0] == 2
+        await clock.advance(10)
+        assert await site.send() == (200, b"second")  # asked once, and still unwell
+        assert [await site.send() for _ in range(5)] == [(200, b"second")] * 5
+        assert site.heard[0] == 3
+        well = True
+        await clock.advance(10)
+        assert await site.send() == (200, b"second")
+        await clock.advance(10)
+        assert await site.send() == (200, b"first")
+        assert (await site.send())[1] == b"first"
+
+
+async def test_all_answer_503() -> None:
+    """The client is told what they say; nobody is kept from being asked."""
+    async with several(*[lambda raw: BAD] * 3, failures=2) as site:
+        assert [await site.send() for _ in range(30)] == [(503, b"not now")] * 30
+        (balance,) = site.transport.balances
+        assert balance.desperate
+        assert sum(each.out for each in balance.endpoints) == 2
+
+
+async def test_a_client_that_leaves() -> None:
+    """Nothing stays under way, and it says nothing of the endpoint."""
+    held = asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        held.set()
+
+    async with several([ReadHead(), hold, Hold()], answers(b"second")) as site:
+        sending = asyncio.create_task(site.send())
+        await held.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert site.failed == [0, 0]
+
+
+# Sharing, limits, callers that stay
+
+
+async def test_services_of_the_same_endpoints_share_what_is_known() -> None:
+    """Versions of one group are mostly served by the same servers."""
+    async with several(None, answers(b"second")) as site:
+        other = replace(site.backend, name="v1.other.io")
+        await site.send()
+        await whole(await site.transport.send(other, GET))
+        assert len(site.transport.balances) == 1
+        different = replace(other, balancing=Balancing(failures=9))
+        await whole(await site.transport.send(different, GET))
+        assert len(site.transport.balances) == 2
+
+
+async def test_so_many_requests_at_once() -> None:
+    """Over all endpoints, streams included; the next one is refused and told to come back."""
+    async with several([ReadHead(), Send(STREAM), Hold()], [ReadHead(), Send(STREAM), Hold()], requests=2) as site:
+        watch = replace(GET, long_running=True, timeout=None)
+        held = [await site.transport.send(site.backend, watch) for _ in range(2)]
+        with pytest.raises(UpstreamBusy, match="too many requests are under way"):
+            await site.transport.send(site.backend, GET)
+        answer = await proxied(site.transport, site.backend).request("GET", "/a")
+        assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
+        for each in held:
+            await each.aclose()
+        assert site.heard == [1, 1]
+
+
+@pytest.mark.parametrize("sticky", ["identity", "client"])
+async def test_callers_stay(sticky: str) -> None:
+    """One caller is at one endpoint, and others at others."""
+    async with several(answers(b"0"), answers(b"1"), answers(b"2"), sticky=sticky) as site:
+
+        async def asked(number: int) -> bytes:
+            caller = replace(
+                GET, identity=Identity(f"user-{number}"), client=(f"192.0.2.{number}", 1000 + len(site.heard))
+            )
+            return (await site.send(caller))[1]
+
+        homes = [await asked(number) for number in range(20)]
+        assert [await asked(number) for number in range(20)] == homes
+        assert set(homes) == {b"0", b"1", b"2"}
+
+
+async def test_who_is_nobody_stays_by_address() -> None:
+    """A path service without authentication still has clients; without even that, anybody is asked."""
+    async with several(answers(b"0"), answers(b"1"), answers(b"2"), sticky="identity") as site:
+        found = {(await site.send(replace(GET, client=(f"192.0.2.{number}", 1))))[1] for number in range(20)}
+        assert found == {b"0", b"1", b"2"}
+        assert await site.send() == (200, b"0")
+
+
+# The rest of the contract
+
+
+async def test_websockets_go_on_only_when_nothing_was_sent() -> None:
+    """A command may be behind a handshake. Its WebSocket is under way until it is closed."""
+    async with several(None, [ReadHead(), respond(403, body=b"no")]) as site:
+        answer: Any = await site.transport.connect(site.backend, GET, ())
+        assert (answer.status, await whole(answer)) == (403, b"no")
+    async with several([ReadHead(), Reset()], answers(b"second")) as site:
+        with pytest.raises(UpstreamBroken):
+            await site.transport.connect(site.backend, GET, ())
+        assert (site.heard, site.failed) == ([1, 0], [1, 0])
+
+
+async def test_others_pass() -> None:
+    """What is no service of several endpoints passes; a transport that does not know those says so."""
+    async with ScriptedBackend(answers(b"alone")) as server:
+        alone = Backend(NAME, server.host, server.port, tls=False)
+        transport = Transports(Http1Transport(), AsgiTransport())
+        for reaching in (transport, transport.balanced):
+            assert await whole(await reaching.send(alone, GET)) == b"alone"
+        assert transport.balanced.balances == ()
+        await transport.aclose()
+    several_ = BalancedBackend(NAME, (alone, replace(alone, port=1)))
+    with pytest.raises(UpstreamUnreachable, match="put BalancedTransport around it"):
+        await Http1Transport().send(several_, GET)
+
+
+async def test_state_per_loop() -> None:
+    """What one event loop knows is not told on another one, and closing forgets it."""
+    async with several(answers(b"0"), answers(b"1")) as site:
+        await site.send()
+        assert len(site.transport.balances) == 1
+        assert await asyncio.to_thread(lambda: asyncio.run(_balances(site.transport))) == 0
+    assert site.transport.balances == ()
+
+
+async def _balances(transport: BalancedTransport) -> int:
+    return len(transport.balances)
+
+
+async def test_what_metrics_are_told() -> None:
+    """Of each endpoint by its address; a name that any caller could make is none of the labels."""
+    async with several(None, lambda raw: BAD, answers(b"third"), failures=1) as site:
+        for _ in range(3):
+            await site.send(replace(GET, identity=ALICE))
+        found = {(each.name, each.labels): each.value for each in site.transport.samples()}
+        addresses = [each.address for each in site.backend.endpoints]
+        told = {
+            name: [found[f"aggmw_endpoint_{name}", (("backend", each),)] for each in addresses]
+            for name in ("requests_total", "failures_total", "ejections_total", "ejected", "retries_total")
+        }
+        assert told == {
+            "requests_total": [1, 1, 3],
+            "failures_total": [1, 1, 0],
+            "ejections_total": [1, 1, 0],
+            "ejected": [1, 1, 0],
+            "retries_total": [1, 1, 0],
+        }
+        assert found["aggmw_balanced_requests_refused_total", (("service", NAME),)] == 0
