@@ -38,6 +38,7 @@ from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
+from aggmw.contracts.websockets import Close
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
@@ -237,6 +238,7 @@ SAMPLES: list[object] = [
     Exchange({"type": "http", "headers": HEADERS}, HEADERS, identity=ALICE, subprotocols=TOKEN_PROTOCOL),
     Presented(HEADERS, subprotocols=TOKEN_PROTOCOL),
     Sample("a", "b", "gauge", (), 1.0),
+    Close(1000, "bye"),
     KIND,
     APIGroup("g", (APIVersion("v1", (APIResource("flunders", KIND, subresources=(APISubresource("status"),)),)),)),
     APIVersion("v1"),

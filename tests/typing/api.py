@@ -6,7 +6,7 @@ carries `type: ignore` with its code: mypy complains when it no longer needs one
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
 from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presented
 from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
+from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
 from aggmw.errors import InvalidCredentials
 from aggmw.middleware.authentication import (
     Anonymous,
@@ -118,6 +119,14 @@ class Delegating:
     async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
         return await self._inner.send(backend, request)
 
+    async def connect(
+        self, backend: AnyBackend, request: UpstreamRequest, subprotocols: Sequence[str]
+    ) -> UpstreamWebSocket | UpstreamResponse:
+        answer = await connector(self._inner).connect(backend, request, subprotocols)
+        if isinstance(answer, UpstreamWebSocket):
+            await answer.close(Close(1001, "not today"))
+        return answer
+
     async def aclose(self) -> None:
         await self._inner.aclose()
 
@@ -171,6 +180,7 @@ class AccessLog:
 authenticator: Authenticator = Keys()
 authorizer: Authorizer = Readers()
 transport: UpstreamTransport = Delegating(Http1Transport())
+carrier: UpstreamWebSocketTransport = Delegating(Http1Transport())
 source: RouteSource = Swapped()
 resolver: BackendResolver = Here()
 check: Check = Database()
