@@ -17,7 +17,7 @@ from aggmw.net.keepalive import keep_asking
 
 __all__ = ["dial", "reason_of"]
 
-_P = TypeVar("_P", bound=asyncio.Protocol)
+_P = TypeVar("_P")  # has the methods of `asyncio.Protocol`; that it is one nobody asks
 _AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]  # as from getaddrinfo
 
 _log = structlog.get_logger("aggmw.net")
@@ -81,10 +81,12 @@ async def dial(
                 name = server_name or host
                 _check(context, name)
                 secured = {"ssl": context, "server_hostname": name, "ssl_shutdown_timeout": _GOODBYE_SECONDS}
+            made: _P
             if unix:
-                return await _connect_path(protocol, unix, secured)
-            transport, made = await _connect(protocol, await _resolve(host, port), secured)
-            keep_asking(transport.get_extra_info("socket"))
+                made = await _connect_path(protocol, unix, secured)
+            else:
+                transport, made = await _connect(protocol, await _resolve(host, port), secured)
+                keep_asking(transport.get_extra_info("socket"))
             return made
     except (OSError, ValueError, OverflowError) as error:
         reason = reason_of(error)
@@ -119,7 +121,7 @@ async def _resolve(host: str, port: int) -> list[_AddressInfo]:
     return [*found]
 
 
-async def _connect_path(protocol: Callable[[], _P], path: str, secured: dict[str, Any]) -> _P:
+async def _connect_path(protocol: Callable[[], Any], path: str, secured: dict[str, Any]) -> Any:
     """A connection to a Unix socket."""
     transport, made = await asyncio.get_running_loop().create_unix_connection(protocol, path, **secured)
     if transport.get_extra_info("peername") is None:
@@ -130,8 +132,8 @@ async def _connect_path(protocol: Callable[[], _P], path: str, secured: dict[str
 
 
 async def _connect(
-    protocol: Callable[[], _P], addresses: list[_AddressInfo], secured: dict[str, Any]
-) -> tuple[asyncio.BaseTransport, _P]:
+    protocol: Callable[[], Any], addresses: list[_AddressInfo], secured: dict[str, Any]
+) -> tuple[asyncio.BaseTransport, Any]:
     """A connection, its handshake done. Whoever made a socket closes it, at whatever point this is cancelled."""
     loop = asyncio.get_running_loop()
     if len(addresses) == 1:

@@ -62,26 +62,15 @@ class RecoveryMiddleware:
         nested = bool(exchange.request_id)
         if not nested:
             exchange.request_id = self._ids.of(exchange.headers)
-        started = False
         tally = Tally() if self._observers else None
         outer, exchange.in_flight = exchange.in_flight, None  # what is observed inside is no business of one outside
-
-        def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: every message comes through
-            nonlocal started
-            if tally is not None:
-                tally.note(message)
-            if not started:
-                started = message["type"] in _STARTS or message["type"] in _ENDS
-                if message["type"] in _STARTS and not nested:
-                    message = {**message, "headers": _head(message, exchange)}
-            return send(message)
-
+        outgoing = _Outgoing(exchange, send, tally, nested=nested)
         try:
-            await self._inside(exchange, receive, send_with_id)
+            await self._inside(exchange, receive, outgoing.send)
         except Exception as error:  # noqa: BLE001  the last line of defence: whatever it was, the client gets a Status
             answer = _answer(error, exchange)
-            if not started:
-                await respond(scope, send_with_id, answer)
+            if not outgoing.started:
+                await respond(scope, outgoing.send, answer)
             elif scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1011})
         finally:
@@ -96,6 +85,33 @@ class RecoveryMiddleware:
             except Exception as error:  # noqa: BLE001  who only looks on must not break the response
                 name = type(observer).__name__
                 _log.error("observer failed", observer=name, request_id=exchange.request_id, **fault(error))
+
+
+class _Outgoing:
+    """The messages of one answer on their way out. An object, because a function inside of the coroutine that hands it
+    on would be a reference cycle per request where this is compiled.
+
+    Attributes:
+        started: whether the answer has begun, or the connection is over.
+    """
+
+    __slots__ = ("_exchange", "_nested", "_send", "_tally", "started")
+
+    def __init__(self, exchange: Exchange, send: Send, tally: Tally | None, *, nested: bool) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._tally = tally
+        self._nested = nested
+        self.started = False
+
+    def send(self, message: Message) -> Awaitable[None]:  # no coroutine of its own: every message comes through
+        if self._tally is not None:
+            self._tally.note(message)
+        if not self.started:
+            self.started = message["type"] in _STARTS or message["type"] in _ENDS
+            if message["type"] in _STARTS and not self._nested:
+                message = {**message, "headers": _head(message, self._exchange)}
+        return self._send(message)
 
 
 def _head(message: Message, exchange: Exchange) -> list[tuple[bytes, bytes]]:

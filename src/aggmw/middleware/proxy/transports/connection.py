@@ -35,8 +35,8 @@ _BEGUN = 5  # a fault: nothing of the request was written yet
 _EXPECTING = (_BEGUN, _HEAD, _BODY)
 
 
-class Connection(asyncio.Protocol):
-    """A connection that carries one exchange at a time.
+class Connection:
+    """A connection that carries one exchange at a time: an `asyncio.Protocol`, without being derived from it.
 
     Args:
         loop: the running event loop.
