@@ -142,6 +142,7 @@ class Presented:
         path: the decoded path below the mount, for anonymous conditions.
         subprotocols: the WebSocket subprotocols offered.
         warnings: an authenticator may add texts for `Warning` response headers.
+        audiences: a token must be for one of these; none: for whom the authenticator says.
     """
 
     headers: Headers = field(default=(), repr=False)
@@ -149,6 +150,7 @@ class Presented:
     path: str = "/"
     subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list, compare=False)
+    audiences: frozenset[str] = frozenset()
 
     def header(self, name: bytes) -> list[bytes]:
         """All values of one field, in order. The name is in lower case."""

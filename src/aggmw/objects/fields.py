@@ -42,6 +42,10 @@ class Fields:
         """Report a mistake in a field."""
         self._report(self.where(name), message)
 
+    def nothing(self, name: str) -> Fields:
+        """An object in a field that is absent: its own fields are then missed one by one."""
+        return Fields({}, self._report, self.where(name))
+
     def required(self, name: str) -> None:
         self.problem(name, "Required value")
 

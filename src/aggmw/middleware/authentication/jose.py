@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
+from aggmw.middleware.authentication.algorithms import ALGORITHMS
+
 __all__ = [
-    "ALGORITHMS",
     "MAX_KEYS",
     "BadKeys",
     "SigningKey",
@@ -29,11 +30,8 @@ __all__ = [
     "strict_object",
 ]
 
-_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_RSA = tuple(name for name in ALGORITHMS if name[0] in "RP")
 _CURVES = {"P-256": ("ES256",), "P-384": ("ES384",), "P-521": ("ES512",), "Ed25519": ("EdDSA",), "Ed448": ("EdDSA",)}
-
-ALGORITHMS: tuple[str, ...] = (*_RSA, "ES256", "ES384", "ES512", "EdDSA")
-"""What a token may be signed with: only with keys of which the other half is secret."""
 
 MAX_KEYS = 64
 """Keys of one issuer; each that fits is tried when a token names none."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aggmw.errors import InvalidCredentials
-from aggmw.middleware.authentication.jose import ALGORITHMS, strict_object
+from aggmw.middleware.authentication.algorithms import ALGORITHMS
+from aggmw.middleware.authentication.jose import strict_object
 
 __all__ = ["LEEWAY", "MAX_TOKEN", "Token", "audiences_of", "check_times", "read_token"]
 

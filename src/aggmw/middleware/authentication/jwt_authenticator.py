@@ -1,0 +1,253 @@
+"""JWTAuthenticator: callers by JSON Web Tokens of issuers elsewhere (wire contract §6.6)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from aggmw.contracts.catalog import Controller
+from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.tokens import NO_AUDIENCES
+from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, UpstreamUnreachable
+from aggmw.middleware.authentication.bearer import presented_token
+from aggmw.middleware.authentication.issuer_rules import CompiledIssuer, compile_issuers
+from aggmw.middleware.authentication.issuers import JWTIssuer
+from aggmw.middleware.authentication.jwks import IssuerKeys, discovered, from_file
+from aggmw.middleware.authentication.jwt import LEEWAY, MAX_TOKEN, Token, audiences_of, check_times, read_token
+
+__all__ = ["JWTAuthenticator"]
+
+_ALIASES = {"accounts.google.com": "https://accounts.google.com"}
+"""What one issuer calls itself, too (OpenID Connect Core §15.6.2)."""
+
+_FILE_REFRESH = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An issuer that is accepted at the moment."""
+
+    compiled: CompiledIssuer
+    keys: IssuerKeys
+    audiences: frozenset[str]
+    algorithms: frozenset[str]
+
+
+class JWTAuthenticator:
+    """Callers by bearer tokens that issuers elsewhere have signed: OpenID Connect and its like.
+
+    A token is believed when its issuer is one of these, its signature is by a key that this issuer publishes, it is for
+    us, it is valid now, and every rule of its issuer holds. Everything else that comes as a bearer token is refused,
+    unless another authenticator knows it: never an anonymous caller.
+
+    Keys are read in the background, for as long as the `FrontProxy` that has this authenticator runs; without one, for
+    as long as `async with` it is open. An issuer that cannot be asked does not touch the others, and its tokens go on
+    with the keys that were read last.
+
+    Not done: distributed and aggregated claims are not fetched, such tokens are refused; tokens are not looked up at
+    their issuer, so one that was revoked there is good until it expires.
+
+    Args:
+        issuers: whose tokens are accepted; `AuthenticationConfiguration.load(path).issuers` reads Kubernetes' file.
+        disallowed: issuers that must not be among them, such as that of `ServiceAccounts`.
+        loopback_http: accept issuers at `http://` on this machine, for development.
+        leeway: seconds that an issuer's clock may be ahead of ours (`nbf`, `iat`). An expired token is expired.
+        max_token: bytes of a token.
+        refresh: seconds between two readings of an issuer's keys.
+        least_interval: seconds between them when tokens want newer ones: an unknown key, a bad signature.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: every mistake in the issuers, each with its path, such as "jwt[0].issuer.url".
+    """
+
+    credentials = frozenset({b"authorization"})
+
+    def __init__(
+        self,
+        issuers: Sequence[JWTIssuer],
+        *,
+        disallowed: Iterable[str] = (),
+        loopback_http: bool = False,
+        leeway: float = LEEWAY,
+        max_token: int = MAX_TOKEN,
+        refresh: float = 300.0,
+        least_interval: float = 2.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._disallowed = frozenset(disallowed)
+        self._loopback_http = loopback_http
+        self._leeway = leeway
+        self._max_token = max_token
+        self._refresh = refresh
+        self._least_interval = least_interval
+        self._clock = clock
+        self._issuers: dict[str, _Known] = {}
+        self._revision = object()
+        self._renewal = _Renewal(self._sources)
+        self._task: asyncio.Task[None] | None = None
+        self._open = 0
+        self.reload(issuers)
+
+    def __repr__(self) -> str:
+        return f"JWTAuthenticator({list(self._issuers)})"
+
+    @property
+    def revision(self) -> object:
+        """As `TokenAuthenticator.revision`: another one with other issuers, and with other keys of one of them."""
+        return self._revision
+
+    @property
+    def controllers(self) -> tuple[Controller, ...]:
+        """The background work that reads keys."""
+        return (self._renewal,)
+
+    def reload(self, issuers: Sequence[JWTIssuer]) -> None:
+        """Accept these from now on. Keys of an issuer that stays where it was are kept. On a mistake nothing changes.
+
+        Raises:
+            ConfigurationError: as on construction.
+        """
+        problems: list[Problem] = []
+        compiled = compile_issuers(
+            issuers,
+            lambda path, message: problems.append(Problem(path, message)),
+            disallowed=self._disallowed,
+            loopback_http=self._loopback_http,
+        )
+        if problems:
+            raise ConfigurationError(problems)
+        self._issuers = {each.issuer.url: self._known(each) for each in compiled}
+        self._renew()
+        self._renewal.refresh()
+
+    async def authenticate(self, presented: Presented) -> Identity | None:
+        """Whose bearer token it is; None when none is presented.
+
+        Raises:
+            InvalidCredentials: a token that is not good here, or several.
+            UpstreamUnreachable: its issuer's keys were never read.
+            NotOpened: the background work does not run.
+        """
+        token = presented_token(presented)
+        return None if token is None else await self.authenticate_token(token, presented.audiences)
+
+    async def authenticate_token(self, token: bytes, audiences: frozenset[str] = NO_AUDIENCES) -> Identity | None:
+        """As `TokenAuthenticator.authenticate_token`: a token is also refused when it is no JSON Web Token at all, or
+        of an issuer that is not configured.
+        """
+        read = read_token(token, limit=self._max_token)
+        known = self._issuers.get(_ALIASES.get(read.issuer, read.issuer))
+        if known is None:
+            raise InvalidCredentials("the token is of no issuer that is configured")
+        if read.algorithm not in known.algorithms:
+            raise InvalidCredentials("the token is signed with an algorithm that its issuer may not use")
+        # What refuses a token may be looked at before its signature is; it saves the work.
+        meant = frozenset(audiences_of(read.claims))
+        if not meant & known.audiences or (audiences and not meant & audiences):
+            raise InvalidCredentials("the token is for somebody else (aud)")
+        expires = check_times(read.claims, self._clock(), leeway=self._leeway)
+        await self._verify(read, known.keys)
+        if self._clock() >= expires:  # it had to wait for newer keys
+            raise InvalidCredentials("the token is expired")
+        return known.compiled.mapper.identity(read.claims, expires)
+
+    async def __aenter__(self) -> JWTAuthenticator:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._renewal.run(), name=self._renewal.name)
+            await asyncio.sleep(0)  # so that it has begun
+        self._open += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open -= 1
+        if not self._open and self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _verify(self, token: Token, keys: IssuerKeys) -> None:
+        """Raises unless the signature is by one of the keys, if need be after they were read once more."""
+        while True:
+            seen = keys.keys
+            if seen is not None and seen.verify(token.algorithm, token.kid, token.signed, token.signature):
+                return
+            if not await keys.renewed(seen):
+                break
+        if seen is None:
+            raise UpstreamUnreachable("the keys of the token's issuer are not known yet")
+        raise InvalidCredentials("the token's signature is by no key that its issuer publishes")
+
+    def _known(self, compiled: CompiledIssuer) -> _Known:
+        issuer = compiled.issuer
+        before = self._issuers.get(issuer.url)
+        if before is not None and _place(before.compiled.issuer) == _place(issuer):
+            keys = before.keys
+        elif issuer.keys is not None:
+            keys = IssuerKeys(
+                issuer.url,
+                from_file(issuer.keys),
+                refresh=min(_FILE_REFRESH, self._refresh),
+                least_interval=self._least_interval,
+                changed=self._renew,
+            )
+        else:
+            read = discovered(
+                issuer.url,
+                discovery_url=issuer.discovery_url,
+                ca=issuer.certificate_authority.encode(),
+                loopback_http=self._loopback_http,
+            )
+            keys = IssuerKeys(
+                issuer.url, read, refresh=self._refresh, least_interval=self._least_interval, changed=self._renew
+            )
+        return _Known(compiled, keys, frozenset(issuer.audiences), frozenset(issuer.algorithms))
+
+    def _renew(self) -> None:
+        self._revision = object()
+
+    def _sources(self) -> list[IssuerKeys]:
+        return [known.keys for known in self._issuers.values()]
+
+
+def _place(issuer: JWTIssuer) -> tuple[object, ...]:
+    """Where an issuer's keys are."""
+    return issuer.discovery_url, issuer.certificate_authority, issuer.keys
+
+
+class _Renewal:
+    """Reads the keys of all issuers, each by itself, and follows which there are. A `Controller`."""
+
+    name = "issuer-keys"
+
+    def __init__(self, sources: Callable[[], Sequence[IssuerKeys]]) -> None:
+        self._sources = sources
+        self._changed: asyncio.Event | None = None
+
+    def refresh(self) -> None:
+        """Look at the issuers now. Does nothing while it does not run."""
+        if self._changed is not None:
+            self._changed.set()
+
+    async def run(self) -> None:
+        changed = self._changed = asyncio.Event()
+        running: dict[IssuerKeys, asyncio.Task[None]] = {}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    changed.clear()
+                    sources = self._sources()
+                    for gone in running.keys() - set(sources):
+                        running.pop(gone).cancel()
+                    for source in sources:
+                        if source not in running:
+                            source.open()
+                            running[source] = tasks.create_task(source.run())
+                    await changed.wait()
+        finally:
+            self._changed = None

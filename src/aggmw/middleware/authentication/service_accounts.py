@@ -1,0 +1,306 @@
+"""ServiceAccounts: tokens that we issue ourselves, for accounts of programs (wire contract §6.7)."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
+from aggmw.contracts.options import check_seam
+from aggmw.contracts.tokens import NO_AUDIENCES, AccountLookup, BoundObject
+from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, StatusError
+from aggmw.middleware.authentication.bearer import presented_token
+from aggmw.middleware.authentication.claims import CREDENTIAL_ID
+from aggmw.middleware.authentication.jose import (
+    BadKeys,
+    SigningKey,
+    VerificationKey,
+    VerificationKeys,
+    parse_pem,
+    public_document,
+)
+from aggmw.middleware.authentication.jwks import WELL_KNOWN
+from aggmw.middleware.authentication.jwt import LEEWAY, audiences_of, check_times, read_token
+from aggmw.objects.names import is_group, is_service
+
+__all__ = ["KEYS_PATH", "IssuedToken", "ServiceAccounts"]
+
+KEYS_PATH = "/openid/v1/jwks"
+"""Where the public keys are published."""
+
+LEAST_SECONDS, MOST_SECONDS = 600, 1 << 32
+"""What a TokenRequest may ask for."""
+
+_PRIVATE = "kubernetes.io"
+_PREFIX = "system:serviceaccount"
+_EXTRA = "authentication.kubernetes.io"
+_BOUND = {"Pod": "pod", "Secret": "secret", "Node": "node"}
+
+
+class IssuedToken(NamedTuple):
+    """A new token, and when it expires, in seconds since the epoch."""
+
+    token: str
+    expires: float
+
+    def __repr__(self) -> str:
+        return f"IssuedToken(…, expires={self.expires:.0f})"
+
+
+class ServiceAccounts:
+    """Issues tokens of service accounts and knows their owners: `system:serviceaccount:NAMESPACE:NAME`.
+
+    A token is good as long as its account and what it is bound to exist, each with the uid that it had.
+
+    With an issuer that is a URL, its discovery document and its keys are published at
+    `/.well-known/openid-configuration` and `/openid/v1/jwks`, for those whom authorization lets get these paths.
+
+    Args:
+        issuer: what tokens say in `iss`.
+        accounts: which accounts there are.
+        keys: PEM files of keys, public or private, whose tokens are believed; that of `signing_key` always is.
+        signing_key: a PEM file with the private key of new tokens, RSA or of a NIST curve. None: none are issued.
+        audiences: for whom tokens are when nobody says; one of them must be meant by what is presented. The issuer,
+            when left out.
+        max_seconds: the longest life of a token; requests for more get that.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: keys that cannot be used, or none.
+    """
+
+    credentials = frozenset({b"authorization"})
+
+    def __init__(
+        self,
+        issuer: str,
+        accounts: AccountLookup,
+        *,
+        keys: Sequence[bytes] = (),
+        signing_key: bytes | None = None,
+        audiences: Sequence[str] = (),
+        max_seconds: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_seam("accounts", accounts, "account")
+        if not issuer:
+            raise ConfigurationError([Problem("issuer", "must not be empty")])
+        self.issuer = issuer
+        self.audiences = frozenset(audiences) or frozenset({issuer})
+        self._default_audiences = tuple(audiences) or (issuer,)
+        self._accounts = accounts
+        self._max_seconds = max_seconds
+        self._clock = clock
+        self.reload(keys=keys, signing_key=signing_key)
+
+    def __repr__(self) -> str:
+        return f"ServiceAccounts({self.issuer!r}, {self._keys!r})"
+
+    def reload(self, *, keys: Sequence[bytes] = (), signing_key: bytes | None = None) -> None:
+        """Believe these keys, and sign with that one, from now on. On a mistake nothing changes.
+
+        To change the signing key, list its successor in `keys` wherever tokens are verified first, then sign with it,
+        and leave the old one in `keys` until the last of its tokens has expired.
+
+        Raises:
+            ConfigurationError: as on construction.
+        """
+        problems: list[Problem] = []
+        signer: SigningKey | None = None
+        found: list[VerificationKey] = []
+        if signing_key is not None:
+            try:
+                signer = SigningKey(signing_key)
+                found.append(signer.public)
+            except BadKeys as error:
+                problems.append(Problem("signingKey", str(error)))
+        for number, data in enumerate(keys):
+            try:
+                found += parse_pem(data)
+            except BadKeys as error:
+                problems.append(Problem(f"keys[{number}]", str(error)))
+        if not found and not problems:
+            problems.append(Problem("keys", "none is given, and no signingKey"))
+        if problems:
+            raise ConfigurationError(problems)
+        self._signer = signer
+        self._keys = VerificationKeys({key.kid: key for key in found}.values())
+        self._documents = self._published()
+        self._revision = object()
+        self._seen: object = None
+
+    @property
+    def revision(self) -> object:
+        """As `TokenAuthenticator.revision`: another one with other keys, and whenever an account comes or goes."""
+        if (accounts := self._accounts.revision) is not self._seen:
+            self._seen, self._revision = accounts, object()
+        return self._revision
+
+    @property
+    def documents(self) -> Mapping[str, tuple[bytes, bytes]]:
+        """Media type and body by path; none unless the issuer is a URL."""
+        return self._documents
+
+    async def authenticate(self, presented: Presented) -> Identity | None:
+        """Whose bearer token it is; None when none is presented.
+
+        Raises:
+            InvalidCredentials: a token that is not good here, or several.
+        """
+        token = presented_token(presented)
+        return None if token is None else await self.authenticate_token(token, presented.audiences)
+
+    async def authenticate_token(self, token: bytes, audiences: frozenset[str] = NO_AUDIENCES) -> Identity | None:
+        """As `TokenAuthenticator.authenticate_token`: a token is also refused when it is none of ours at all."""
+        read = read_token(token)
+        if read.issuer != self.issuer:
+            raise InvalidCredentials("the token is not of the issuer of service accounts")
+        if not (audiences or self.audiences).intersection(audiences_of(read.claims)):
+            raise InvalidCredentials("the token is for somebody else (aud)")
+        expires = check_times(read.claims, self._clock(), leeway=LEEWAY)
+        if not self._keys.verify(read.algorithm, read.kid, read.signed, read.signature):
+            raise InvalidCredentials("the token's signature is by no key of service accounts")
+        return await self._identity(read.claims, expires)
+
+    async def issue(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        audiences: Sequence[str] = (),
+        expiration_seconds: int = 3600,
+        bound: BoundObject | None = None,
+        node: BoundObject | None = None,
+    ) -> IssuedToken:
+        """A new token, as a TokenRequest asks for one.
+
+        Args:
+            namespace, name: of the account.
+            audiences: for whom; our own, when left out.
+            expiration_seconds: its life, at least 600; cut to `max_seconds`.
+            bound: what it ends with.
+            node: where a bound pod runs, for the identity's extra.
+
+        Raises:
+            StatusError: 404 for an account or bound object that does not exist, 409 for one with another uid, 422 for
+                what may not be asked for, 405 when there is no signing key.
+        """
+        if self._signer is None:
+            raise StatusError(405, "MethodNotAllowed", "tokens are not issued here: there is no signing key")
+        self._check(namespace, name, expiration_seconds, bound)
+        uid = await self._accounts.account(namespace, name)
+        if uid is None:
+            raise StatusError(404, "NotFound", f'serviceaccounts "{name}" not found')
+        private: dict[str, Any] = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
+        if bound is not None:
+            await self._check_bound(bound, namespace)
+            private[_BOUND[bound.kind]] = {"name": bound.name, "uid": bound.uid}
+        if node is not None:
+            private["node"] = {"name": node.name, "uid": node.uid}
+        seconds = expiration_seconds if self._max_seconds is None else min(expiration_seconds, int(self._max_seconds))
+        now = int(self._clock())
+        claims = {
+            "aud": list(audiences) or list(self._default_audiences),
+            "exp": now + seconds,
+            "iat": now,
+            "iss": self.issuer,
+            "jti": str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)),
+            _PRIVATE: private,
+            "nbf": now,
+            "sub": f"{_PREFIX}:{namespace}:{name}",
+        }
+        return IssuedToken(self._signer.sign(claims), now + seconds)
+
+    def _check(self, namespace: str, name: str, seconds: int, bound: BoundObject | None) -> None:
+        if not is_service(namespace) or not is_group(name):
+            raise StatusError(404, "NotFound", "there is no service account of such a name")
+        problems = []
+        if seconds < LEAST_SECONDS:
+            problems.append(
+                f"spec.expirationSeconds: Invalid value: {seconds}: may not specify a duration less than 10 minutes"
+            )
+        if seconds > MOST_SECONDS:
+            problems.append(f"spec.expirationSeconds: Too long: may not be more than {MOST_SECONDS}")
+        if bound is not None and bound.kind not in _BOUND:
+            problems.append(f"spec.boundObjectRef.kind: Unsupported value: {bound.kind}: Pod, Secret or Node")
+        if problems:
+            raise StatusError(422, "Invalid", f'TokenRequest "{name}" is invalid: {", ".join(problems)}')
+
+    async def _check_bound(self, bound: BoundObject, namespace: str) -> None:
+        found = await self._accounts.bound(bound.kind, "" if bound.kind == "Node" else namespace, bound.name)
+        if found is None:
+            raise StatusError(404, "NotFound", f'{bound.kind.lower()}s "{bound.name}" not found')
+        if found != bound.uid:
+            raise StatusError(
+                409,
+                "Conflict",
+                f'Operation cannot be fulfilled on {bound.kind.lower()}s "{bound.name}": the UID in the bound object'
+                f" reference ({bound.uid}) does not match the UID in record. The object might have been deleted and"
+                " then recreated",
+            )
+
+    async def _identity(self, claims: Mapping[str, Any], expires: float) -> Identity:
+        private = _Private(claims.get(_PRIVATE))
+        namespace, (name, uid) = private.namespace, private.reference("serviceaccount")
+        if not name or claims.get("sub") != f"{_PREFIX}:{namespace}:{name}":
+            raise InvalidCredentials("the token does not name its service account (sub)")
+        if await self._accounts.account(namespace, name) != uid:
+            raise InvalidCredentials("the token's service account does not exist, or is another of that name")
+        extra: dict[str, list[str]] = {}
+        if isinstance(identifier := claims.get("jti"), str) and identifier:
+            extra[CREDENTIAL_ID] = [f"JTI={identifier}"]
+        references = {kind: private.reference(member) for kind, member in _BOUND.items()}
+        for kind, (bound, bound_uid) in references.items():
+            # The node of a pod is where the pod ran: it says something, and binds to nothing.
+            binds = bound and not (kind == "Node" and references["Pod"][0])
+            if binds and await self._accounts.bound(kind, "" if kind == "Node" else namespace, bound) != bound_uid:
+                raise InvalidCredentials(f"the {kind} that the token is bound to does not exist, or is another one")
+            if bound and kind != "Secret":
+                extra[f"{_EXTRA}/{_BOUND[kind]}-name"] = [bound]
+                extra[f"{_EXTRA}/{_BOUND[kind]}-uid"] = [bound_uid]
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+        credential = Credential(ambient=False, expires=expires)
+        return authenticated(Identity(f"{_PREFIX}:{namespace}:{name}", uid, groups, extra, credential))
+
+    def _published(self) -> Mapping[str, tuple[bytes, bytes]]:
+        if not self.issuer.startswith("https://"):
+            return {}
+        algorithms = sorted({name for key in self._keys.keys for name in key.algorithms})
+        document = {
+            "issuer": self.issuer,
+            "jwks_uri": self.issuer.rstrip("/") + KEYS_PATH,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": algorithms,
+        }
+        return {
+            WELL_KNOWN: (b"application/json", json.dumps(document).encode()),
+            KEYS_PATH: (b"application/jwk-set+json", public_document(self._keys.keys)),
+        }
+
+
+class _Private:
+    """The claims that are Kubernetes' own."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, Mapping):
+            raise InvalidCredentials(f"the token has no claims of service accounts ({_PRIVATE})")
+        self._value = value
+        namespace = value.get("namespace")
+        if not isinstance(namespace, str) or not namespace:
+            raise InvalidCredentials("the token does not name the namespace of its service account")
+        self.namespace = namespace
+
+    def reference(self, member: str) -> tuple[str, str]:
+        """Name and uid of an object; two empty texts when it is not there."""
+        value = self._value.get(member)
+        if value is None:
+            return "", ""
+        name, uid = (value.get("name"), value.get("uid")) if isinstance(value, Mapping) else (None, None)
+        if not isinstance(name, str) or not isinstance(uid, str) or not name or not uid:
+            raise InvalidCredentials(f"the token names its {member} by something that is none")
+        return name, uid
