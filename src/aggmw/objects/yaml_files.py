@@ -15,7 +15,7 @@ import yaml
 
 from aggmw.errors import ConfigurationError, Problem
 
-__all__ = ["Document", "Value", "read_documents", "shown"]
+__all__ = ["Document", "NotYaml", "Value", "parse_documents", "read_documents", "shown", "write_document"]
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
@@ -24,6 +24,7 @@ MAX_DEPTH = 50
 MAX_NODES = 200_000
 
 _Loader: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: type[yaml.SafeDumper] | type[yaml.CSafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
 _TRUE = frozenset({"true", "yes", "on"})
 _DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
@@ -36,6 +37,14 @@ class Document(NamedTuple):
     number: int
     line: int
     value: Value
+
+
+class NotYaml(ValueError):
+    """What cannot be read. `line` is where, from 1; 0 where that is not known."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class _Refused(Exception):
@@ -67,6 +76,18 @@ def read_documents(path: Path) -> list[Document]:
     if len(content) > MAX_BYTES:
         raise _problem(path, 0, f"is larger than {MAX_BYTES // 1024 // 1024} MiB")
     try:
+        return parse_documents(content)
+    except NotYaml as error:
+        raise _problem(path, error.line, str(error)) from None
+
+
+def parse_documents(content: bytes) -> list[Document]:
+    """Every document of a text that is not empty.
+
+    Raises:
+        NotYaml: not UTF-8, not YAML, nested too deeply, too many values, an alias, a tag, a repeated key.
+    """
+    try:
         text = content.decode("utf-8-sig")
         _inspect(text)
         return [
@@ -75,14 +96,20 @@ def read_documents(path: Path) -> list[Document]:
             if node is not None and (value := _value(node)) is not None
         ]
     except UnicodeDecodeError:
-        raise _problem(path, 0, "is not UTF-8") from None
+        raise NotYaml(0, "is not UTF-8") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _problem(path, mark.line + 1 if mark else 0, f"is not YAML: {error.problem or error.context}") from None
+        raise NotYaml(mark.line + 1 if mark else 0, f"is not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError:
-        raise _problem(path, 0, "is not YAML: it holds characters that YAML does not allow") from None
+        raise NotYaml(0, "is not YAML: it holds characters that YAML does not allow") from None
     except _Refused as refused:
-        raise _problem(path, refused.line, str(refused)) from None
+        raise NotYaml(refused.line, str(refused)) from None
+
+
+def write_document(value: object) -> bytes:
+    """An object as YAML, its keys in the order of the alphabet."""
+    text: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=1_000_000)
+    return text.encode()
 
 
 def _problem(path: Path, line: int, message: str) -> ConfigurationError:

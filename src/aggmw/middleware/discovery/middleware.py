@@ -12,7 +12,7 @@ from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.backends import RouteSource, UpstreamTransport
-from aggmw.contracts.catalog import Check, Controller
+from aggmw.contracts.catalog import APIGroup, Check, Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.options import check_lookup, check_routes, check_seam, check_type
@@ -46,6 +46,7 @@ class Discovery:
         drain: once it has begun, `/readyz` fails.
         timing: how often and how long backends are asked.
         server_address: host and port that `/api` tells clients; "" for none.
+        own: groups that the front proxy serves itself; a registered group version goes before one of the same name.
         request_info: replaces what the request_info stage leaves.
     """
 
@@ -59,6 +60,7 @@ class Discovery:
         drain: Drain | None = None,
         timing: Timing | None = None,
         server_address: str = "",
+        own: Sequence[APIGroup] = (),
         request_info: Callable[[Exchange], RequestInfo] | None = None,
     ) -> None:
         check_routes("source", source)
@@ -76,7 +78,7 @@ class Discovery:
         self._readyz = Health("readyz", ready)
         fixed = _health(Health("healthz", [Ping()]), Health("livez", [Ping()]), self._readyz)
         fixed |= _version(version or VersionInfo())
-        self._builder = SnapshotBuilder(server_address, fixed)
+        self._builder = SnapshotBuilder(server_address, fixed, own)
         self._publish()
 
     def __repr__(self) -> str:

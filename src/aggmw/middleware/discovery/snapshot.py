@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from aggmw.contracts.backends import APIService, Routes
-from aggmw.contracts.catalog import APIVersion
+from aggmw.contracts.catalog import APIGroup, APIVersion
 from aggmw.contracts.exchange import Answer
 from aggmw.middleware.discovery import openapi_v3
 from aggmw.middleware.discovery.controller import UNKNOWN, Key, Learned, key_of
@@ -118,11 +118,17 @@ class SnapshotBuilder:
     Args:
         server_address: host and port for the document of `/api`; "" for none.
         fixed: pages that never change.
+        own: groups that the front proxy serves itself.
     """
 
-    def __init__(self, server_address: str, fixed: Mapping[str, Page]) -> None:
+    def __init__(self, server_address: str, fixed: Mapping[str, Page], own: Sequence[APIGroup] = ()) -> None:
         self._server_address = server_address
         self._fixed = fixed
+        self._own = {
+            APIService.local(group.name, version.version): Learned(version, asked=True)
+            for group in own
+            for version in group.versions
+        }
         self._entries: dict[Key, tuple[Learned, _Entry]] = {}
         self._groups: dict[tuple[str, ...], tuple[bytes, Page]] = {}
         self._joined: dict[_PartsKey, Document] = {}
@@ -133,16 +139,17 @@ class SnapshotBuilder:
         Args:
             learned: does not change meanwhile.
         """
-        for service in routes.services:
+        services, learned = self._with_own(routes, learned)
+        for service in services:
             key, known = key_of(service), learned.get(key_of(service), UNKNOWN)
             if (entry := self._current(key, known)) is None:
                 before = self._entries[key][1] if key in self._entries else _Entry()
                 entry = await offload(_weight(known), _entry, service, known, before)
                 self._entries[key] = known, entry
                 await asyncio.sleep(0)
-        entries = self._update(routes.services, learned)
+        entries = self._update(services, learned)
         joined: dict[_PartsKey, Document] = {}
-        for groups in _by_group(routes.services):
+        for groups in _by_group(services):
             if (parts := _parts(groups, entries)) is not None:
                 document = self._joined.get(_key(parts))
                 if document is None:
@@ -156,16 +163,17 @@ class SnapshotBuilder:
 
         A large answer that was not prepared is left for the next snapshot: until then what was known before is shown.
         """
-        entries = self._update(routes.services, learned)
-        core, groups = _by_group(routes.services)
+        services, learned = self._with_own(routes, learned)
+        entries = self._update(services, learned)
+        core, groups = _by_group(services)
         pages: dict[str, Page] = dict(self._fixed)
-        versions = [service.version for services in core.values() for service in services]
+        versions = [service.version for each in core.values() for service in each]
         legacy = legacy_document(encode(api_versions(versions, self._server_address)))
         pages |= _root("/api", legacy, self._aggregated(core, entries))
         legacy = legacy_document(api_group_list(self._group_pages(groups, pages)))
         pages |= _root("/apis", legacy, self._aggregated(groups, entries))
         hashes: list[tuple[str, str, str]] = []
-        for service in routes.services:
+        for service in services:
             entry = entries[key_of(service)]
             if entry.listing is not None:
                 path = f"/apis/{service.group}/{service.version}" if service.group else f"/api/{service.version}"
@@ -174,8 +182,21 @@ class SnapshotBuilder:
                 pages[openapi_v3.document_path(service.group, service.version)] = entry.openapi
                 hashes.append((service.group, service.version, entry.hash))
         pages["/openapi/v3"] = pages["/openapi/v3/"] = Plain(legacy_document(openapi_v3.index(hashes)))
-        names = {(service.group, service.version): entries[key_of(service)].names for service in routes.services}
+        names = {(service.group, service.version): entries[key_of(service)].names for service in services}
         return Snapshot(routes, MappingProxyType(pages), MappingProxyType(names))
+
+    def _with_own(
+        self, routes: Routes, learned: Mapping[Key, Learned]
+    ) -> tuple[Sequence[APIService], Mapping[Key, Learned]]:
+        """The services of the routes, then the groups of our own that none of them has, and what is known of each."""
+        own = {
+            service: known
+            for service, known in self._own.items()
+            if (service.group, service.version) not in routes.by_group_version
+        }
+        if not own:
+            return routes.services, learned
+        return (*routes.services, *own), {**learned, **{key_of(service): known for service, known in own.items()}}
 
     def _update(self, services: Sequence[APIService], learned: Mapping[Key, Learned]) -> dict[Key, _Entry]:
         kept: dict[Key, tuple[Learned, _Entry]] = {}
@@ -262,7 +283,7 @@ def _weight(learned: Learned) -> int:
 
 def _entry(service: APIService, learned: Learned, before: _Entry) -> _Entry:
     """What is known of one group version. What was encoded `before` is used where the server's answer is the same."""
-    if service.backend is None:
+    if service.backend is None and learned.version is None:
         return _Entry()
     group, version = service.group, learned.version
     stale = bool(learned.cause) or not learned.asked

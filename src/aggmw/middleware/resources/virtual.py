@@ -1,0 +1,170 @@
+"""Create-only kinds: which request is for which, and its way from body to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import parse_qs
+
+import structlog
+
+from aggmw.contracts.catalog import APIGroup, APIVersion
+from aggmw.contracts.exchange import Answer
+from aggmw.contracts.identity import Identity
+from aggmw.contracts.kinds import VirtualKind, WriteContext
+from aggmw.contracts.options import check_seam
+from aggmw.contracts.request_info import RequestInfo
+from aggmw.errors import AggmwError, StatusError, fault
+from aggmw.objects.bodies import ExpectedKind, FieldValidation, decode_object, encode_object, form_for
+from aggmw.objects.discovery import group_version
+from aggmw.objects.status import status_answer
+
+__all__ = ["VirtualKinds", "checked_kinds"]
+
+_log = structlog.get_logger("aggmw.resources")
+
+_NOT_ALLOWED = status_answer(
+    405,
+    "MethodNotAllowed",
+    "the server does not allow this method on the requested resource",
+    headers=((b"allow", b"POST"),),
+)
+_NOT_FOUND = status_answer(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def checked_kinds(kinds: Iterable[VirtualKind]) -> tuple[VirtualKind, ...]:
+    """The kinds, each once.
+
+    Raises:
+        TypeError: something that is no kind.
+        ValueError: two kinds of one resource, or one in the core group.
+    """
+    found = tuple(kinds)
+    seen: set[tuple[str, str, str]] = set()
+    for number, kind in enumerate(found):
+        check_seam(f"kinds[{number}]", kind, "create")
+        key = (kind.group, kind.version, kind.resource.name)
+        if not kind.group:
+            raise ValueError(f"kinds[{number}]: {kind.resource.name} must have a group")
+        if key in seen:
+            raise ValueError(f"kinds[{number}]: {kind.resource.name} of {kind.group}/{kind.version} is given twice")
+        seen.add(key)
+    return found
+
+
+class VirtualKinds:
+    """The kinds of one front proxy.
+
+    Args:
+        kinds: each with a group, version and resource of its own.
+
+    Raises:
+        TypeError, ValueError: as `checked_kinds`.
+    """
+
+    def __init__(self, kinds: Iterable[VirtualKind]) -> None:
+        self._kinds: Mapping[tuple[str, str, str], VirtualKind] = {
+            (kind.group, kind.version, kind.resource.name): kind for kind in checked_kinds(kinds)
+        }
+
+    def __repr__(self) -> str:
+        return f"VirtualKinds({', '.join(sorted(kind.resource.name for kind in self._kinds.values()))})"
+
+    @property
+    def groups(self) -> tuple[APIGroup, ...]:
+        """For discovery."""
+        found: dict[str, dict[str, list[VirtualKind]]] = {}
+        for kind in self._kinds.values():
+            found.setdefault(kind.group, {}).setdefault(kind.version, []).append(kind)
+        return tuple(
+            APIGroup(
+                group,
+                tuple(
+                    APIVersion(version, tuple(kind.resource for kind in sorted(kinds, key=_name)))
+                    for version, kinds in versions.items()
+                ),
+            )
+            for group, versions in found.items()
+        )
+
+    def find(self, info: RequestInfo) -> VirtualKind | Answer | None:
+        """The kind to create; the refusal of what else is asked of one; None when the request is for none of them."""
+        if not info.is_resource:
+            return None
+        kind = self._kinds.get((info.api_group, info.api_version, info.resource))
+        if kind is None:
+            return None
+        if info.name or info.subresource or info.namespace:
+            return _NOT_FOUND
+        return kind if info.method == "POST" else _NOT_ALLOWED
+
+    async def create(
+        self,
+        kind: VirtualKind,
+        info: RequestInfo,
+        identity: Identity,
+        warnings: list[str],
+        *,
+        content_type: str | None,
+        accept: str | None,
+        body: bytes,
+    ) -> Answer:
+        """Decode, ask the kind, encode.
+
+        Args:
+            kind: from `find`.
+            info: what was asked for.
+            identity: who asks.
+            warnings: may grow.
+            content_type, accept: the header fields; None where there is none.
+            body: whole.
+
+        Raises:
+            StatusError: the request or its object is wrong.
+        """
+        form = form_for(accept)
+        dry_run, validation = _options(info.target)
+        expected = ExpectedKind(group_version(kind.group, kind.version), kind.resource.kind.kind)
+        value, warned = decode_object(content_type, body, expected, validation)
+        warnings.extend(warned)
+        try:
+            answer = await kind.create(value, WriteContext(identity, info, dry_run, warnings))
+        except AggmwError:
+            raise
+        except Exception as error:
+            _log.error("a kind failed", resource=kind.resource.name, **fault(error))
+            raise StatusError(500, "InternalError", "Internal error occurred: the kind failed") from error
+        headers = ((b"content-type", form.encode()), (b"cache-control", b"no-cache, private"))
+        return Answer(201, headers, encode_object(answer, form))
+
+
+def _name(kind: VirtualKind) -> str:
+    return kind.resource.name
+
+
+def _options(target: bytes) -> tuple[bool, FieldValidation]:
+    """`dryRun` and `fieldValidation` (`metav1.CreateOptions`)."""
+    query = parse_qs(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True)
+    dry_run = [each for each in query.get("dryRun", []) if each]
+    if any(each != "All" for each in dry_run):
+        raise _invalid_option("dryRun", dry_run, ["All"])
+    asked = query.get("fieldValidation", [""])[0] or FieldValidation.WARN.value
+    try:
+        validation = FieldValidation(asked)
+    except ValueError:
+        raise _invalid_option("fieldValidation", [asked], sorted(each.value for each in FieldValidation)) from None
+    return bool(dry_run), validation
+
+
+def _invalid_option(name: str, given: Sequence[str], supported: Sequence[str]) -> StatusError:
+    shown = ", ".join(f'"{each}"' for each in supported)
+    message = f'Unsupported value: "{given[0][:80]}": supported values: {shown}'
+    return StatusError(
+        422,
+        "Invalid",
+        f'CreateOptions.meta.k8s.io "" is invalid: {name}: {message}',
+        {
+            "group": "meta.k8s.io",
+            "kind": "CreateOptions",
+            "causes": [{"reason": "FieldValueNotSupported", "message": message, "field": name}],
+        },
+    )
