@@ -291,6 +291,36 @@ def test_no_code_is_sent_that_may_not_travel(code: int, reason: str) -> None:
         assert reason.encode().startswith(to_client(Close(code, reason)).reason.encode())
 
 
+async def test_the_client_closes_while_it_is_sent_to(transport: Http1Transport) -> None:
+    """A server whose `send` says first that the client is gone: what it sent last, and its code, still arrive."""
+    end = EndWebSocket()
+    gone = asyncio.Event()
+    last: list[Any] = [
+        {"type": "websocket.disconnect", "code": 4001, "reason": "bye"},
+        {"type": "websocket.receive", "text": "last"},
+    ]
+    first: list[Any] = [{"type": "websocket.connect"}]
+
+    async def receive() -> Any:
+        if first:
+            return first.pop()
+        await gone.wait()
+        await asyncio.sleep(0)
+        return last.pop()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            gone.set()
+            raise ConnectionError("the client is gone")
+
+    async with ScriptedBackend([AcceptWebSocket(), frame(TEXT, "hello"), end]) as backend:
+        app = Stages(ProxyMiddleware(core, transport=transport), Before(backend_of(backend), ALICE, ""))
+        scope = {"type": "websocket", "path": "/a", "raw_path": b"/a", "query_string": b"", "headers": []}
+        await app(scope, receive, send)
+    assert [each.payload for each in end.frames[:-1]] == [b"last"]
+    assert end.frames[-1].close == (4001, "bye")
+
+
 # Ends from here
 
 

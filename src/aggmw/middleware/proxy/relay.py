@@ -174,8 +174,9 @@ class Relay:
         try:
             await self._send({"type": "websocket.accept", "subprotocol": answer.subprotocol, "headers": headers})
             await self._from_backend(answer)
-        except OSError:
-            pass  # what `send` may raise once the client is gone; a backend's are translated
+        except OSError:  # what `send` may raise once the client is gone; a backend's are translated
+            if self._reading is not None:  # how it left is about to be received, behind what it sent last
+                await asyncio.wait([self._reading], timeout=_GOODBYE_SECONDS)
 
     async def _refuse(self, response: UpstreamResponse) -> None:
         """The backend answered as to a plain request: so does this."""
