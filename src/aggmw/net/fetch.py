@@ -86,10 +86,19 @@ def _translated(error: Exception) -> UpstreamError:
     if isinstance(error, httpx.TimeoutException):
         return UpstreamTimeout("it did not answer in time")
     if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.InvalidURL | UnicodeError):
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, OSError):
-                return UpstreamUnreachable(reason_of(cause))
-            cause = cause.__cause__ or cause.__context__
-        return UpstreamUnreachable("it cannot be reached")
+        return UpstreamUnreachable(reason_of(_origin(error)))
     return UpstreamBroken("its answer broke off, or is none of HTTP")
+
+
+def _origin(error: Exception) -> OSError:
+    """What the layers below began with."""
+    found = OSError()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            found = cause
+        if isinstance(cause, BaseExceptionGroup):  # one of each address
+            cause = cause.exceptions[0]
+        else:
+            cause = cause.__cause__ or cause.__context__
+    return found

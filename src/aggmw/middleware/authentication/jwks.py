@@ -80,8 +80,8 @@ class IssuerKeys:
 
     def open(self) -> None:
         """From now on somebody may wait for `run`, which is about to be."""
-        self._wanted = asyncio.Event()
-        self._end = asyncio.Event()
+        if self._wanted is None:
+            self._wanted, self._end = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Read them again and again, until cancelled. Must have been opened."""

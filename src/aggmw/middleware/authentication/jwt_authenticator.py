@@ -232,6 +232,8 @@ class _Renewal:
     def refresh(self) -> None:
         """Look at the issuers now. Does nothing while it does not run."""
         if self._changed is not None:
+            for source in self._sources():
+                source.open()
             self._changed.set()
 
     async def run(self) -> None:
