@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggmw.config import Configuration, load, parse
+from aggmw.contracts.balancing import Balancing
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.proxy import TransportLimits
 
@@ -43,9 +44,13 @@ services:
     - {path: /billing/, url: "https://127.0.0.1:9000", ca: billing.crt, serverName: billing, stripPrefix: true}
     - {path: /tools/, app: "tools:app", redirects: false}
     - {path: /old/, wsgi: "old:app"}
+    - {path: /many/, url: ["http://a:1", "http://b:1"], balancing: {sticky: client}}
   clientCertificate: front-proxy.crt
   clientKey: front-proxy.key
   limits: {connections: 7, waiting: 0, wait: 250ms, dial: 2s, idle: 1m, maxAge: 10m, silence: 1h}
+  balancing:
+    {failures: 3, eject: 5s, ejectLongest: 1m, ejectShare: 0.4, retries: 1, retryShare: 0.1, retriesPerSecond: 2.5,
+     attempt: 500ms, requests: 100, sticky: identity}
 streams:
   maxAge: 2h
 """
@@ -85,7 +90,20 @@ def test_everything(tmp_path: Path) -> None:
         100,
     )
     assert (tasks.app, tasks.wsgi) == (None, "tasks:wsgi")
-    billing, tools, old = configuration.services.paths
+    billing, tools, old, many = configuration.services.paths
+    assert (many.url, many.balancing) == (("http://a:1", "http://b:1"), Balancing(sticky="client"))
+    assert configuration.services.balancing == Balancing(
+        failures=3,
+        eject_seconds=5,
+        eject_longest_seconds=60,
+        eject_share=0.4,
+        retries=1,
+        retry_share=0.1,
+        retries_per_second=2.5,
+        attempt_seconds=0.5,
+        requests=100,
+        sticky="identity",
+    )
     assert (billing.in_process, tools.in_process, old.in_process, old.wsgi) == (False, True, True, "old:app")
     assert (billing.url, billing.ca, billing.server_name) == (
         "https://127.0.0.1:9000",
@@ -163,8 +181,8 @@ services:
         "config.yaml: services.paths[0]: needs exactly one of url, app, wsgi",
         "config.yaml: services.paths[1]: needs exactly one of url, app, wsgi",
         "config.yaml: services.paths[2].stripPrefix: must be true or false, not 1",
-        "config.yaml: services.paths[2].x: is not a known key; known here: app, ca, path, redirects, serverName,"
-        " stripPrefix, url, wsgi",
+        "config.yaml: services.paths[2].x: is not a known key; known here: app, balancing, ca, path, redirects,"
+        " serverName, stripPrefix, url, wsgi",
     ]
     assert problems_of(tmp_path, "services: {local: {group: a.io}}") == [
         "config.yaml: services.local: must be a list of mappings, not a mapping"
@@ -183,6 +201,28 @@ def test_limits_that_are_none(tmp_path: Path) -> None:
         "config.yaml: services.limits.silence: must be at least 0.001s, not '0ms'",
         "config.yaml: services.limits.max: is not a known key; known here: connections, dial, idle, maxAge, silence,"
         " wait, waiting",
+    ]
+
+
+def test_balancing_that_is_none(tmp_path: Path) -> None:
+    """Each in its bounds; addresses are a text or several."""
+    text = """
+services:
+  balancing: {failures: 0, eject: 10m, ejectLongest: 5m, ejectShare: 2, retries: -1, retryShare: many, sticky: cookie}
+  paths: [{path: /a/, url: []}, {path: /b/, url: [1]}, {path: /c/, url: "http://c", balancing: {requests: 0, x: 1}}]
+"""
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: services.paths[0].url: must be a text or a list of texts, not a list",
+        "config.yaml: services.paths[1].url: must be a text or a list of texts, not a list",
+        "config.yaml: services.paths[2].balancing.requests: must be a whole number from 1 to 1000000, not 0",
+        "config.yaml: services.paths[2].balancing.x: is not a known key; known here: attempt, eject, ejectLongest,"
+        " ejectShare, failures, requests, retries, retriesPerSecond, retryShare, sticky",
+        "config.yaml: services.balancing.ejectLongest: must not be less than eject",
+        "config.yaml: services.balancing.sticky: must be one of identity, client, not 'cookie'",
+        "config.yaml: services.balancing.failures: must be a whole number from 1 to 1000000, not 0",
+        "config.yaml: services.balancing.ejectShare: must be a number from 0 to 1, not 2",
+        "config.yaml: services.balancing.retries: must be a whole number from 0 to 100, not -1",
+        "config.yaml: services.balancing.retryShare: must be a number from 0 to 100, not 'many'",
     ]
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aggmw.asgi.types import Receive, Scope, Send
-from aggmw.contracts.backends import RESERVED, APIService, Backend, LocalBackend, PathService
+from aggmw.contracts.backends import RESERVED, APIService, Backend, BalancedBackend, LocalBackend, PathService
+from aggmw.contracts.balancing import Balancing
 from aggmw.errors import ConfigurationError
+
+HOSTS = (("a.io", 443), ("b.io", 7443))
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -21,6 +26,63 @@ def test_remote() -> None:
     assert service == APIService(
         "a.io", "v1", Backend("v1.a.io", "api.a.io", 443, server_name="api.a.io", ca=b"PEM"), version_priority=7
     )
+
+
+def test_several() -> None:
+    """Several URLs become one backend with several servers; one alone is a server, unless it is to be balanced."""
+    urls = ["https://a.io", "https://b.io:7443"]
+    service = APIService.remote("a.io", "v1", urls, ca=b"PEM", server_name="api", balancing=Balancing(retries=1))
+    backend = service.backend
+    assert isinstance(backend, BalancedBackend)
+    assert (backend.name, backend.balancing, backend.authority) == ("v1.a.io", Balancing(retries=1), "a.io:443")
+    assert backend.endpoints == tuple(Backend("", host, port, server_name="api", ca=b"PEM") for host, port in HOSTS)
+    assert backend == replace(backend)
+    assert hash(backend) == hash(replace(backend))
+    assert backend != replace(backend, balancing=Balancing())
+    assert "PEM" not in repr(service)
+    assert isinstance(PathService("/x/", iter(urls)).backend, BalancedBackend)
+    assert isinstance(PathService("/x/", ["http://a"]).backend, Backend)
+    assert isinstance(PathService("/x/", "http://a", balancing=Balancing(requests=9)).backend, BalancedBackend)
+
+
+@pytest.mark.parametrize(
+    ("urls", "messages"),
+    [
+        ([], ["needs at least one address"]),
+        (["http://a:1", "http://b", "https://a:1"], ["a:1 is named twice"]),
+        (["http://a/x", "http://b", "b"], ["[0]: must be https", "[2]: must be https"]),
+    ],
+)
+def test_several_that_are_not(urls: list[str], messages: list[str]) -> None:
+    """Every mistake, with the service and the place in the list."""
+    with pytest.raises(ConfigurationError) as caught:
+        PathService("/billing/", urls)
+    problems = [str(each) for each in caught.value.problems]
+    assert len(problems) == len(messages)
+    for problem, message in zip(problems, messages, strict=True):
+        assert problem.startswith("/billing/: url")
+        assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"failures": 0}, "failures must be at least 1, not 0"),
+        ({"eject_seconds": 0}, "eject_seconds must be at least 0.001, not 0"),
+        ({"eject_seconds": float("nan")}, "eject_seconds must be at least 0.001, not nan"),
+        ({"eject_seconds": 400}, "eject_longest_seconds must not be less than eject_seconds"),
+        ({"eject_share": 1.1}, "eject_share must be from 0 to 1, not 1.1"),
+        ({"retries": -1}, "retries must be at least 0, not -1"),
+        ({"retry_share": -0.1}, "retry_share must be at least 0, not -0.1"),
+        ({"attempt_seconds": 0}, "attempt_seconds must be at least 0.001, not 0"),
+        ({"requests": 0}, "requests must be at least 1, not 0"),
+        ({"sticky": "cookie"}, "sticky must be one of '', 'identity', 'client', not 'cookie'"),
+    ],
+)
+def test_balancing_that_is_none(options: dict[str, Any], message: str) -> None:
+    """Told when it is made, by its name."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Balancing(**options)
 
 
 def test_local() -> None:

@@ -18,6 +18,7 @@ from aggmw.config.configuration import (
 )
 from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
+from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
@@ -177,8 +178,8 @@ def _routes(services: ServicesConfiguration, resolver: BackendResolver, applicat
     servers = _all(
         [
             # All files in one pass, so that a service registered in two of them is named with both places.
-            partial(load_api_services, *services.files, resolver=resolver),
-            *(partial(_path, path, None) for path in services.paths if not path.in_process),
+            partial(load_api_services, *services.files, resolver=resolver, balancing=services.balancing),
+            *(partial(_path, path, None, services.balancing) for path in services.paths if not path.in_process),
         ]
     )
     return make_routes([*servers, *applications])
@@ -219,7 +220,11 @@ def _application(service: LocalServiceConfiguration | PathServiceConfiguration, 
     return import_application(service.app or "", where=f"{service.where}.app", directory=directory)
 
 
-def _path(path: PathServiceConfiguration, directory: Path | None) -> list[PathService]:
+def _path(
+    path: PathServiceConfiguration, directory: Path | None, balancing: Balancing | None = None
+) -> list[PathService]:
+    """A path service; `balancing` holds for one with several servers and no options of its own."""
+    several = isinstance(path.url, tuple) and len(path.url) > 1
     try:
         service = PathService(
             path.path,
@@ -229,6 +234,7 @@ def _path(path: PathServiceConfiguration, directory: Path | None) -> list[PathSe
             server_name=path.server_name,
             strip_prefix=path.strip_prefix,
             redirects=path.redirects,
+            balancing=path.balancing or (balancing if several else None),
         )
     except ConfigurationError as error:
         raise ConfigurationError([Problem(path.where, str(each)) for each in error.problems]) from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aggmw.contracts.balancing import Balancing
 from aggmw.middleware.proxy import TransportLimits
 
 __all__ = [
@@ -101,23 +102,25 @@ class PathServiceConfiguration:
 
     Args:
         path: such as "/billing/".
-        url: `https://host:port`, `http://host:port` or `unix:/path`.
+        url: `https://host:port`, `http://host:port` or `unix:/path`; several of them for servers that do the same.
         app: "module:attribute" of an ASGI application in this process.
         wsgi: the same of a WSGI application.
         ca: PEM bundle to trust for `url`; None: the system's.
         server_name: to verify instead of the URL's host; "" for that.
         strip_prefix, redirects: as in `PathService`.
+        balancing: how requests are shared out among several servers; None: as for all services.
         where: in which file, for error messages.
     """
 
     path: str
-    url: str | None = None
+    url: str | tuple[str, ...] | None = None
     app: str | None = None
     wsgi: str | None = None
     ca: Path | None = None
     server_name: str = ""
     strip_prefix: bool = False
     redirects: bool = True
+    balancing: Balancing | None = None
     where: str = ""
 
     @property
@@ -139,6 +142,7 @@ class ServicesConfiguration:
         client_certificate, client_key: what the proxy shows to backends; both or neither. Neither: the directory's own
             front-proxy certificate.
         limits: what one server may cost.
+        balancing: how the requests of services with several servers are shared out.
     """
 
     files: tuple[Path, ...] = ()
@@ -149,6 +153,7 @@ class ServicesConfiguration:
     client_certificate: Path | None = None
     client_key: Path | None = None
     limits: TransportLimits = field(default_factory=TransportLimits)
+    balancing: Balancing = field(default_factory=Balancing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from aggmw.config.configuration import (
     TLSConfiguration,
 )
 from aggmw.config.reader import Section
+from aggmw.contracts.balancing import STICKY, Balancing
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication.cookies import check_name
 from aggmw.middleware.authentication.origins import Origins
@@ -121,19 +122,48 @@ def _local(section: Section) -> LocalServiceConfiguration:
 
 def _path(section: Section) -> PathServiceConfiguration:
     section.exactly_one("url", "app", "wsgi")
+    own = section.section("balancing")
     path = PathServiceConfiguration(
         path=section.required("path"),
-        url=section.text("url", None),
+        url=section.text_or_texts("url"),
         app=section.text("app", None),
         wsgi=section.text("wsgi", None),
         ca=section.file("ca"),
         server_name=section.text("serverName", ""),
         strip_prefix=section.flag("stripPrefix", False),
         redirects=section.flag("redirects", True),
+        balancing=_balancing(own) if "balancing" in section else None,
         where=section.where,
     )
     section.finish()
     return path
+
+
+def _balancing(section: Section) -> Balancing:
+    default = Balancing()
+    eject = section.seconds("eject", default.eject_seconds, least=0.001)
+    longest = section.seconds("ejectLongest", max(default.eject_longest_seconds, eject), least=0.001)
+    if longest < eject:
+        section.wrong("ejectLongest", "must not be less than eject")
+        longest = eject
+    sticky = section.text("sticky", "")
+    if sticky not in STICKY:
+        section.wrong("sticky", f"must be one of {', '.join(STICKY[1:])}, not {sticky!r}")
+        sticky = ""
+    balancing = Balancing(
+        failures=section.integer("failures", default.failures, least=1, most=1_000_000),
+        eject_seconds=eject,
+        eject_longest_seconds=longest,
+        eject_share=section.number("ejectShare", default.eject_share, least=0, most=1),
+        retries=section.integer("retries", default.retries, least=0, most=100),
+        retry_share=section.number("retryShare", default.retry_share, least=0, most=100),
+        retries_per_second=section.number("retriesPerSecond", default.retries_per_second, least=0, most=1_000_000),
+        attempt_seconds=section.seconds("attempt", default.attempt_seconds, least=0.001),
+        requests=section.integer("requests", 0, least=1, most=1_000_000) or None,
+        sticky=sticky,
+    )
+    section.finish()
+    return balancing
 
 
 def _limits(section: Section) -> TransportLimits:
@@ -164,6 +194,7 @@ def _services(section: Section, base: Path) -> ServicesConfiguration:
         client_certificate=section.file("clientCertificate"),
         client_key=section.file("clientKey"),
         limits=_limits(section.section("limits")),
+        balancing=_balancing(section.section("balancing")),
     )
     section.finish()
     return services

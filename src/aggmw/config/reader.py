@@ -65,6 +65,13 @@ class Section:
         """The file and the path in it, as problems name this section."""
         return f"{self._file}: {self._path}"
 
+    def __contains__(self, key: str) -> bool:
+        return self._values.get(key) is not None
+
+    def wrong(self, key: str, message: str) -> None:
+        """Note that a value is no good beside the others."""
+        self._note(key, message)
+
     def required(self, key: str, *, empty: bool = False) -> str:
         """A string that must be there; `empty` says whether it may be."""
         value = self._values.get(key)
@@ -126,6 +133,16 @@ class Section:
             return default
         return value
 
+    def number(self, key: str, default: float, *, least: float, most: float) -> float:
+        """A number within bounds."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            self._note(key, f"must be a number from {least:g} to {most:g}, not {_kind(value)}")
+            return default
+        return float(value)
+
     def seconds(self, key: str, default: _T, *, least: float = 0.0) -> float | _T:
         """A duration: a number of seconds, or a number with ms, s, m or h."""
         value = self._take(key)
@@ -159,6 +176,16 @@ class Section:
             self._note(key, f"must be a list of texts, not {_kind(value)}")
             return ()
         return tuple(value)
+
+    def text_or_texts(self, key: str) -> str | tuple[str, ...] | None:
+        """A non-empty string, or a list of them that is not empty."""
+        value = self._take(key)
+        if value is None or (isinstance(value, str) and value):
+            return value
+        if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
+            return tuple(value)
+        self._note(key, f"must be a text or a list of texts, not {_kind(value)}")
+        return None
 
     def checked_texts(self, key: str, check: Callable[[str], object]) -> tuple[str, ...]:
         """A list of non-empty strings that `check` does not refuse with ValueError, each for itself."""

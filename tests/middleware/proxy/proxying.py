@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -96,6 +97,15 @@ async def relayed(
         proxied(transport, backend_of(backend), **options).websocket(target, headers, subprotocols) as socket,
     ):
         yield backend, socket
+
+
+async def dead_port() -> int:
+    """A port at which nobody listens."""
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
 
 
 async def whole(response: UpstreamResponse) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.middleware.proxy.proxying import ALICE, GET, NAME, proxied, whole
+from tests.middleware.proxy.proxying import ALICE, GET, NAME, dead_port, proxied, whole
 
 from aggmw.contracts.backends import Backend, BalancedBackend, UpstreamRequest
 from aggmw.contracts.balancing import Balancing
@@ -29,15 +29,6 @@ STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 def first(below: float = 0.0) -> Callable[[], float]:
     """Chance that takes the first endpoint of two that have the same under way, while there are so many."""
     return lambda: below
-
-
-async def dead_port() -> int:
-    """A port at which nobody listens."""
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
 
 
 class Several:

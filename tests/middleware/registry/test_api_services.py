@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggmw.contracts.backends import APIService, Backend
+from aggmw.contracts.backends import APIService, Backend, BalancedBackend
+from aggmw.contracts.balancing import Balancing
 from aggmw.errors import ConfigurationError
 from aggmw.middleware.registry import DnsResolver, StaticResolver, load_api_services
 
@@ -115,6 +116,29 @@ def test_unix_annotation(write: Callable[..., Path], wardle: str) -> None:
     assert isinstance(service.backend, Backend)
     assert (service.backend.unix, service.backend.tls) == ("/run/wardle.sock", False)
     [mistake] = mistakes(write(text.replace("spec:\n", "spec:\n  insecureSkipTLSVerify: true\n")))
+    assert mistake.endswith("means nothing with an http:// or unix: address in aggmw/url")
+
+
+def test_several_addresses(write: Callable[..., Path], wardle: str) -> None:
+    """With commas between: servers that do the same, whose certificates are for one name, balanced as is configured."""
+    urls = "https://[::1]:9443, https://10.0.0.8:9443,https://c.example"
+    text = wardle.replace("spec:\n", f"  annotations: {{aggmw/url: '{urls}'}}\nspec:\n")
+    balancing = Balancing(failures=2)
+    [service] = load_api_services(write(text), resolver=StaticResolver({}), balancing=balancing)
+    backend = service.backend
+    assert isinstance(backend, BalancedBackend)
+    assert (backend.name, backend.balancing) == ("v1alpha1.wardle.example.com", balancing)
+    assert [each.address for each in backend.endpoints] == ["[::1]:9443", "10.0.0.8:9443", "c.example:443"]
+    assert {each.server_name for each in backend.endpoints} == {"api.wardle.svc"}
+    twice = write(text.replace(urls, "https://a:1,http://a:1"))
+    [mistake] = mistakes(twice)
+    assert mistake.endswith("names an address twice")
+    [mistake] = mistakes(write(text.replace(urls, "https://a:1, https://a:1/x")))
+    assert mistake.endswith(FORMS)
+    insecure = text.replace(urls, "https://a:1, http://b:1").replace(
+        "spec:\n", "spec:\n  insecureSkipTLSVerify: true\n"
+    )
+    [mistake] = mistakes(write(insecure))
     assert mistake.endswith("means nothing with an http:// or unix: address in aggmw/url")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from aggmw.contracts.addresses import Address, parse_backend_url
-from aggmw.contracts.backends import APIService, Backend, BackendResolver
+from aggmw.contracts.backends import APIService, Backend, BackendResolver, BalancedBackend
+from aggmw.contracts.balancing import Balancing
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.objects.fields import Fields
 from aggmw.objects.names import is_group, is_service, is_version
@@ -19,8 +21,9 @@ from aggmw.objects.yaml_files import Value, read_documents, shown
 __all__ = ["URL_ANNOTATION", "load_api_services"]
 
 URL_ANNOTATION = "aggmw/url"
-"""`https://host:port`, `http://host:port` or `unix:/path`: where the service really is."""
+"""`https://host:port`, `http://host:port` or `unix:/path`: where the service really is; several with commas between."""
 
+_BETWEEN_URLS = re.compile(r" *, *(?=https?:|unix:)")
 _API_VERSION = "apiregistration.k8s.io/v1"
 _LISTS = {("v1", "List"), (_API_VERSION, "APIServiceList")}
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -42,7 +45,9 @@ class _Object(NamedTuple):
     value: Value
 
 
-def load_api_services(*paths: Path, resolver: BackendResolver, trusted: bool = True) -> list[APIService]:
+def load_api_services(
+    *paths: Path, resolver: BackendResolver, trusted: bool = True, balancing: Balancing | None = None
+) -> list[APIService]:
     """The services that YAML files declare: documents of kind APIService, APIServiceList or List.
 
     Args:
@@ -51,6 +56,7 @@ def load_api_services(*paths: Path, resolver: BackendResolver, trusted: bool = T
         trusted: whether these are the operator's own files: only then the annotation `aggmw/url` says where a service
             is, before the resolver is asked. The name that its certificate must show stays
             `<service>.<namespace>.svc`.
+        balancing: how the requests of services with several addresses are shared out.
 
     Raises:
         ConfigurationError: all the mistakes of all files.
@@ -65,7 +71,7 @@ def load_api_services(*paths: Path, resolver: BackendResolver, trusted: bool = T
             problems.extend(error.problems)
             continue
         for each in objects:
-            reading = _Reading(each, resolver, trusted, problems)
+            reading = _Reading(each, resolver, trusted, problems, balancing or Balancing())
             service = reading.service()
             if reading.name and (first := found.setdefault(reading.name, each.place)) != each.place:
                 problems.append(Problem(reading.place, f"declared before, in {first}"))
@@ -95,11 +101,19 @@ def _objects(path: Path, problems: list[Problem]) -> Iterator[_Object]:
 class _Reading:
     """One APIService being read; mistakes go to the list that all of them share."""
 
-    def __init__(self, found: _Object, resolver: BackendResolver, trusted: bool, problems: list[Problem]) -> None:
+    def __init__(
+        self,
+        found: _Object,
+        resolver: BackendResolver,
+        trusted: bool,
+        problems: list[Problem],
+        balancing: Balancing,
+    ) -> None:
         self._value = found.value
         self._resolver = resolver
         self._trusted = trusted
         self._problems = problems
+        self._balancing = balancing
         self.place = found.place
         self.name = ""
 
@@ -137,7 +151,7 @@ class _Reading:
         version_priority = spec.number("versionPriority", 1, 1000)
         return APIService(group, version, self._backend(metadata, spec), group_priority, version_priority)
 
-    def _backend(self, metadata: Fields, spec: Fields) -> Backend | None:
+    def _backend(self, metadata: Fields, spec: Fields) -> Backend | BalancedBackend | None:
         service = spec.inner("service")
         insecure = spec.flag("insecureSkipTLSVerify")
         if service is None:
@@ -152,40 +166,51 @@ class _Reading:
         ca = _ca_bundle(spec)
         if insecure and spec.text("caBundle"):
             spec.invalid("insecureSkipTLSVerify", "may not be true when caBundle is present")
-        address = self._address(metadata, spec, namespace, name, port)
-        if address is None:
+        addresses = self._addresses(metadata, spec, namespace, name, port)
+        if not addresses:
             return None
-        if not address.tls and (spec.text("caBundle") or insecure):
+        if not all(address.tls for address in addresses) and (spec.text("caBundle") or insecure):
             spec.problem(
                 "caBundle" if spec.text("caBundle") else "insecureSkipTLSVerify",
                 f"means nothing with an http:// or unix: address in {URL_ANNOTATION}",
             )
-        return Backend(
-            self.name,
-            address.host,
-            address.port,
-            tls=address.tls,
-            server_name=f"{name}.{namespace}.svc",
-            ca=ca,
-            insecure_skip_tls_verify=insecure,
-            unix=address.unix,
-        )
+        backends = [
+            Backend(
+                self.name,
+                address.host,
+                address.port,
+                tls=address.tls,
+                server_name=f"{name}.{namespace}.svc",
+                ca=ca,
+                insecure_skip_tls_verify=insecure,
+                unix=address.unix,
+            )
+            for address in addresses
+        ]
+        return backends[0] if len(backends) == 1 else BalancedBackend(self.name, tuple(backends), self._balancing)
 
-    def _address(self, metadata: Fields, spec: Fields, namespace: str, name: str, port: int) -> Address | None:
+    def _addresses(self, metadata: Fields, spec: Fields, namespace: str, name: str, port: int) -> list[Address]:
+        """Where the service is; nothing when there was a mistake."""
         annotations = metadata.inner("annotations") if self._trusted else None
         if annotations is not None and URL_ANNOTATION in annotations:
-            try:
-                return parse_backend_url(annotations.text(URL_ANNOTATION))
-            except ValueError as error:
-                annotations.invalid(URL_ANNOTATION, str(error))
-                return None
+            addresses: dict[tuple[str, int, str], Address] = {}
+            for url in _BETWEEN_URLS.split(annotations.text(URL_ANNOTATION)):
+                try:
+                    address = parse_backend_url(url)
+                    if (address.host, address.port, address.unix) in addresses:
+                        raise ValueError("names an address twice")
+                except ValueError as error:
+                    annotations.invalid(URL_ANNOTATION, str(error))
+                    return []
+                addresses[address.host, address.port, address.unix] = address
+            return list(addresses.values())
         if not (namespace and name):
-            return None
+            return []
         resolved = self._resolver.resolve(namespace, name, port)
         if resolved is None:
             spec.problem("service", f"no address is known for {namespace}/{name}:{port}")
-            return None
-        return Address(*resolved, tls=True)
+            return []
+        return [Address(*resolved, tls=True)]
 
 
 def _check_names(metadata: Fields, spec: Fields, name: str, group: str, version: str) -> None:
