@@ -361,11 +361,13 @@ async def test_receiving_can_be_cancelled() -> None:
     assert await socket.receive() == "x"
 
 
-@pytest.mark.parametrize("data", [b"", close_frame(1000, mask=MASK), frame(TEXT, "wrong")])
-async def test_no_garbage(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", close_frame(1000, mask=MASK), frame(TEXT, "wrong"), None])
+async def test_no_garbage(data: bytes | None) -> None:
     """One that is over is freed at once, however it ended: nothing is left to the garbage collector."""
     socket, wire = opened()
-    if data:
+    if data is None:
+        socket.eof_received()
+    elif data:
         socket.data_received(data)
     socket.connection_lost(None)
     frames = weakref.ref(socket._frames)

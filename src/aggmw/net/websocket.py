@@ -218,6 +218,7 @@ class WebSocket(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         """The other side sends no more."""
         self._frames.receive_eof()
+        self._frames.parser_exc = None  # it holds frames that hold us
         self._flush()
         self._end(Close(_ABNORMAL))
         return False
@@ -309,7 +310,7 @@ class WebSocket(asyncio.Protocol):
     def _failed(self, why: str) -> None:
         """The frames cannot be read: a close frame says so, and no other side's close frame came."""
         self.fault = why
-        self._frames.parser_exc = None  # it holds frames that hold us
+        self._frames.parser_exc = None  # as at an end
         self._end(Close(_ABNORMAL))
 
     def _end(self, close: Close) -> None:

@@ -137,8 +137,7 @@ class ServerWebSocket(WebSocket):
         "_flow_control",
         "_key",
         "_on_gone",
-        "_porter",
-        "_state",
+        "_tls",
         "deadline",
         "entering",
         "scope",
@@ -151,6 +150,7 @@ class ServerWebSocket(WebSocket):
         self.transport = entering.transport
         headers = scope["headers"]
         self._key = first(headers, b"sec-websocket-key") or b""
+        self._tls = scope["scheme"] == "https"
         self.scope = _websocket_scope(scope, self._when_gone)
         self.deadline = inf
         self.write_deadline = inf
@@ -229,6 +229,8 @@ class ServerWebSocket(WebSocket):
         kind = message["type"]
         if self._accepted:
             await self._send_open(kind, message)
+        elif self.gone:
+            pass
         elif self._deaf and self._denial is None:
             raise RuntimeError(f"'{kind}' after the WebSocket was refused")
         elif self.ended is not None and self._denial is None:
@@ -359,6 +361,9 @@ class ServerWebSocket(WebSocket):
         call, self._on_gone = self._on_gone, None
         if call is not None:
             call()
+        # They hold on to us: no cycle for the collector.
+        self.scope = {}
+        self._denial = None
 
     def shutdown(self) -> None:
         """The server stops and the application does not end it."""
@@ -410,7 +415,7 @@ class ServerWebSocket(WebSocket):
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
-        if self.scope["scheme"] == "ws" and self.transport.can_write_eof():
+        if not self._tls and self.transport.can_write_eof():
             with suppress(OSError):  # asyncio's raises when what was written met a reset
                 self.transport.write_eof()
 
