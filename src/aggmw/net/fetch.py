@@ -36,6 +36,7 @@ async def fetch(
     method: str = "GET",
     headers: Sequence[tuple[bytes, bytes]] = (),
     content: bytes = b"",
+    server_name: str = "",
 ) -> Reply:
     """Ask once.
 
@@ -45,6 +46,7 @@ async def fetch(
         limit: bytes of the answer's body.
         timeout: seconds for everything, from the name to the last byte.
         method, headers, content: of the request; Host and Content-Length are added.
+        server_name: to verify instead of the URL's host; "" for that.
 
     Raises:
         UpstreamUnreachable: nothing was sent.
@@ -58,6 +60,8 @@ async def fetch(
     try:
         async with asyncio.timeout(timeout), carrier:
             request = httpx.Request(method, url, headers=fields, content=content)
+            if server_name:
+                request.extensions["sni_hostname"] = server_name
             answer = await carrier.handle_async_request(request)
             try:
                 return Reply(answer.status_code, answer.headers.raw, await _body(answer, limit))
@@ -97,8 +101,11 @@ def _origin(error: Exception) -> OSError:
     while cause is not None:
         if isinstance(cause, OSError):
             found = cause
-        if isinstance(cause, BaseExceptionGroup):  # one of each address
-            cause = cause.exceptions[0]
-        else:
-            cause = cause.__cause__ or cause.__context__
+        cause = _below(cause)
     return found
+
+
+def _below(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]  # one for each address
+    return error.__cause__ or error.__context__
