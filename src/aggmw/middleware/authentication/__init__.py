@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from aggmw.middleware.authentication.jwt_authenticator import JWTAuthenticator
     from aggmw.middleware.authentication.service_accounts import IssuedToken, ServiceAccounts
+    from aggmw.middleware.authentication.webhook import WebhookTokens
 
 __all__ = [
     "Anonymous",
@@ -48,6 +49,7 @@ __all__ = [
     "TokenCookie",
     "TokenReviews",
     "UserValidationRule",
+    "WebhookTokens",
 ]
 
 _LATER = {
@@ -62,6 +64,7 @@ _LATER = {
     "StaticAccounts": "accounts",
     "TokenCache": "cache",
     "UserValidationRule": "issuers",
+    "WebhookTokens": "webhook",
 }
 
 
