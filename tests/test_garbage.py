@@ -20,13 +20,22 @@ import uvloop
 from aggmw import APIService, FrontProxy, PathService
 from aggmw.middleware.authentication import Anonymous
 from aggmw.middleware.authorization import AllowAll
+from aggmw.net.websocket import accept_of
 from aggmw.server.serving import make_server
 from aggmw.server.sockets import reset_on_close
+from aggmw.testing import respond
+from aggmw.testing.frames import TEXT, close_frame, frame
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 THINGS = b"/apis/garbage.example.com/v1/things"
 LARGE = bytes(8 << 20)
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+OPEN = (
+    b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+HELLO = frame(TEXT, "hello", mask=b"abcd")
 
 SCENES = {
     "answered": GET % (THINGS + b"/a"),
@@ -40,6 +49,16 @@ SCENES = {
     "cut answer": GET % (THINGS + b"/cut"),
     "no answer": POST % (THINGS + b"/gone", 1) + b"x",
     "nonsense": GET % (THINGS + b"/nonsense"),
+    "WebSocket": OPEN % (THINGS + b"/socket") + HELLO,
+    "WebSocket that the client closes": OPEN % (THINGS + b"/socket") + HELLO + close_frame(1000, mask=b"abcd"),
+    "WebSocket that the client breaks": OPEN % (THINGS + b"/socket") + HELLO + frame(TEXT, "not masked"),
+    "WebSocket that the backend closes": OPEN % (THINGS + b"/socket-closed"),
+    "WebSocket that the backend cuts": OPEN % (THINGS + b"/socket-cut"),
+    "WebSocket that the backend breaks": OPEN % (THINGS + b"/socket-broken"),
+    "WebSocket that is refused": OPEN % (THINGS + b"/a"),
+    "WebSocket that waits for its handshake": OPEN % (THINGS + b"/silent"),
+    "WebSocket in this process": OPEN % b"/local/socket" + HELLO,
+    "WebSocket in this process, failing": OPEN % b"/local/fails",
     "in this process": GET % b"/local/a",
     "in this process, waiting": GET % b"/local/silent",
     "in this process, uploading": POST % (b"/local/silent", 100) + b"x",
@@ -52,7 +71,11 @@ async def backend(over: asyncio.Event, reader: asyncio.StreamReader, writer: asy
     """Answers in every way, or never."""
     try:
         while True:
-            target = (await reader.readuntil(b"\r\n\r\n")).split()[1].rpartition(b"/")[2]
+            head = await reader.readuntil(b"\r\n\r\n")
+            target = head.split()[1].rpartition(b"/")[2]
+            if target.startswith(b"socket"):
+                await websocket(head, target, reader, writer)
+                return
             if target in (b"deaf", b"silent"):
                 if target == b"deaf":
                     writer.transport.pause_reading()
@@ -76,6 +99,22 @@ async def backend(over: asyncio.Event, reader: asyncio.StreamReader, writer: asy
         writer.transport.abort()
 
 
+async def websocket(head: bytes, target: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accepts, and ends in every way, or when it is ended."""
+    key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_of(key).decode())]
+    writer.write(respond(101, fields) + frame(TEXT, "hello"))
+    if target == b"socket-cut":
+        await writer.drain()
+        return
+    if target == b"socket-broken":
+        writer.write(frame(TEXT, b"\xff"))
+    elif target == b"socket-closed":
+        writer.write(close_frame(1000))
+    while (data := await reader.read(9_999)) and b"\x88" not in data:  # a close frame
+        pass
+
+
 async def local(scope: Any, receive: Any, send: Any) -> None:
     """An application in this process."""
     if scope["type"] == "lifespan":
@@ -86,6 +125,11 @@ async def local(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
     if path.endswith("fails"):
         raise ValueError
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
     if path.endswith("silent"):
         while (await receive())["type"] != "http.disconnect":
             pass
