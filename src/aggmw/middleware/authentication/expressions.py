@@ -10,6 +10,7 @@ from typing import Any
 from aggmw.errors import InvalidCredentials
 from aggmw.objects import cel
 from aggmw.objects.cel import CelCompileError, CelError, Type, object_of
+from aggmw.objects.cel.lexer import tokens
 from aggmw.objects.cel.nodes import Call, Identifier, Literal, Node, Select
 from aggmw.objects.cel.parser import parse
 
@@ -38,18 +39,17 @@ class Expression:
         reads: the members of the variable that it selects.
     """
 
-    __slots__ = ("_program", "_renamed", "_variable", "reads", "text")
+    __slots__ = ("_program", "_variable", "reads", "text")
 
     def __init__(self, text: str, variables: Mapping[str, str | Type], results: frozenset[str]) -> None:
         (self._variable,) = variables
-        self._program = cel.compile(text, variables)
+        plain = _plainly(text)
+        self._program = cel.compile(plain, variables)
         if results and (kind := str(self._program.type)) not in results:
             known = "" if kind != "dyn" else "what is not known before it is evaluated: compare it, or convert it"
             raise ValueError(f"must evaluate to {' or '.join(sorted(results - {'dyn'}))}, not to {known or kind}")
         self.text = text
-        tree = parse(text)
-        self.reads = frozenset(_members(tree, self._variable))
-        self._renamed = {name: plain for name in _selected(tree) if (plain := _unescaped(name)) != name}
+        self.reads = frozenset(_members(parse(plain), self._variable))
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -60,8 +60,6 @@ class Expression:
         Raises:
             InvalidCredentials: it has no value, or takes too long.
         """
-        if self._renamed:
-            value = _with_aliases(value, self._renamed)
         try:
             return self._program.evaluate(**{self._variable: value})
         except CelError as error:
@@ -104,7 +102,7 @@ def _members(tree: Node, variable: str) -> Iterator[str]:
     """The members of a variable that are selected: `claims.email`, `claims.?email`, `claims["email"]`."""
     for node in _nodes(tree):
         if isinstance(node, Select) and _is(node.operand, variable):
-            yield _unescaped(node.field)
+            yield node.field
         elif isinstance(node, Call) and node.function in ("_[_]", "_[?_]"):
             of, key = (*((node.target,) if node.target else ()), *node.arguments)[:2]
             if _is(of, variable) and isinstance(key, Literal) and isinstance(key.value, str):
@@ -115,25 +113,22 @@ def _is(node: Node | None, variable: str) -> bool:
     return isinstance(node, Identifier) and node.name == variable
 
 
-def _selected(tree: Node) -> Iterator[str]:
-    return (node.field for node in _nodes(tree) if isinstance(node, Select))
+def _plainly(text: str) -> str:
+    """The expression with the members that it means: `.foo__dot__bar` is "foo.bar", which cannot be written so."""
+    parts: list[str] = []
+    done = 0
+    before: tuple[str, str] = ("", "")
+    for token in tokens(text):
+        if token.kind == "name" and (before[1] == "." or before == (".", "?")):
+            name = str(token.value)
+            if (plain := _unescaped(name)) != name:
+                parts += (text[done : token.offset], f"`{plain}`")
+                done = token.offset + len(name)
+        before = before[1], token.kind
+    return "".join(parts) + text[done:]
 
 
 def _unescaped(name: str) -> str:
-    """The member that a selected name stands for: `foo__dot__bar` is "foo.bar", which cannot be written after a dot."""
     if (word := _WORD.fullmatch(name)) is not None:
         return word[1]
     return _ESCAPE.sub(lambda match: _ESCAPED[match[1]], name)
-
-
-def _with_aliases(value: Any, renamed: Mapping[str, str]) -> Any:
-    """A value whose maps, however deep, have members under the names by which an expression selects them, too."""
-    if isinstance(value, Mapping):
-        members = {key: _with_aliases(each, renamed) for key, each in value.items()}
-        for name, plain in renamed.items():
-            if plain in members:
-                members.setdefault(name, members[plain])
-        return members
-    if isinstance(value, list | tuple):
-        return [_with_aliases(each, renamed) for each in value]
-    return value
