@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
 from aggmw.contracts.addresses import Address
+from aggmw.contracts.audit import AuditLevel, AuditRecord
 from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.backends import UpstreamRequest
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
@@ -39,6 +41,7 @@ from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.websockets import Close
+from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
@@ -58,6 +61,7 @@ from aggmw.middleware.authorization import (
     Union,
 )
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
+from aggmw.middleware.impersonation import Impersonation, ImpersonationMiddleware
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
     AsgiTransport,
@@ -131,7 +135,17 @@ FOREIGN = {
     "proxy": [partial(CORSMiddleware, allow_origins=[SECRET])],
 }
 
+AUDIT = Audit(AuditPolicy.everything(), [])
+LOG = AuditLog(Path(os.devnull))
+
 READ = [
+    (
+        FrontProxy(core, audit=AUDIT, impersonation=True),
+        "FrontProxy(recovery → request_info → authentication → audit → impersonation → authorization → discovery"
+        " → registry → proxy → core)",
+    ),
+    (AuditMiddleware(core, audit=AUDIT), "AuditMiddleware(Audit(AuditPolicy(1 rules), [])) → core"),
+    (Impersonation(AllowAll()), "Impersonation(AllowAll())"),
     (
         FrontProxy(HOST, authentication=[TOKENS], metrics=Metrics(), after=FOREIGN),
         "FrontProxy(recovery → CORSMiddleware → request_info → authentication → authorization → metrics → discovery"
@@ -189,6 +203,11 @@ def test_stack_can_be_read(made: object, text: str) -> None:
 
 
 SAMPLES: list[object] = [
+    AUDIT,
+    LOG,
+    AuditPolicy.everything(),
+    AuditRecord(AuditLevel.METADATA),
+    ImpersonationMiddleware(HOST, authorizer=AllowAll()),
     *(made for made, _ in READ),
     SERVICE,
     ALICE,

@@ -26,9 +26,11 @@ from aggmw.contracts.identity import Authenticator
 from aggmw.contracts.metrics import Source
 from aggmw.contracts.options import check_routes, check_seam, check_type, checked_seams
 from aggmw.errors import MisplacedStage, fault
+from aggmw.middleware.audit import Audit, AuditMiddleware
 from aggmw.middleware.authentication import Anonymous, Authentication
 from aggmw.middleware.authorization import Authorization, DenyAll
 from aggmw.middleware.discovery import Discovery, VersionInfo
+from aggmw.middleware.impersonation import Impersonation
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import AsgiTransport, Http1Transport, ProxyMiddleware, Transports
 from aggmw.middleware.recovery import RecoveryMiddleware
@@ -68,6 +70,9 @@ class FrontProxy:
         anonymous: who may come without credentials; nobody by default.
         origins: whose pages may open WebSockets and make requests that change something, as a caller who is known by
             what browsers send by themselves: a cookie or a client certificate. Nobody's by default.
+        audit: records requests as its policy says; its sinks are run with the front proxy. Nothing by default.
+        impersonation: let callers act as others whom `authorization` lets them impersonate, by `Impersonate-*`. By
+            default such requests are refused.
         authorization: decides. None: everything is denied.
         services: the API groups and paths and where they are served, as values or as a source that swaps snapshots.
             Applications in this process (`APIService.local(…, app=…)`) are started and stopped with the front proxy.
@@ -96,6 +101,8 @@ class FrontProxy:
         authentication: Sequence[Authenticator] = (),
         anonymous: Anonymous | None = None,
         origins: Iterable[str] = (),
+        audit: Audit | None = None,
+        impersonation: bool = False,
         authorization: Authorizer | None = None,
         services: Iterable[APIService | PathService] | RouteSource = (),
         transport: UpstreamTransport | None = None,
@@ -118,6 +125,9 @@ class FrontProxy:
             check_seam("transport", transport, "send")
         if metrics is not None:
             check_type("metrics", metrics, Metrics)
+        if audit is not None:
+            check_type("audit", audit, Audit)
+        check_type("impersonation", impersonation, bool)
         if not isinstance(services, Iterable):
             check_routes("services", services)
         self.drain = drain or Drain()
@@ -131,27 +141,35 @@ class FrontProxy:
         discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
         self._discovery = discovery
         if metrics is not None:
-            sources = [each for each in (servers, self._transport.balanced) if isinstance(each, Source)]
+            sources = [each for each in (servers, self._transport.balanced, audit) if isinstance(each, Source)]
             metrics.include(known=discovery.knows, sources=sources)
+        judge = authorization or DenyAll()
         # THE ORDER, from the outside in; None is a stage that is left out.
         parts: dict[str, Stage | Middleware | None] = {
             # Outermost: whatever fails inside becomes a Status, everything carries one request id, and is counted.
-            "recovery": partial(RecoveryMiddleware, observers=() if metrics is None else (metrics,)),
+            "recovery": partial(RecoveryMiddleware, observers=[each for each in (metrics, audit) if each is not None]),
             # One parse for everybody; what is ambiguous goes no further.
             "request_info": RequestInfoResolver(),
             # Before anything that answers: credentials and forged identity are gone on every route, also on health.
-            "authentication": Authentication(authentication, anonymous=anonymous, origins=origins),
+            "authentication": Authentication(
+                authentication, anonymous=anonymous, origins=origins, impersonation=impersonation
+            ),
+            # Behind it, because the record says who asks; in front of all that refuses, because it says that, too.
+            "audit": None if audit is None else partial(AuditMiddleware, audit=audit),
+            # Behind audit: a refused attempt leaves a trace, and both identities are recorded.
+            "impersonation": Impersonation(judge) if impersonation else None,
             # Before routing: an unknown path and a forbidden one look the same to somebody without rights.
-            "authorization": Authorization(authorization or DenyAll()),
+            "authorization": Authorization(judge),
             # After it: the page is for who may read it, and in flight is what was let in.
             "metrics": metrics,
             # Before registry: discovery of a remote group is answered from memory, never by its server.
             "discovery": discovery,
             "registry": Registry(source),
-            # Forwards where the registry left a backend; all else is the wrapped application's.
+            # Forwards where the registry left a backend.
             "proxy": partial(
                 ProxyMiddleware, transport=self._transport, drain=self.drain, max_stream_seconds=max_stream_seconds
             ),
+            # What none of them took is the wrapped application's.
         }
         self._order = tuple(parts)
         self._way = tuple(_way(parts, after or {}))
@@ -165,7 +183,8 @@ class FrontProxy:
         if given is None:
             controllers.append(_LocalApplications(source, self._applications.applications))
         self._controllers = tuple(controllers)
-        self._needs_lifespan = bool(controllers or source.routes.local)
+        self._audit = audit
+        self._needs_lifespan = bool(controllers or source.routes.local or audit)
         self._open = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._entered: list[AsyncExitStack] = []
@@ -224,7 +243,11 @@ class FrontProxy:
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         """Run applications and background work, and close every connection at the end."""
-        async with self._applications.applications.running(self._source.routes.local), self._working():
+        async with AsyncExitStack() as stack:
+            if self._audit is not None:
+                await stack.enter_async_context(self._audit.running())  # to the last: what ends is recorded, too
+            await stack.enter_async_context(self._applications.applications.running(self._source.routes.local))
+            await stack.enter_async_context(self._working())
             yield
 
     @asynccontextmanager

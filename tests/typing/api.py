@@ -24,6 +24,7 @@ from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
+from aggmw.contracts.audit import AuditEvent, AuditLevel, AuditRecord, AuditSink
 from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
 from aggmw.contracts.backends import (
     AnyBackend,
@@ -42,6 +43,7 @@ from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
 from aggmw.errors import InvalidCredentials
+from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
@@ -62,6 +64,7 @@ from aggmw.middleware.authorization import (
     host_user,
 )
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
+from aggmw.middleware.impersonation import Impersonation, ImpersonationMiddleware
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
     AsgiTransport,
@@ -396,3 +399,41 @@ AuthenticationMiddleware(function, [tokens])  # type: ignore[call-arg]
 AuthorizationMiddleware(function, authorizer=None)  # type: ignore[arg-type]
 ProxyMiddleware(function, backend="https://a")  # type: ignore[arg-type]
 Middleware(AuthenticationMiddleware)  # type: ignore[call-arg]
+
+
+# --- audit and impersonation -----------------------------------------------------------------------------------------
+
+
+class Printed:
+    """A sink."""
+
+    name = "printed"
+
+    @property
+    def full(self) -> bool:
+        return False
+
+    async def room(self) -> None: ...
+
+    def put(self, event: AuditEvent) -> None:
+        print(event["stage"], event["auditID"])
+
+    async def written(self) -> bool:
+        return True
+
+    async def run(self) -> None: ...
+
+
+sink: AuditSink = Printed()
+log = AuditLog(Path("audit.log"), max_size=100, max_age=30, max_backups=10, limit=1000, when_full="drop")
+audit = Audit(AuditPolicy.load(Path("policy.yaml")), [sink, log], required=True, max_body=65_536)
+audit.reload(AuditPolicy.everything(AuditLevel.REQUEST))
+FrontProxy(audit=audit, impersonation=True)
+AuditMiddleware(FrontProxy(), audit=audit, identity=lambda exchange: exchange.identity)
+ImpersonationMiddleware(FrontProxy(), authorizer=AllowAll(), constrained=False)
+Impersonation(AllowAll())
+
+
+def annotated(exchange: Exchange) -> None:
+    record: AuditRecord = exchange.audit
+    record.annotate("example.com/why", "because")

@@ -15,7 +15,7 @@ from aggmw.asgi.types import Headers
 from aggmw.contracts.identity import Identity
 from aggmw.errors import InvalidIdentity
 
-__all__ = ["has_identity", "read_identity", "without_identity", "write_identity"]
+__all__ = ["escaped_key", "extra_key", "has_identity", "read_identity", "without_identity", "write_identity"]
 
 _ESCAPED = re.compile(rb"[^!#$&'*+\-.^_`|~0-9A-Za-z]")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -34,7 +34,7 @@ def write_identity(identity: Identity) -> Headers:
         fields.append((b"X-Remote-Uid", identity.uid.encode()))
     fields.extend((b"X-Remote-Group", group.encode()) for group in identity.groups)
     for key, texts in identity.extra.items():
-        name = b"X-Remote-Extra-" + _ESCAPED.sub(lambda byte: b"%%%02X" % byte[0][0], key.encode())
+        name = b"X-Remote-Extra-" + escaped_key(key)
         fields.extend((name, text.encode()) for text in texts)
     return tuple(fields)
 
@@ -59,7 +59,7 @@ def read_identity(headers: Headers) -> Identity | None:
     extra: dict[str, list[str]] = {}
     for name, value in headers:
         if name.startswith(_EXTRA):
-            extra.setdefault(_extra_key(name[len(_EXTRA) :]), []).append(_text(value))
+            extra.setdefault(extra_key(name[len(_EXTRA) :]), []).append(_text(value))
     return Identity(user, _single(headers, b"x-remote-uid"), tuple(groups), extra)
 
 
@@ -92,7 +92,17 @@ def _text(value: bytes) -> str:
         raise InvalidIdentity("an identity header is not UTF-8") from None
 
 
-def _extra_key(escaped: bytes) -> str:
+def escaped_key(key: str) -> bytes:
+    """The key of an extra as a part of a field name: what is no token character there, and `%`, as `%XX`."""
+    return _ESCAPED.sub(lambda byte: b"%%%02X" % byte[0][0], key.encode())
+
+
+def extra_key(escaped: bytes) -> str:
+    """The key of an extra from a field name; one that cannot be decoded is taken as it is.
+
+    Raises:
+        InvalidIdentity: text that is not UTF-8.
+    """
     if not _BROKEN_ESCAPE.search(escaped):
         try:
             return unquote_to_bytes(escaped).decode()

@@ -15,7 +15,7 @@ from aggmw.contracts.identity import Identity
 from aggmw.contracts.options import check_lookup, check_seam
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, MissingInput
-from aggmw.middleware.authorization.attributes import attributes_of, handshake_attributes
+from aggmw.objects.attributes import attributes_of, handshake_attributes
 from aggmw.objects.refusal import forbidden
 from aggmw.objects.status import status_answer
 
@@ -74,10 +74,12 @@ class Authorization:
         info = exchange.request_info if self._request_info is None else self._request_info(exchange)
         if info is None:
             raise MissingInput("authorization", "the request info", "request_info")
-        identity = exchange.identity if self._identity is None else self._identity(exchange)
+        # Whom the caller acts as is known to nobody outside.
+        look_up = None if exchange.impersonator is not None else self._identity
+        identity = exchange.identity if look_up is None else look_up(exchange)
         if identity is None:
             raise MissingInput("authorization", "an identity", "authentication")
-        if self._identity is not None:
+        if look_up is not None:
             if not isinstance(identity, Identity):
                 raise CompositionError(f"authorization: identity= gave a value that is a {type(identity).__name__}")
             exchange.host_user = exchange.host_user or exchange.identity is None

@@ -200,7 +200,8 @@ class ProxyMiddleware:
         info = exchange.request_info if self._request_info is None else self._request_info(exchange)
         if info is None:
             raise MissingInput("proxy", "the request info", "request_info")
-        caller = exchange.identity if self._identity is None else self._identity(exchange)
+        look_up = None if exchange.impersonator is not None else self._identity
+        caller = exchange.identity if look_up is None else look_up(exchange)
         identity: Headers = ()
         if caller is not None:
             identity = self._identities.of(caller)

@@ -1,11 +1,11 @@
-"""5. Metrics: what was asked for, how it was answered and how long that took, as a Prometheus page at /metrics.
+"""7. Metrics: what was asked for, how it was answered and how long that took, as a Prometheus page at /metrics.
 
 Inside authorization the page is for whoever may `get /metrics`; alone, as here, it is for whoever reaches it.
 Needs the extra `aggmw[metrics]`.
 
-    uvicorn --app-dir examples 05_metrics:app
+    uvicorn --app-dir examples 07_metrics:app
 
-    $ python examples/05_metrics.py
+    $ python examples/07_metrics.py
     apiserver_request_total, code 200: 2.0
     apiserver_request_total, code 404: 1.0
 """

@@ -1,10 +1,10 @@
-"""4. Authorization: may they? Policies in casbin's form, on what the two stages in front have found out.
+"""6. Authorization: may they? Policies in casbin's form, on what the two stages in front have found out.
 
 The host's own authentication can stand in for ours: `AuthorizationMiddleware(…, identity=host_user)`.
 
-    uvicorn --app-dir examples 04_authorization:app
+    uvicorn --app-dir examples 06_authorization:app
 
-    $ python examples/04_authorization.py
+    $ python examples/06_authorization.py
     /reports 200 served
     /reports/secret 403 forbidden: User "alice" cannot get path "/reports/secret"
     /api/v1/namespaces/dev/pods 200 served

@@ -1,10 +1,10 @@
-"""7. Registry: what is served where. Leaves the backend of a group version, or of a path, for the proxy inside.
+"""9. Registry: what is served where. Leaves the backend of a group version, or of a path, for the proxy inside.
 
 What nobody registered, and what is local, passes without one.
 
-    uvicorn --app-dir examples 07_registry:app
+    uvicorn --app-dir examples 09_registry:app
 
-    $ python examples/07_registry.py
+    $ python examples/09_registry.py
     /apis/wardle.example.com/v1alpha1/flunders  v1alpha1.wardle.example.com at 127.0.0.1:7443
     /apis/notes.example.com/v1/notes            the application
     /billing/invoices?year=2026                 /billing/ at 127.0.0.1:8001

@@ -1,12 +1,12 @@
-"""8. Proxy: forwards where a backend was left, both bodies streamed; all else is the application's.
+"""10. Proxy: forwards where a backend was left, both bodies streamed; all else is the application's.
 
 In a stack it forwards what authorization has allowed, as the caller that authentication has found. Alone, as here, it
 is a plain reverse proxy for one server: the inputs of other stages come by keyword, and `anonymous` says that nobody
 needs to be known. It makes its own transport, and closes it when the lifespan ends.
 
-    BACKEND=http://127.0.0.1:8001 uvicorn --app-dir examples 08_proxy:app
+    BACKEND=http://127.0.0.1:8001 uvicorn --app-dir examples 10_proxy:app
 
-    $ python examples/08_proxy.py
+    $ python examples/10_proxy.py
     /behind/a%20b?c=d /behind/a%20b?c=d, 127.0.0.1
     /own              of the application
 """

@@ -1,11 +1,11 @@
-"""6. Discovery: which APIs exist, in the form that kubectl asks for; version and health. All from memory.
+"""8. Discovery: which APIs exist, in the form that kubectl asks for; version and health. All from memory.
 
 Here the application serves its group itself, so there is nobody to ask. What other servers serve is learned in the
 background, for as long as the application's lifespan runs, and never on a request's behalf.
 
-    uvicorn --app-dir examples 06_discovery:app
+    uvicorn --app-dir examples 08_discovery:app
 
-    $ python examples/06_discovery.py
+    $ python examples/08_discovery.py
     /apis    ["notes.example.com"]
     /version v1.37.0-notes
     /readyz  ok

@@ -1,0 +1,189 @@
+"""AuditLog: events as JSON lines in a file that is rotated by size, age and number, and can be reopened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aggmw.contracts.audit import AuditEvent
+from aggmw.contracts.metrics import Sample
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.audit.batches import Batches, NotWritten, WhenFull
+
+__all__ = ["AuditLog"]
+
+_DAY = 86_400.0
+_STAMP = "%Y-%m-%dT%H-%M-%S.%f"
+
+
+class AuditLog:
+    """An `AuditSink`: one JSON object a line, appended to a file of mode 0600, in batches and off the event loop.
+
+    What cannot be written, because the disk is full for instance, is kept and tried again; half a line never stays.
+
+    Args:
+        path: the file; its directory exists.
+        max_size: megabytes of a file before it is put aside and a new one begun; 0: any size.
+        max_age: days that a file that was put aside is kept; 0: for ever.
+        max_backups: how many of those are kept; 0: all.
+        limit: events that may wait to be written.
+        when_full: "wait": requests wait until there is room; "drop": events are dropped and counted.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: the file cannot be opened for appending.
+    """
+
+    name = "log"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_size: int = 0,
+        max_age: int = 0,
+        max_backups: int = 0,
+        limit: int = 10_000,
+        when_full: WhenFull = "wait",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._file = _File(path, max_size * 1_000_000, max_age * _DAY, max_backups, clock)
+        try:
+            self._file.check()
+        except OSError as error:
+            what = error.strerror or type(error).__name__
+            raise ConfigurationError([Problem(str(path), f"cannot be opened for appending: {what}")]) from error
+        self._batches = Batches(self.name, self._write, limit=limit, when_full=when_full)
+
+    def __repr__(self) -> str:
+        return f"AuditLog({str(self._file.path)!r})"
+
+    @property
+    def full(self) -> bool:
+        """Whether a request should wait in `room`."""
+        return self._batches.full
+
+    async def room(self) -> None:
+        """Wait until there is room."""
+        await self._batches.room()
+
+    def put(self, event: AuditEvent) -> None:
+        """Take an event."""
+        self._batches.put(event)
+
+    async def written(self) -> bool:
+        """Wait until what was taken so far is written."""
+        return await self._batches.written()
+
+    async def run(self) -> None:
+        """Write until cancelled, then write the rest and close the file."""
+        try:
+            await self._batches.run()
+        finally:
+            self._file.close()
+
+    def reopen(self) -> None:
+        """Open the file anew with the next batch: somebody else has moved it away. For SIGHUP."""
+        self._file.stale = True
+
+    def samples(self) -> Iterable[Sample]:
+        """What became of the events."""
+        return self._batches.samples()
+
+    async def _write(self, events: Sequence[AuditEvent]) -> None:
+        await asyncio.to_thread(self._write_in_thread, events)
+
+    def _write_in_thread(self, events: Sequence[AuditEvent]) -> None:
+        # ASCII: what a caller wrote as half a surrogate pair in JSON could not be encoded otherwise.
+        lines = [json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n" for event in events]
+        try:
+            self._file.write(lines)
+        except OSError as error:
+            raise NotWritten(f"{self._file.path}: {error.strerror or type(error).__name__}") from error
+
+
+class _File:
+    """The file and those put aside; used by one thread at a time."""
+
+    def __init__(
+        self, path: Path, max_bytes: int, max_seconds: float, max_backups: int, clock: Callable[[], float]
+    ) -> None:
+        self.path = path
+        self.stale = False
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._max_backups = max_backups
+        self._clock = clock
+        self._descriptor: int | None = None
+        self._size = 0
+
+    def check(self) -> None:
+        """Whether it can be opened; nothing stays open."""
+        self._open()
+        self.close()
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Append all of them, or none.
+
+        Raises:
+            OSError: none of them is in the file.
+        """
+        if self.stale:
+            self.stale = False
+            self.close()
+        before = 0
+        data = b"".join(lines)
+        descriptor = self._open()
+        if self._max_bytes and self._size and self._size + len(data) > self._max_bytes:
+            self._put_aside()
+            descriptor = self._open()
+        before = self._size
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, before)
+            self.close()
+            raise
+        self._size = before + len(data)
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o600)
+            self._size = os.fstat(self._descriptor).st_size
+        return self._descriptor
+
+    def _put_aside(self) -> None:
+        """Rename the file by the time, and remove what is too old or too much. The name sorts by time."""
+        self.close()
+        stamp = datetime.fromtimestamp(self._clock(), UTC).strftime(_STAMP)
+        os.rename(self.path, self.path.with_name(f"{self.path.stem}-{stamp}{self.path.suffix}"))
+        aside = sorted(self._aside(), key=lambda each: each.name, reverse=True)
+        for number, each in enumerate(aside):
+            too_many = bool(self._max_backups) and number >= self._max_backups
+            with suppress(OSError):
+                if too_many or (self._max_seconds and self._clock() - each.stat().st_mtime > self._max_seconds):
+                    each.unlink()
+
+    def _aside(self) -> Iterable[Path]:
+        """Only files that this one has put aside: others of the directory are left alone."""
+        prefix, suffix = f"{self.path.stem}-", self.path.suffix
+        for each in self.path.parent.iterdir():
+            if each.name.startswith(prefix) and each.name.endswith(suffix):
+                with suppress(ValueError):
+                    datetime.strptime(each.name[len(prefix) : len(each.name) - len(suffix)], _STAMP)
+                    yield each
