@@ -7,6 +7,7 @@
 `ScriptedBackend`         a TCP or TLS server that does what its steps say, byte for byte: `ReadHead`, `Send`, `Reset` …
 `respond`                 the raw bytes of a response, for a backend to send
 `ReceivedRequest`         what a backend received, taken apart
+`frames`                  WebSocket handshakes and frames as bytes, right ones and wrong ones, for a scripted backend
 `VirtualClock`            moves the event loop's time, so that nobody sleeps
 `hygiene.Watch`           finds tasks, sockets and exceptions left behind, and what blocked the loop
 `served.served`           an ASGI application on a real socket
