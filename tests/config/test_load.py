@@ -51,6 +51,7 @@ services:
   balancing:
     {failures: 3, eject: 5s, ejectLongest: 1m, ejectShare: 0.4, retries: 1, retryShare: 0.1, retriesPerSecond: 2.5,
      attempt: 500ms, requests: 100, sticky: identity}
+  addresses: {allow: [10.0.0.0/8, "fd00::/8"], deny: [10.1.0.0/16]}
 streams:
   maxAge: 2h
 """
@@ -92,6 +93,9 @@ def test_everything(tmp_path: Path) -> None:
     assert (tasks.app, tasks.wsgi) == (None, "tasks:wsgi")
     billing, tools, old, many = configuration.services.paths
     assert (many.url, many.balancing) == (("http://a:1", "http://b:1"), Balancing(sticky="client"))
+    assert repr(configuration.services.addresses) == (
+        "AddressRules(allow=['10.0.0.0/8', 'fd00::/8'], deny=['10.1.0.0/16'])"
+    )
     assert configuration.services.balancing == Balancing(
         failures=3,
         eject_seconds=5,
@@ -223,6 +227,18 @@ services:
         "config.yaml: services.balancing.ejectShare: must be a number from 0 to 1, not 2",
         "config.yaml: services.balancing.retries: must be a whole number from 0 to 100, not -1",
         "config.yaml: services.balancing.retryShare: must be a number from 0 to 100, not 'many'",
+    ]
+
+
+def test_networks_that_are_none(tmp_path: Path) -> None:
+    """Each by its place; a host's address with the length of a network is mostly a slip."""
+    text = "services: {addresses: {allow: [10.0.0.0/8, 10.0.0.1/8, localhost], deny: 10.0.0.0/8}}"
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: services.addresses.allow[1]: '10.0.0.1/8' is no network such as 10.0.0.0/8 or fd00::/8:"
+        " 10.0.0.1/8 has host bits set",
+        "config.yaml: services.addresses.allow[2]: 'localhost' is no network such as 10.0.0.0/8 or fd00::/8:"
+        " 'localhost' does not appear to be an IPv4 or IPv6 network",
+        "config.yaml: services.addresses.deny: must be a list of texts, not '10.0.0.0/8'",
     ]
 
 

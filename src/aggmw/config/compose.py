@@ -97,7 +97,10 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     applications = attempt(lambda: _applications(configuration.services), [])
     routes = StaticRoutes(attempt(lambda: _routes(configuration.services, resolver, applications), None))
     transport = Http1Transport(
-        client_certificate=_front_proxy(configuration, credentials), limits=configuration.services.limits, drain=drain
+        client_certificate=_front_proxy(configuration, credentials),
+        limits=configuration.services.limits,
+        drain=drain,
+        addresses=configuration.services.addresses,
     )
     attempt(transport.reload, None)  # a pair that cannot be used is a mistake like any other
     if problems:

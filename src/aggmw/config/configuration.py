@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aggmw.contracts.balancing import Balancing
 from aggmw.middleware.proxy import TransportLimits
+from aggmw.net.addresses import AddressRules
 
 __all__ = [
     "AnonymousConfiguration",
@@ -143,6 +144,7 @@ class ServicesConfiguration:
             front-proxy certificate.
         limits: what one server may cost.
         balancing: how the requests of services with several servers are shared out.
+        addresses: where servers may be; None: anywhere.
     """
 
     files: tuple[Path, ...] = ()
@@ -154,6 +156,7 @@ class ServicesConfiguration:
     client_key: Path | None = None
     limits: TransportLimits = field(default_factory=TransportLimits)
     balancing: Balancing = field(default_factory=Balancing)
+    addresses: AddressRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

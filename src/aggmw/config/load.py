@@ -24,6 +24,7 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication.cookies import check_name
 from aggmw.middleware.authentication.origins import Origins
 from aggmw.middleware.proxy import TransportLimits
+from aggmw.net.addresses import AddressRules
 
 __all__ = ["load", "parse"]
 
@@ -166,6 +167,14 @@ def _balancing(section: Section) -> Balancing:
     return balancing
 
 
+def _addresses(section: Section) -> AddressRules | None:
+    allow, deny = (
+        section.checked_texts(name, lambda network: AddressRules(deny=[network])) for name in ("allow", "deny")
+    )
+    section.finish()
+    return AddressRules(allow=allow, deny=deny) if allow or deny else None
+
+
 def _limits(section: Section) -> TransportLimits:
     default = TransportLimits()
     limits = TransportLimits(
@@ -195,6 +204,7 @@ def _services(section: Section, base: Path) -> ServicesConfiguration:
         client_key=section.file("clientKey"),
         limits=_limits(section.section("limits")),
         balancing=_balancing(section.section("balancing")),
+        addresses=_addresses(section.section("addresses")),
     )
     section.finish()
     return services

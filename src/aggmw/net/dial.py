@@ -13,6 +13,7 @@ import structlog
 from aiohappyeyeballs import start_connection
 
 from aggmw.errors import UpstreamUnreachable
+from aggmw.net.addresses import AddressRules
 from aggmw.net.keepalive import keep_asking
 
 __all__ = ["dial", "reason_of"]
@@ -57,6 +58,7 @@ async def dial(
     context: ssl.SSLContext | None = None,
     server_name: str = "",
     timeout: float = 5.0,
+    rules: AddressRules | None = None,
 ) -> _P:
     """Connect to the address that answers first; the name is resolved at each call.
 
@@ -70,6 +72,7 @@ async def dial(
         context: None for plain TCP.
         server_name: SNI and the name to verify; the host when it is empty.
         timeout: seconds for everything: name, connection, handshake.
+        rules: which addresses may be dialled; None: all. Of those that a name leads to, others are left alone.
 
     Raises:
         UpstreamUnreachable: with a reason that names no address; the address is in the log.
@@ -83,9 +86,11 @@ async def dial(
                 secured = {"ssl": context, "server_hostname": name, "ssl_shutdown_timeout": _GOODBYE_SECONDS}
             made: _P
             if unix:
+                if rules is not None and not rules.unix:
+                    raise _Denied
                 made = await _connect_path(protocol, unix, secured)
             else:
-                transport, made = await _connect(protocol, await _resolve(host, port), secured)
+                transport, made = await _connect(protocol, _permitted(await _resolve(host, port), rules), secured)
                 keep_asking(transport.get_extra_info("socket"))
             return made
     except (OSError, ValueError, OverflowError) as error:
@@ -93,6 +98,24 @@ async def dial(
         where: dict[str, Any] = {"path": unix} if unix else {"host": host, "port": port}
         _log.warning("dialling failed", **where, reason=reason, error=str(error))
         raise UpstreamUnreachable(reason) from error
+
+
+class _Denied(OSError):
+    """No address that may be dialled."""
+
+
+def _permitted(addresses: list[_AddressInfo], rules: AddressRules | None) -> list[_AddressInfo]:
+    """Those that may be dialled.
+
+    Raises:
+        _Denied: none of them.
+    """
+    if rules is None:
+        return addresses
+    permitted = [each for each in addresses if rules.permit(each[4][0])]
+    if not permitted:
+        raise _Denied(f"denied: {', '.join(each[4][0] for each in addresses)}")
+    return permitted
 
 
 def _check(context: ssl.SSLContext, name: str) -> None:
@@ -170,6 +193,8 @@ async def _first(addresses: list[_AddressInfo]) -> socket.socket:
 
 def reason_of(error: Exception) -> str:
     """The cause in words: no address, no name of ours, nothing of the peer's certificate."""
+    if isinstance(error, _Denied):
+        return "its address is not allowed"
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
             return "its certificate is for another name"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from aggmw.contracts.backends import AnyBackend, Backend, BalancedBackend, UpstreamRequest, UpstreamResponse
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.metrics import Sample
+from aggmw.contracts.options import check_type
 from aggmw.contracts.websockets import UpstreamWebSocket
 from aggmw.errors import StatusError, UpstreamError, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
@@ -17,6 +18,7 @@ from aggmw.middleware.proxy.transports.exchange import Exchange
 from aggmw.middleware.proxy.transports.pool import Pool, TransportLimits
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics, samples_of
 from aggmw.middleware.proxy.transports.upgrade import BackendWebSocket, Refusal, check, handshake
+from aggmw.net.addresses import AddressRules
 from aggmw.net.tls import ClientCertificate, ClientCertificatePair
 from aggmw.net.websocket import new_key
 
@@ -37,7 +39,9 @@ class _Loop:
         client_certificate: ClientCertificate,
         limits: TransportLimits,
         drain: Drain | None,
+        rules: AddressRules | None,
     ) -> None:
+        self._rules = rules
         self.loop = loop
         self._client_certificate = client_certificate
         self._limits = limits
@@ -62,7 +66,7 @@ class _Loop:
             shared = replace(server, name="")
             pool = self._shared.get(shared)
             if pool is None:
-                pool = Pool(server, self._client_certificate, self._limits, self._drain)
+                pool = Pool(server, self._client_certificate, self._limits, self._drain, self._rules)
                 self._shared[shared] = pool
             self._pools[backend] = pool
         return pool
@@ -112,6 +116,8 @@ class Http1Transport:
         client_certificate: shown to every backend that asks; read when it is first needed, and again by `reload`.
         limits: what one backend may cost.
         drain: once begun, no connection is kept.
+        addresses: which addresses may be dialled, whatever names lead there; None: all, because the operator names the
+            services. Where others do, `AddressRules(deny=INTERNAL)` keeps them out of this host and its links.
     """
 
     def __init__(
@@ -120,7 +126,11 @@ class Http1Transport:
         client_certificate: ClientCertificatePair | None = None,
         limits: TransportLimits | None = None,
         drain: Drain | None = None,
+        addresses: AddressRules | None = None,
     ) -> None:
+        if addresses is not None:
+            check_type("addresses", addresses, AddressRules)
+        self._rules = addresses
         self._client_certificate = ClientCertificate(client_certificate)
         self._limits = limits or TransportLimits()
         self._drain = drain
@@ -129,6 +139,8 @@ class Http1Transport:
 
     def __repr__(self) -> str:
         limits = [repr(self._limits)] if self._limits != TransportLimits() else []
+        if self._rules is not None:
+            limits.append(repr(self._rules))
         pools = [repr(pool) for state in self._loops.values() for pool in state.pools]
         return f"Http1Transport({', '.join([*limits, *pools])})"
 
@@ -250,7 +262,9 @@ class Http1Transport:
             state = self._loops.get(loop)
             if state is None:
                 self._loops = {other: kept for other, kept in self._loops.items() if not other.is_closed()}
-                state = self._loops[loop] = _Loop(loop, self._client_certificate, self._limits, self._drain)
+                state = self._loops[loop] = _Loop(
+                    loop, self._client_certificate, self._limits, self._drain, self._rules
+                )
             self._latest = state
         return state
 

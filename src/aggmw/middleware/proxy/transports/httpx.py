@@ -19,7 +19,7 @@ from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import check_seam
 from aggmw.errors import StatusError, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.flights import Flight, FlightBody, StaleLine
-from aggmw.middleware.proxy.transports.http1 import repeatable, request_head
+from aggmw.middleware.proxy.transports.http1 import only_server, repeatable, request_head
 from aggmw.middleware.proxy.transports.lines import Carrier, Lines
 from aggmw.middleware.proxy.transports.pool import TransportLimits
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics, samples_of
@@ -199,18 +199,17 @@ class HttpxTransport:
 
     def _lines(self, backend: AnyBackend) -> Lines:
         """The lines to a backend. Two services of one server share them: the name is for error messages only."""
-        if not isinstance(backend, Backend):
-            raise UpstreamUnreachable("this transport reaches servers only, no application in this process")
+        server = only_server(backend)
         sites = self._sites()
-        shared = replace(backend, name="")
+        shared = replace(server, name="")
         lines = sites.get(shared)
         if lines is None:
             if len(sites) >= _MANY:
                 for unused in [each for each, kept in sites.items() if kept.unused]:
                     del sites[unused]
-            make = partial(self._made, backend)
-            lines = sites[shared] = Lines(backend, make, self._limits, self._drain, self._given)
-            lines.multiplexes = self._http2 and backend.tls
+            make = partial(self._made, server)
+            lines = sites[shared] = Lines(server, make, self._limits, self._drain, self._given)
+            lines.multiplexes = self._http2 and server.tls
         return lines
 
     def _made(self, backend: Backend) -> Carrier:

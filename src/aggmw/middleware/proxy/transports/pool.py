@@ -14,6 +14,7 @@ from aggmw.contracts.drain import Drain
 from aggmw.errors import UpstreamBusy, UpstreamUnreachable
 from aggmw.middleware.proxy.transports.connection import Connection
 from aggmw.middleware.proxy.transports.statistics import PoolStatistics
+from aggmw.net.addresses import AddressRules
 from aggmw.net.dial import dial
 from aggmw.net.tls import ClientCertificate, upstream_context
 
@@ -71,6 +72,7 @@ class Pool:
         client_certificate: shown there.
         limits: see there.
         drain: once begun, no connection is kept.
+        rules: which addresses may be dialled.
 
     Attributes:
         authority: the Host field's value.
@@ -85,7 +87,9 @@ class Pool:
         client_certificate: ClientCertificate,
         limits: TransportLimits,
         drain: Drain | None = None,
+        rules: AddressRules | None = None,
     ) -> None:
+        self._rules = rules
         self._backend = backend
         self._limits = limits
         self._drain = drain
@@ -215,6 +219,7 @@ class Pool:
                 context=context,
                 server_name=self._backend.server_name,
                 timeout=self._at_most(self._limits.dial_seconds, deadline),
+                rules=self._rules,
             )
         except BaseException:
             self._pass_on(None)
