@@ -124,6 +124,8 @@ class Book:
         most: label sets with names of resources.
     """
 
+    __slots__ = ("_known", "_most", "_named", "_series", "mutating", "read_only")
+
     def __init__(self, known: list[Known], most: int) -> None:
         self._known = known
         self._most = most

@@ -40,6 +40,8 @@ class Watched:
 class Tick:
     """The exchanges of one event loop."""
 
+    __slots__ = ("_context", "_timer", "loop", "young")
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.young: set[Watched] = set()
@@ -70,6 +72,8 @@ class Tick:
 
 class Departures:
     """Calls back when a client disconnects, for exchanges that run longer than one or two ticks of 50 ms."""
+
+    __slots__ = ("_latest", "_ticks")
 
     def __init__(self) -> None:
         self._latest: Tick | None = None

@@ -33,6 +33,19 @@ _CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\r\n")
 class _Loop:
     """The pools of one event loop, and the timer that looks after them."""
 
+    __slots__ = (
+        "_client_certificate",
+        "_context",
+        "_drain",
+        "_limits",
+        "_pools",
+        "_rules",
+        "_shared",
+        "_timer",
+        "loop",
+        "resting",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -81,6 +81,22 @@ class Pool:
         UpstreamUnreachable: the backend's host is no name.
     """
 
+    __slots__ = (
+        "_all",
+        "_backend",
+        "_certificate",
+        "_closed",
+        "_context",
+        "_drain",
+        "_idle",
+        "_limits",
+        "_loop",
+        "_rules",
+        "_taken",
+        "_waiting",
+        "authority",
+    )
+
     def __init__(
         self,
         backend: Backend,
