@@ -20,9 +20,11 @@ from aggmw.asgi.types import ASGIApp, DeclaredMiddleware, Middleware, Receive, S
 from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.backends import APIService, PathService, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import Check, Controller
+from aggmw.contracts.documents import Publisher
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
-from aggmw.contracts.identity import Authenticator
+from aggmw.contracts.identity import Authenticator, with_members
+from aggmw.contracts.kinds import VirtualKind
 from aggmw.contracts.metrics import Source
 from aggmw.contracts.options import check_routes, check_seam, check_type, checked_seams
 from aggmw.errors import MisplacedStage, fault
@@ -36,6 +38,7 @@ from aggmw.middleware.proxy import AsgiTransport, Http1Transport, ProxyMiddlewar
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
 from aggmw.middleware.request_info import RequestInfoResolver
+from aggmw.middleware.resources import ResourcesMiddleware, VirtualKinds
 from aggmw.objects.status import status_answer
 
 __all__ = ["FrontProxy", "not_found"]
@@ -76,6 +79,8 @@ class FrontProxy:
         authorization: decides. None: everything is denied.
         services: the API groups and paths and where they are served, as values or as a source that swaps snapshots.
             Applications in this process (`APIService.local(…, app=…)`) are started and stopped with the front proxy.
+        kinds: what the front proxy serves itself: `[TokenReviews(authenticators), SelfSubjectReviews()]`. A server that
+            is registered for their group version goes before them.
         transport: how servers are reached; by default HTTP/1.1 over our own pool, without a client certificate.
         version: what `/version` says.
         checks: further lines of `/readyz`.
@@ -105,6 +110,7 @@ class FrontProxy:
         impersonation: bool = False,
         authorization: Authorizer | None = None,
         services: Iterable[APIService | PathService] | RouteSource = (),
+        kinds: Iterable[VirtualKind] = (),
         transport: UpstreamTransport | None = None,
         version: VersionInfo | None = None,
         checks: Sequence[Check] = (),
@@ -134,11 +140,22 @@ class FrontProxy:
         self._core = not_found if app is None else app
         self._applications = AsgiTransport()
         servers = transport or Http1Transport()
+        asked = list(with_members(authentication))
+        publishers = [each for each in asked if isinstance(each, Publisher)]
         self._transport = Transports(servers, self._applications)
         given = StaticRoutes(make_routes(services)) if isinstance(services, Iterable) else None
         source: RouteSource = given or cast(RouteSource, services)
         self._source = source
-        discovery = Discovery(source, self._transport, version=version, checks=checks, drain=self.drain)
+        own = VirtualKinds(kinds)
+        discovery = Discovery(
+            source,
+            self._transport,
+            version=version,
+            checks=checks,
+            publishers=publishers,
+            drain=self.drain,
+            own=own.groups,
+        )
         self._discovery = discovery
         if metrics is not None:
             sources = [each for each in (servers, self._transport.balanced, audit) if isinstance(each, Source)]
@@ -169,7 +186,9 @@ class FrontProxy:
             "proxy": partial(
                 ProxyMiddleware, transport=self._transport, drain=self.drain, max_stream_seconds=max_stream_seconds
             ),
+            # Behind registry and proxy: a server that is registered for a group version goes before kinds of ours.
             # What none of them took is the wrapped application's.
+            "resources": partial(ResourcesMiddleware, kinds=own) if own.groups else None,
         }
         self._order = tuple(parts)
         self._way = tuple(_way(parts, after or {}))
@@ -182,6 +201,8 @@ class FrontProxy:
             controllers.append(discovery.controller)
         if given is None:
             controllers.append(_LocalApplications(source, self._applications.applications))
+        for each in asked:
+            controllers += getattr(each, "controllers", ())
         self._controllers = tuple(controllers)
         self._audit = audit
         self._needs_lifespan = bool(controllers or source.routes.local or audit)
@@ -259,6 +280,7 @@ class FrontProxy:
                 asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
                 for controller in self._controllers
             ]
+            await asyncio.sleep(0)  # so that each has begun
         self._open += 1
         try:
             yield

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.config.applications import import_application, import_wsgi
@@ -16,6 +16,7 @@ from aggmw.config.configuration import (
     PathServiceConfiguration,
     ServicesConfiguration,
 )
+from aggmw.config.tokens import SignedTokens, signed_tokens
 from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
 from aggmw.contracts.balancing import Balancing
@@ -23,7 +24,15 @@ from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
-from aggmw.middleware.authentication import Anonymous, ClientCertificates, StaticTokens, TokenCookie
+from aggmw.middleware.authentication import (
+    Anonymous,
+    ClientCertificates,
+    SelfSubjectReviews,
+    StaticTokens,
+    TokenCache,
+    TokenCookie,
+    TokenReviews,
+)
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
@@ -32,6 +41,9 @@ from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.read import pem_certificates
 
 __all__ = ["Composed", "Credentials", "compose"]
+
+if TYPE_CHECKING:
+    from aggmw.middleware.authentication.webhook import WebhookTokens
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -92,6 +104,11 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
             authenticators.append(tokens)
             if cookie := configuration.authentication.cookie:
                 authenticators.append(TokenCookie(cookie, tokens))
+    signed = attempt(lambda: signed_tokens(configuration), SignedTokens())
+    if signed.authenticator is not None:
+        authenticators.append(signed.authenticator)
+    if webhook := attempt(lambda: _webhook(configuration), None):
+        authenticators.append(TokenCache([webhook]))
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     applications = attempt(lambda: _applications(configuration.services), [])
@@ -108,10 +125,11 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     anonymous = configuration.authentication.anonymous.paths
     proxy = FrontProxy(
         authentication=authenticators,
-        anonymous=Anonymous(paths=anonymous) if anonymous else None,
+        anonymous=Anonymous(paths=anonymous) if anonymous else signed.anonymous,
         origins=configuration.authentication.origins,
         authorization=authorization,
         services=routes,
+        kinds=[TokenReviews(authenticators, audiences=configuration.authentication.audiences), SelfSubjectReviews()],
         transport=transport,
         metrics=Metrics() if configuration.metrics else None,
         max_stream_seconds=configuration.streams.max_age,
@@ -121,6 +139,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         f"client CA {path}": partial(_reload_bundle, authenticator, path)
         for path, authenticator in certificates.items()
     }
+    reloads |= signed.reloads
     if isinstance(authorization, CasbinAuthorizer):
         reloads["policy"] = authorization.reload
     reloads["client certificate for services"] = transport.reload
@@ -143,6 +162,22 @@ def _bundle(path: Path) -> bytes:
     except ValueError as error:
         raise ConfigurationError([Problem(str(path), str(error))]) from error
     return data
+
+
+def _webhook(configuration: Configuration) -> WebhookTokens | None:
+    """The server that knows tokens."""
+    from aggmw.middleware.authentication.webhook import WebhookTokens  # with httpx, which takes long
+
+    authentication = configuration.authentication
+    if (webhook := authentication.webhook) is None:
+        return None
+    return WebhookTokens.load(
+        webhook.kubeconfig,
+        version=webhook.version,
+        audiences=authentication.audiences,
+        system_names=webhook.system_names,
+        remember_seconds=webhook.remember,
+    )
 
 
 def _authorizer(configuration: Configuration) -> Authorizer:

@@ -17,9 +17,11 @@ __all__ = [
     "Configuration",
     "LocalServiceConfiguration",
     "PathServiceConfiguration",
+    "ServiceAccountsConfiguration",
     "ServicesConfiguration",
     "StreamsConfiguration",
     "TLSConfiguration",
+    "WebhookTokensConfiguration",
 ]
 
 
@@ -45,6 +47,44 @@ class AnonymousConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookTokensConfiguration:
+    """A server that is asked whose bearer token it is, by `TokenReview`.
+
+    Args:
+        kubeconfig: where it is, as kube-apiserver's `--authentication-token-webhook-config-file`.
+        version: of the review: "v1" or "v1beta1".
+        system_names: whether it may name users and groups of `system:`.
+        remember: seconds for which a good answer is kept.
+    """
+
+    kubeconfig: Path
+    version: str = "v1"
+    system_names: bool = False
+    remember: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccountsConfiguration:
+    """Tokens that we issue ourselves.
+
+    Args:
+        issuer: what they say in `iss`.
+        accounts: a YAML file of `ServiceAccount` objects, and of what their tokens are bound to.
+        keys: PEM files of keys whose tokens are believed.
+        signing_key: a PEM file with the private key of new tokens; None: none are issued.
+        audiences: for whom they are; the issuer, when left out.
+        max_seconds: the longest life of a new one.
+    """
+
+    issuer: str
+    accounts: Path
+    keys: tuple[Path, ...] = ()
+    signing_key: Path | None = None
+    audiences: tuple[str, ...] = ()
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AuthenticationConfiguration:
     """Who is believed, besides client certificates of the directory's own client CA.
 
@@ -53,6 +93,12 @@ class AuthenticationConfiguration:
         token_file: static tokens, CSV: token, user, uid, "group1,group2".
         cookie: the name of a cookie that may carry one of these tokens, too; None: they come in `Authorization` only.
         origins: whose pages may act for callers who are known by the cookie or by a client certificate.
+        configuration_file: Kubernetes' `AuthenticationConfiguration`: issuers of tokens elsewhere.
+        key_sets: files with the keys of some of them, by URL: those are not discovered.
+        system_names: URLs of those whose users and groups may begin with `system:`.
+        service_accounts: tokens that we issue ourselves.
+        audiences: for whom tokens are meant that do not say so themselves.
+        webhook: another server that knows tokens.
         anonymous: which paths need no credentials.
     """
 
@@ -60,6 +106,12 @@ class AuthenticationConfiguration:
     token_file: Path | None = None
     cookie: str | None = None
     origins: tuple[str, ...] = ()
+    configuration_file: Path | None = None
+    key_sets: Mapping[str, Path] = field(default_factory=dict)
+    system_names: tuple[str, ...] = ()
+    service_accounts: ServiceAccountsConfiguration | None = None
+    audiences: tuple[str, ...] = ()
+    webhook: WebhookTokensConfiguration | None = None
     anonymous: AnonymousConfiguration = field(default_factory=AnonymousConfiguration)
 
 

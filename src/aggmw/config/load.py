@@ -14,9 +14,11 @@ from aggmw.config.configuration import (
     Configuration,
     LocalServiceConfiguration,
     PathServiceConfiguration,
+    ServiceAccountsConfiguration,
     ServicesConfiguration,
     StreamsConfiguration,
     TLSConfiguration,
+    WebhookTokensConfiguration,
 )
 from aggmw.config.reader import Section
 from aggmw.contracts.balancing import STICKY, Balancing
@@ -88,16 +90,51 @@ def _tls(section: Section) -> TLSConfiguration:
 def _authentication(section: Section) -> AuthenticationConfiguration:
     anonymous = section.section("anonymous")
     section.needs("cookie", "tokenFile")
+    section.needs("keySets", "configurationFile")
+    section.needs("systemNames", "configurationFile")
     authentication = AuthenticationConfiguration(
         client_ca=section.file("clientCA"),
         token_file=section.file("tokenFile"),
         cookie=section.checked_text("cookie", check_name),
         origins=section.checked_texts("origins", lambda origin: Origins([origin])),
+        configuration_file=section.file("configurationFile"),
+        key_sets=section.files_by_name("keySets"),
+        system_names=section.texts("systemNames"),
+        service_accounts=_service_accounts(section.section("serviceAccounts"))
+        if "serviceAccounts" in section
+        else None,
+        audiences=section.texts("audiences"),
+        webhook=_webhook(section.section("webhook")) if "webhook" in section else None,
         anonymous=AnonymousConfiguration(anonymous.texts("paths")),
     )
     anonymous.finish()
     section.finish()
     return authentication
+
+
+def _webhook(section: Section) -> WebhookTokensConfiguration:
+    default = WebhookTokensConfiguration(Path())
+    webhook = WebhookTokensConfiguration(
+        kubeconfig=section.file("kubeconfig") or Path(section.required("kubeconfig")),
+        version=section.choice("version", ("v1", "v1beta1"), default.version),
+        system_names=section.flag("systemNames", default.system_names),
+        remember=section.seconds("remember", default.remember),
+    )
+    section.finish()
+    return webhook
+
+
+def _service_accounts(section: Section) -> ServiceAccountsConfiguration:
+    accounts = ServiceAccountsConfiguration(
+        issuer=section.required("issuer"),
+        accounts=section.file("accounts") or Path(section.required("accounts")),
+        keys=section.files("keys"),
+        signing_key=section.file("signingKey"),
+        audiences=section.texts("audiences"),
+        max_seconds=section.seconds("maxExpiration", None, least=600.0),
+    )
+    section.finish()
+    return accounts
 
 
 def _authorization(section: Section) -> AuthorizationConfiguration:

@@ -9,5 +9,6 @@
 7. metrics: counts what is in flight and what is over; answers /metrics
 8. discovery: /api, /apis, /openapi, /version and health, from memory
 9. registry: group version of a remote service → Backend
-10. proxy: forwards where a Backend was left; else passes on to the wrapped application
+10. proxy: forwards where a Backend was left; else passes on
+11. resources: kinds that the front proxy serves itself; all else is the wrapped application's
 """

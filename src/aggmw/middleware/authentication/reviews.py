@@ -57,6 +57,9 @@ class SelfSubjectReviews:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
 
+    def __repr__(self) -> str:
+        return "SelfSubjectReviews()"
+
     async def create(self, value: Object, context: WriteContext) -> Object:
         """The caller. What the object says is not looked at."""
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))

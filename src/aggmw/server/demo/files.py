@@ -24,6 +24,9 @@ _POLICY = """\
 p2, group:system:authenticated, get, /api|/api/*|/apis|/apis/*|/openapi/*|/version|/version/
 p2, group:system:unauthenticated, get, /healthz
 
+# Everybody who is known may ask who that is: kubectl auth whoami.
+p, group:system:authenticated, create, authentication.k8s.io, selfsubjectreviews, *, *
+
 # Alice works with flunders in namespace dev, takes notes, and reads invoices.
 p, role:flunder-editor, *, wardle.example.com, flunders, dev, *
 p, role:flunder-editor, *, wardle.example.com, flunders/status, dev, *

@@ -1,10 +1,10 @@
-"""12. An ASGI application in this process as an API group, behind the front proxy as if it were a server of its own.
+"""13. An ASGI application in this process as an API group, behind the front proxy as if it were a server of its own.
 
 It gets a new scope with nothing of the front proxy's but the caller's identity, and its own lifespan.
 
-    uvicorn --app-dir examples --http aggmw.server.door:Door 12_in_process:app
+    uvicorn --app-dir examples --http aggmw.server.door:Door 13_in_process:app
 
-    $ python examples/12_in_process.py
+    $ python examples/13_in_process.py
     notes: ['of-alice']
     groups: ['notes.example.com']
 """

@@ -1,10 +1,10 @@
-"""11. All stages in their order: a front proxy in ten lines.
+"""12. All stages in their order: a front proxy in ten lines.
 
 What is not configured is denied: without authenticators everybody gets 401, without a policy everything is 403.
 
-    BACKEND=https://127.0.0.1:7443 uvicorn --app-dir examples --http aggmw.server.door:Door 11_front_proxy:app
+    BACKEND=https://127.0.0.1:7443 uvicorn --app-dir examples --http aggmw.server.door:Door 12_front_proxy:app
 
-    $ python examples/11_front_proxy.py
+    $ python examples/12_front_proxy.py
     FrontProxy(recovery → request_info → authentication → authorization → discovery → registry → proxy → not_found)
     /healthz                                                   200 ok
     /apis                                                      401
