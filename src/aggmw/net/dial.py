@@ -26,7 +26,13 @@ _log = structlog.get_logger("aggmw.net")
 _OTHER_NAME = (62, 63, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, _EMAIL_, _IP_ADDRESS_
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 
+
+class _Denied(OSError):
+    """No address that may be dialled."""
+
+
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (_Denied, "its address is not allowed"),
     (TimeoutError, "timed out connecting"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
     (ssl.SSLError, "the TLS handshake failed"),
@@ -98,10 +104,6 @@ async def dial(
         where: dict[str, Any] = {"path": unix} if unix else {"host": host, "port": port}
         _log.warning("dialling failed", **where, reason=reason, error=str(error))
         raise UpstreamUnreachable(reason) from error
-
-
-class _Denied(OSError):
-    """No address that may be dialled."""
 
 
 def _permitted(addresses: list[_AddressInfo], rules: AddressRules | None) -> list[_AddressInfo]:
@@ -193,8 +195,6 @@ async def _first(addresses: list[_AddressInfo]) -> socket.socket:
 
 def reason_of(error: Exception) -> str:
     """The cause in words: no address, no name of ours, nothing of the peer's certificate."""
-    if isinstance(error, _Denied):
-        return "its address is not allowed"
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
             return "its certificate is for another name"
