@@ -38,6 +38,7 @@ from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVe
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Credential, Presented
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.websockets import Close
@@ -205,6 +206,7 @@ def test_stack_can_be_read(made: object, text: str) -> None:
 SAMPLES: list[object] = [
     AUDIT,
     LOG,
+    Impersonate(Path("token")),
     AuditPolicy.everything(),
     AuditRecord(AuditLevel.METADATA),
     ImpersonationMiddleware(HOST, authorizer=AllowAll()),

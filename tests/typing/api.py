@@ -39,6 +39,7 @@ from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVe
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
 from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presented
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
@@ -432,6 +433,9 @@ FrontProxy(audit=audit, impersonation=True)
 AuditMiddleware(FrontProxy(), audit=audit, identity=lambda exchange: exchange.identity)
 ImpersonationMiddleware(FrontProxy(), authorizer=AllowAll(), constrained=False)
 Impersonation(AllowAll())
+cluster = Impersonate(token_file=Path("token"), uid=True, extra=("example.com/team",))
+PathService("/clusters/one/", "https://10.0.0.1:6443", strip_prefix=True, impersonation=cluster)
+ProxyMiddleware(FrontProxy(), backend=Backend.at("https://10.0.0.1:6443"), impersonation=cluster)
 
 
 def annotated(exchange: Exchange) -> None:

@@ -12,6 +12,7 @@ from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.addresses import parse_backend_url
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.errors import ConfigurationError, Problem
 
 __all__ = [
@@ -291,16 +292,19 @@ class PathService:
         balancing: how the requests are shared out among several servers.
         strip_prefix: forward what is below the path only, and say the path in `X-Forwarded-Prefix`.
         redirects: pass the service's redirects on to the client, those to itself as paths; otherwise they are 502.
+        impersonation: the servers are Kubernetes API servers, which are told who asks by `Impersonate-*`.
 
     Raises:
-        ConfigurationError: a path of the front proxy's own, one that is no plain path, or a bad URL.
-        TypeError: neither a URL nor an application, or both.
+        ConfigurationError: a path of the front proxy's own, one that is no plain path, a bad URL, or a server that no
+            token may be sent to.
+        TypeError: neither a URL nor an application, or both; an application that is to be impersonated to.
     """
 
     path: str
     backend: AnyBackend
     strip_prefix: bool
     redirects: bool
+    impersonation: Impersonate | None
 
     def __init__(
         self,
@@ -314,21 +318,28 @@ class PathService:
         balancing: Balancing | None = None,
         strip_prefix: bool = False,
         redirects: bool = True,
+        impersonation: Impersonate | None = None,
     ) -> None:
         prefix = _prefix(path)
         if (url is None) == (app is None):
             raise TypeError(f"PathService({path!r}) needs either a URL or app=…")
         if app is not None and not callable(app):
             raise TypeError(f"PathService({path!r}): app must be an ASGI application, not {type(app).__name__}")
+        if app is not None and impersonation is not None:
+            raise TypeError(f"PathService({path!r}): an application in this process is told who asks as it is")
         backend: AnyBackend
         if url is not None:
             backend = _remote(path, url, balancing, ca, server_name, insecure_skip_tls_verify)
+            for each in backend.endpoints if isinstance(backend, BalancedBackend) else (backend,):
+                if impersonation is not None and (complaint := impersonation.complaint(each)):
+                    raise ConfigurationError([Problem(f"path service {path!r}", complaint)])
         elif app is not None:
             backend = LocalBackend(path, app)
         object.__setattr__(self, "path", prefix)
         object.__setattr__(self, "backend", backend)
         object.__setattr__(self, "strip_prefix", strip_prefix)
         object.__setattr__(self, "redirects", redirects)
+        object.__setattr__(self, "impersonation", impersonation)
 
 
 def _remote(

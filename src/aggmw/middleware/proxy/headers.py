@@ -7,6 +7,7 @@ in any spelling, and last our own fields are set: nothing a client sends can rem
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -204,11 +205,15 @@ class IdentityFields:
     """`X-Remote-*` of a caller, made once and remembered: the same few callers come again and again.
 
     Bounded. An entry belongs to one identity object, which cannot change; another, equal one has its own.
+
+    Args:
+        write: makes other fields of a caller instead.
     """
 
-    __slots__ = ("_made",)
+    __slots__ = ("_made", "_write")
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[Identity], Headers] = write_identity) -> None:
+        self._write = write
         self._made: dict[int, tuple[Identity, Headers]] = {}
 
     def of(self, identity: Identity) -> Headers:
@@ -220,7 +225,7 @@ class IdentityFields:
         made = self._made.get(id(identity))
         if made is not None and made[0] is identity:
             return made[1]
-        fields = write_identity(identity)
+        fields = self._write(identity)
         if len(self._made) >= _REMEMBERED:
             del self._made[next(iter(self._made))]
         self._made[id(identity)] = (identity, fields)

@@ -26,12 +26,14 @@ from aggmw.contracts.backends import (
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.options import check_lookup, check_seam, check_type
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, MissingInput, StatusError
 from aggmw.middleware.proxy.errors import USE_WEBSOCKET
 from aggmw.middleware.proxy.forward import Forwarding
 from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift, without_handshake
+from aggmw.middleware.proxy.impersonating import ImpersonationFields
 from aggmw.middleware.proxy.lifetimes import Lifetimes
 from aggmw.middleware.proxy.paths import stripped
 from aggmw.middleware.proxy.relay import Relay
@@ -63,6 +65,8 @@ class ProxyMiddleware:
         verdict: what was decided, in place of what the authorization stage left.
         anonymous: forward also without an identity and without a verdict, for plain services whose callers nobody
             needs to know; an API server must not be reached so.
+        impersonation: tell the server of `backend` who asks by `Impersonate-*`, as a client of its own with the right
+            to do so. Only for one server that is named here: its token must go nowhere else.
         drain: once begun, long streams get their proper end.
         max_stream_seconds: so old a watch or another long-running stream becomes at most, each between half of that and
             all of it; then it gets its proper end, and the client comes back. None: any age. However old, a stream ends
@@ -82,6 +86,7 @@ class ProxyMiddleware:
         identity: Callable[[Exchange], Identity | None] | None = None,
         verdict: Callable[[Exchange], Verdict | None] | None = None,
         anonymous: bool = False,
+        impersonation: Impersonate | None = None,
         drain: Drain | None = None,
         max_stream_seconds: float | None = None,
     ) -> None:
@@ -91,6 +96,12 @@ class ProxyMiddleware:
             check_lookup("backend", backend)
         elif backend is not None:
             check_type("backend", backend, Backend, LocalBackend, BalancedBackend)
+        if impersonation is not None:
+            check_type("impersonation", impersonation, Impersonate)
+            if not isinstance(backend, Backend):
+                raise TypeError("impersonation needs backend=Backend…: its token goes to one server that is named")
+            if complaint := impersonation.complaint(backend):
+                raise ValueError(f"impersonation: {complaint}")
         for option, look_up in (("request_info", request_info), ("identity", identity), ("verdict", verdict)):
             check_lookup(option, look_up)
         if max_stream_seconds is not None and not max_stream_seconds > 0:
@@ -111,6 +122,8 @@ class ProxyMiddleware:
         self._lifetimes = Lifetimes(drain, max_stream_seconds)
         self._departures = Departures()
         self._identities = IdentityFields()
+        self._impersonation = impersonation
+        self._impersonations = ImpersonationFields()
 
     def __repr__(self) -> str:
         return f"ProxyMiddleware({self._transport!r}) → {shown(self._app)}"
@@ -163,7 +176,7 @@ class ProxyMiddleware:
             outgoing = misuse(error, exchange.request_id)
         if isinstance(outgoing, Answer):
             return respond(scope, send, outgoing)
-        request, chunked = outgoing
+        request, chunked, whole = outgoing
         if opening:
             return Relay(
                 self._transport,
@@ -191,21 +204,23 @@ class ProxyMiddleware:
             prefix,
             exchange.connection.when_gone,
             exchange.own_cookies,
-        ).run(request, chunked=chunked)
+        ).run(request, chunked=chunked, whole=whole)
 
     def _outgoing(
         self, exchange: Exchange, backend: AnyBackend, scope: Scope, service: PathService | None, prefix: bytes
-    ) -> tuple[UpstreamRequest, bool] | Answer:
-        """What is to be sent, and whether a body of unknown length follows; or why nothing is."""
+    ) -> tuple[UpstreamRequest, bool, bool] | Answer:
+        """What is to be sent, whether a body of unknown length follows, and whether the time-out holds for the whole
+        answer, as it does in Kubernetes; or why nothing is sent."""
         info = exchange.request_info if self._request_info is None else self._request_info(exchange)
         if info is None:
             raise MissingInput("proxy", "the request info", "request_info")
         look_up = None if exchange.impersonator is not None else self._identity
         caller = exchange.identity if look_up is None else look_up(exchange)
         identity: Headers = ()
+        acting = self._impersonation if service is None else service.impersonation
         if caller is not None:
-            identity = self._identities.of(caller)
-        elif not self._anonymous:
+            identity = self._identities.of(caller) if acting is None else self._impersonations.of(caller, acting)
+        elif not self._anonymous or acting is not None:  # never the front proxy itself in place of nobody
             raise MissingInput("proxy", "an identity", "authentication")
         if not self._anonymous:
             verdict = exchange.verdict if self._verdict is None else self._verdict(exchange)
@@ -247,7 +262,8 @@ class ProxyMiddleware:
             client,
             host,
         )
-        return request, incoming.chunked
+        # A plain service may have downloads and events without an end, on whatever path.
+        return request, incoming.chunked, info.is_resource and service is None and not self._anonymous
 
     @asynccontextmanager
     async def _closing(self) -> AsyncIterator[None]:
