@@ -100,9 +100,7 @@ def _authentication(section: Section) -> AuthenticationConfiguration:
         configuration_file=section.file("configurationFile"),
         key_sets=section.files_by_name("keySets"),
         system_names=section.texts("systemNames"),
-        service_accounts=_service_accounts(section.section("serviceAccounts"))
-        if "serviceAccounts" in section
-        else None,
+        service_accounts=_service_accounts(section.section("serviceAccounts"), given="serviceAccounts" in section),
         audiences=section.texts("audiences"),
         webhook=_webhook(section.section("webhook")) if "webhook" in section else None,
         anonymous=AnonymousConfiguration(anonymous.texts("paths")),
@@ -124,7 +122,9 @@ def _webhook(section: Section) -> WebhookTokensConfiguration:
     return webhook
 
 
-def _service_accounts(section: Section) -> ServiceAccountsConfiguration:
+def _service_accounts(section: Section, *, given: bool) -> ServiceAccountsConfiguration | None:
+    if not given:
+        return None
     accounts = ServiceAccountsConfiguration(
         issuer=section.required("issuer"),
         accounts=section.file("accounts") or Path(section.required("accounts")),

@@ -206,6 +206,10 @@ class Section:
                 return {}
         return dict(value)
 
+    def files_by_name(self, key: str) -> dict[str, Path]:
+        """A mapping of strings to paths."""
+        return {name: self._base / value for name, value in self.mapping(key).items()}
+
     def together(self, *keys: str) -> None:
         """Note a problem when some but not all of `keys` are given."""
         given = [key for key in keys if self._values.get(key) is not None]

@@ -6,7 +6,7 @@ Follows `k8s.io/apiserver/pkg/authentication/user` and `…/authenticator`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
@@ -27,6 +27,7 @@ __all__ = [
     "Identity",
     "Presented",
     "authenticated",
+    "with_members",
 ]
 
 SYSTEM_ANONYMOUS = "system:anonymous"
@@ -162,7 +163,8 @@ class Authenticator(Protocol):
 
     An attribute `credentials: frozenset[bytes]` may name the header fields, in lower case, that carry what this
     authenticator looks at, and the cookies, as `cookie:NAME`: they are removed once it has consumed them. Without it
-    that is `Authorization`.
+    that is `Authorization`. `controllers`, a sequence of `Controller`, is its background work, which `FrontProxy` runs;
+    `members`, a sequence, are authenticators that it asks.
 
     The identity says what it was known by (`Identity.credential`). Unless that is said, browsers may have sent it by
     themselves, and it has no end.
@@ -176,3 +178,15 @@ class Authenticator(Protocol):
             Exception: anything else means that the authenticator itself is broken; logged, and handled as bad.
         """
         ...
+
+
+def with_members(authenticators: Iterable[object]) -> Iterator[object]:
+    """Authenticators, and those inside of them: each may have an attribute `members`. None twice."""
+    seen: list[object] = []
+    waiting = list(authenticators)
+    while waiting:
+        one = waiting.pop(0)
+        if not any(one is each for each in seen):
+            seen.append(one)
+            waiting += getattr(one, "members", ())
+            yield one

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from aggmw.asgi.stacking import shown
-from aggmw.contracts.catalog import Controller
 from aggmw.contracts.identity import Identity, Presented
 from aggmw.contracts.options import checked_seams
 from aggmw.contracts.tokens import NO_AUDIENCES, TokenAuthenticator
@@ -81,11 +80,6 @@ class TokenCache:
     def members(self) -> tuple[TokenAuthenticator, ...]:
         """Whose answers are remembered."""
         return self._members
-
-    @property
-    def controllers(self) -> tuple[Controller, ...]:
-        """The background work of the authenticators."""
-        return tuple(each for member in self._members for each in getattr(member, "controllers", ()))
 
     @property
     def revision(self) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from aggmw.contracts.documents import Publication
 from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
 from aggmw.contracts.options import check_seam
 from aggmw.contracts.tokens import NO_AUDIENCES, AccountLookup, BoundObject
@@ -35,6 +36,7 @@ KEYS_PATH = "/openid/v1/jwks"
 LEAST_SECONDS, MOST_SECONDS = 600, 1 << 32
 """What a TokenRequest may ask for."""
 
+_PUBLIC_SECONDS = 300
 _PRIVATE = "kubernetes.io"
 _PREFIX = "system:serviceaccount"
 _EXTRA = "authentication.kubernetes.io"
@@ -141,8 +143,8 @@ class ServiceAccounts:
         return self._revision
 
     @property
-    def documents(self) -> Mapping[str, tuple[bytes, bytes]]:
-        """Media type and body by path; none unless the issuer is a URL."""
+    def documents(self) -> Mapping[str, Publication]:
+        """What tells others our keys, by path; none unless the issuer is a URL."""
         return self._documents
 
     async def authenticate(self, presented: Presented) -> Identity | None:
@@ -266,7 +268,7 @@ class ServiceAccounts:
         credential = Credential(ambient=False, expires=expires)
         return authenticated(Identity(f"{_PREFIX}:{namespace}:{name}", uid, groups, extra, credential))
 
-    def _published(self) -> Mapping[str, tuple[bytes, bytes]]:
+    def _published(self) -> Mapping[str, Publication]:
         if not self.issuer.startswith("https://"):
             return {}
         algorithms = sorted({name for key in self._keys.keys for name in key.algorithms})
@@ -278,8 +280,8 @@ class ServiceAccounts:
             "id_token_signing_alg_values_supported": algorithms,
         }
         return {
-            WELL_KNOWN: (b"application/json", json.dumps(document).encode()),
-            KEYS_PATH: (b"application/jwk-set+json", public_document(self._keys.keys)),
+            WELL_KNOWN: Publication(b"application/json", json.dumps(document).encode(), _PUBLIC_SECONDS),
+            KEYS_PATH: Publication(b"application/jwk-set+json", public_document(self._keys.keys), _PUBLIC_SECONDS),
         }
 
 

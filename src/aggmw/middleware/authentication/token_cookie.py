@@ -38,6 +38,11 @@ class TokenCookie:
         self._made: dict[int, tuple[Identity, Identity]] = {}
         self.credentials = frozenset({COOKIE + self._name})
 
+    @property
+    def members(self) -> tuple[Authenticator, ...]:
+        """Who judges the token."""
+        return (self._authenticator,)
+
     def __repr__(self) -> str:
         return f"TokenCookie({self._name.decode()!r}, {shown(self._authenticator)})"
 

@@ -13,6 +13,7 @@ from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.backends import RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import APIGroup, Check, Controller
+from aggmw.contracts.documents import Publisher
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.options import check_lookup, check_routes, check_seam, check_type
@@ -21,7 +22,7 @@ from aggmw.errors import MissingInput, NotOpened
 from aggmw.middleware.discovery.controller import DiscoveryController, Synced, Timing
 from aggmw.middleware.discovery.health import Health, Ping, Shutdown
 from aggmw.middleware.discovery.limits import Offload
-from aggmw.middleware.discovery.pages import Asked, Forward, HealthPage, Page, Plain
+from aggmw.middleware.discovery.pages import Asked, Forward, HealthPage, Page, Plain, Published
 from aggmw.middleware.discovery.snapshot import SnapshotBuilder
 from aggmw.middleware.discovery.version import VersionInfo
 from aggmw.objects.discovery import METHOD_NOT_ALLOWED
@@ -46,6 +47,7 @@ class Discovery:
         drain: once it has begun, `/readyz` fails.
         timing: how often and how long backends are asked.
         server_address: host and port that `/api` tells clients; "" for none.
+        publishers: documents at paths of their own, such as the keys of service accounts.
         own: groups that the front proxy serves itself; a registered group version goes before one of the same name.
         request_info: replaces what the request_info stage leaves.
     """
@@ -60,6 +62,7 @@ class Discovery:
         drain: Drain | None = None,
         timing: Timing | None = None,
         server_address: str = "",
+        publishers: Sequence[Publisher] = (),
         own: Sequence[APIGroup] = (),
         request_info: Callable[[Exchange], RequestInfo] | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class Discovery:
         check_lookup("request_info", request_info)
         self._source = source
         self._request_info = request_info
+        self._publishers = tuple(publishers)
         self._open = 0
         self._task: asyncio.Task[None] | None = None
         self._controller = DiscoveryController(source, transport, self._prepare_and_publish, timing or Timing())
@@ -148,12 +152,19 @@ class Discovery:
             return None
         if self._source.routes is not self._snapshot.routes:
             self._publish()
-        page = self._snapshot.pages.get(info.path)
+        page = self._snapshot.pages.get(info.path) or self._published(info.path)
         if page is None:
             return None
         if not self._controller.started and self.has_work:
             raise NotOpened("discovery", "async with discovery.running(): …")
         return _answer(page, info, exchange)
+
+    def _published(self, path: str) -> Page | None:
+        for publisher in self._publishers:
+            if (found := publisher.documents.get(path)) is not None:
+                caching: Headers = ((b"cache-control", b"public, max-age=%d" % found.seconds),)
+                return Published(make_document(found.body, found.content_type, caching))
+        return None
 
     async def _prepare_and_publish(self, offload: Offload) -> None:
         routes, learned = self._source.routes, dict(self._controller.learned)

@@ -22,6 +22,7 @@ __all__ = [
     "Negotiated",
     "Page",
     "Plain",
+    "Published",
 ]
 
 
@@ -72,6 +73,17 @@ class Plain:
 
     def reply(self, asked: Asked) -> Reply:
         return choose(asked.accept, asked.if_none_match, self.document)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A document of somebody else's, in a media type of its own: whoever asks for it knows which."""
+
+    document: Document
+    warning: str = ""
+
+    def reply(self, asked: Asked) -> Reply:
+        return self.document.answer(asked.if_none_match)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,174 @@
+"""From a configuration to what judges signed tokens: issuers elsewhere, and service accounts of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aggmw.config.configuration import (
+    AuthenticationConfiguration,
+    Configuration,
+    ServiceAccountsConfiguration,
+)
+from aggmw.contracts.anonymous import Anonymous
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware import authentication as known  # whose names with joserfc and httpx behind them load when used
+
+if TYPE_CHECKING:
+    from aggmw.middleware.authentication import AuthenticationConfiguration as KubernetesFile
+    from aggmw.middleware.authentication import JWTAuthenticator, ServiceAccounts, StaticAccounts, TokenCache
+
+__all__ = ["SignedTokens", "service_accounts", "signed_tokens"]
+
+
+class SignedTokens(NamedTuple):
+    """What a configuration says of signed tokens.
+
+    Attributes:
+        authenticator: None where it says nothing.
+        anonymous: who may come without credentials, where Kubernetes' file says so.
+        reloads: what can be read again, by name.
+    """
+
+    authenticator: TokenCache | None = None
+    anonymous: Anonymous | None = None
+    reloads: Mapping[str, Callable[[], None]] = {}
+
+
+def signed_tokens(configuration: Configuration) -> SignedTokens:
+    """Everything that the configuration says of them.
+
+    Raises:
+        ConfigurationError: all the mistakes in all the files.
+    """
+    authentication = configuration.authentication
+    problems: list[Problem] = []
+    members: list[JWTAuthenticator | ServiceAccounts] = []
+    reloads: dict[str, Callable[[], None]] = {}
+    anonymous: Anonymous | None = None
+    if (settings := authentication.service_accounts) is not None:
+        try:
+            accounts, lookup = service_accounts(settings, configuration.source)
+            members.append(accounts)
+            reloads["service accounts"] = partial(_reload_accounts, accounts, lookup, settings, configuration.source)
+        except ConfigurationError as error:
+            problems += error.problems
+    if authentication.configuration_file is not None:
+        try:
+            file = _kubernetes_file(authentication)
+            if file.says_anonymous and authentication.anonymous.paths:
+                raise ConfigurationError(
+                    [
+                        Problem(
+                            f"{configuration.source}: authentication.anonymous", "the file of issuers says it already"
+                        )
+                    ]
+                )
+            anonymous = file.anonymous
+            issuers = known.JWTAuthenticator(file.issuers, disallowed=_disallowed(authentication))
+            members.append(issuers)
+            reloads["issuers of tokens"] = partial(_reload_issuers, issuers, file, authentication)
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return SignedTokens(known.TokenCache(members) if members else None, anonymous, reloads)
+
+
+def service_accounts(settings: ServiceAccountsConfiguration, source: str) -> tuple[ServiceAccounts, StaticAccounts]:
+    """The issuer of our own, and which accounts there are.
+
+    Raises:
+        ConfigurationError: all the mistakes in all the files.
+    """
+    problems: list[Problem] = []
+    try:
+        lookup = known.StaticAccounts.load(settings.accounts)
+    except ConfigurationError as error:
+        problems += error.problems
+        lookup = known.StaticAccounts({})
+    keys, signing_key = _keys(settings, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    try:
+        accounts = known.ServiceAccounts(
+            settings.issuer,
+            lookup,
+            keys=keys,
+            signing_key=signing_key,
+            audiences=settings.audiences,
+            max_seconds=settings.max_seconds,
+        )
+    except ConfigurationError as error:
+        raise _placed(error, settings, source) from error
+    return accounts, lookup
+
+
+def _kubernetes_file(authentication: AuthenticationConfiguration) -> KubernetesFile:
+    file = authentication.configuration_file
+    assert file is not None
+    return known.AuthenticationConfiguration.load(
+        file,
+        keys=authentication.key_sets,
+        system_names=frozenset(authentication.system_names),
+        disallowed=_disallowed(authentication),
+    )
+
+
+def _disallowed(authentication: AuthenticationConfiguration) -> frozenset[str]:
+    settings = authentication.service_accounts
+    return frozenset() if settings is None else frozenset({settings.issuer})
+
+
+def _keys(settings: ServiceAccountsConfiguration, problems: list[Problem]) -> tuple[list[bytes], bytes | None]:
+    def read(path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
+            return b""
+
+    return [read(path) for path in settings.keys], None if settings.signing_key is None else read(settings.signing_key)
+
+
+def _placed(error: ConfigurationError, settings: ServiceAccountsConfiguration, source: str) -> ConfigurationError:
+    """The mistakes in keys, each with its file."""
+    files = {f"keys[{number}]": str(path) for number, path in enumerate(settings.keys)}
+    files["signingKey"] = str(settings.signing_key)
+    where = f"{source}: authentication.serviceAccounts"
+    return ConfigurationError(
+        [Problem(files.get(each.path) or f"{where}.{each.path}", each.message) for each in error.problems]
+    )
+
+
+def _reload_accounts(
+    accounts: ServiceAccounts, lookup: StaticAccounts, settings: ServiceAccountsConfiguration, source: str
+) -> None:
+    problems: list[Problem] = []
+    keys, signing_key = _keys(settings, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    found = known.StaticAccounts.load(settings.accounts)
+    try:
+        accounts.reload(keys=keys, signing_key=signing_key)
+    except ConfigurationError as error:
+        raise _placed(error, settings, source) from error
+    lookup.swap(found)
+
+
+def _reload_issuers(
+    issuers: JWTAuthenticator, at_start: KubernetesFile, authentication: AuthenticationConfiguration
+) -> None:
+    file = _kubernetes_file(authentication)
+    if repr(file.anonymous) != repr(at_start.anonymous):
+        raise ConfigurationError(
+            [
+                Problem(
+                    f"{authentication.configuration_file}: anonymous",
+                    "cannot change while the front proxy runs: restart it",
+                )
+            ]
+        )
+    issuers.reload(file.issuers)
