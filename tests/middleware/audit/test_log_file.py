@@ -1,0 +1,152 @@
+"""The log file: lines, rotation, reopening, a full disk, and the end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from aggmw import FrontProxy, Identity
+from aggmw.errors import ConfigurationError
+from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
+from aggmw.middleware.audit.log_file import _File
+from aggmw.middleware.authentication import StaticTokens
+from aggmw.testing import Client
+
+
+async def written(log: AuditLog, *events: dict[str, Any]) -> None:
+    """Put events and wait until they are in the file."""
+    async with Audit(AuditPolicy.everything(), [log]).running():
+        for event in events:
+            log.put(event)
+            assert await log.written()
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def test_one_object_a_line(tmp_path: Path) -> None:
+    """Appended, private, and readable whatever a caller sent: line breaks and half surrogates are escaped."""
+    path = tmp_path / "audit.log"
+    event = {"a": "b\nc\u2028", "half": "\ud800"}
+    await written(AuditLog(path), event)
+    await written(AuditLog(path), {"n": 2})
+    assert lines(path) == [event, {"n": 2}]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_whole_way(tmp_path: Path) -> None:
+    """A request through a front proxy is in the file when the lifespan has ended."""
+    path = tmp_path / "audit.log"
+    proxy = FrontProxy(
+        authentication=[StaticTokens({"t": Identity("alice")})],
+        audit=Audit(AuditPolicy.everything(), [AuditLog(path)]),
+    )
+    async with proxy:
+        await Client(proxy).request("GET", "/x", {"Authorization": "Bearer t"})
+    (event,) = lines(path)
+    assert (event["user"]["username"], event["responseStatus"]["code"]) == ("alice", 403)
+
+
+async def test_rotation_by_size_and_number(tmp_path: Path) -> None:
+    """A file that would grow over its size is put aside by the time; only so many of them stay."""
+    now = 1_700_000_000.0
+    path = tmp_path / "audit.log"
+    other = tmp_path / "audit-notes.log"
+    other.write_text("somebody else's")
+    log = AuditLog(path, max_size=1, max_backups=2, clock=lambda: now)
+    for number in range(5):
+        now += 1.0
+        await written(log, {"n": number, "long": "x" * 700_000})
+    aside = sorted(each.name for each in tmp_path.iterdir())
+    assert aside == [
+        "audit-2023-11-14T22-13-24.000000.log",
+        "audit-2023-11-14T22-13-25.000000.log",
+        "audit-notes.log",
+        "audit.log",
+    ]
+    assert [line["n"] for each in aside if each != "audit-notes.log" for line in lines(tmp_path / each)] == [2, 3, 4]
+
+
+async def test_rotation_by_age(tmp_path: Path) -> None:
+    """Files put aside longer ago than the age are removed with the next rotation."""
+    path = tmp_path / "audit.log"
+    old = tmp_path / "audit-2001-01-01T00-00-00.000000.log"
+    old.write_text("{}\n")
+    os.utime(old, (1.0, 1.0))
+    log = AuditLog(path, max_size=1, max_age=7)
+    for number in range(2):
+        await written(log, {"n": number, "long": "x" * 700_000})
+    assert not old.exists()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+async def test_reopen(tmp_path: Path) -> None:
+    """Somebody else moves the file away and says so: what follows is in a new one."""
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    async with Audit(AuditPolicy.everything(), [log]).running():
+        log.put({"n": 1})
+        await log.written()
+        path.rename(tmp_path / "moved.log")
+        log.put({"n": 2})
+        await log.written()
+        log.reopen()
+        log.put({"n": 3})
+        await log.written()
+    assert [lines(tmp_path / "moved.log"), lines(path)] == [[{"n": 1}, {"n": 2}], [{"n": 3}]]
+
+
+def test_no_half_line_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle of a batch leaves the file as it was before."""
+    path = tmp_path / "audit.log"
+    file = _File(path, 0, 0.0, 0, lambda: 0.0)
+    file.write([b'{"n":1}\n'])
+    write = os.write
+    calls = 0
+
+    def fills(descriptor: int, data: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, bytes(data)[:3])
+
+    monkeypatch.setattr("aggmw.middleware.audit.log_file.os.write", fills)
+    with pytest.raises(OSError, match="No space"):
+        file.write([b'{"n":2}\n', b'{"n":3}\n'])
+    monkeypatch.undo()
+    assert path.read_text() == '{"n":1}\n'
+    file.write([b'{"n":2}\n'])
+    file.close()
+    assert [line["n"] for line in lines(path)] == [1, 2]
+
+
+async def test_directory_that_is_gone(tmp_path: Path) -> None:
+    """What cannot be written is said with the path and the system's word, and nothing of an event."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = AuditLog(folder / "audit.log")
+    (folder / "audit.log").unlink()
+    folder.rmdir()
+    with capture_logs() as caught:
+        async with Audit(AuditPolicy.everything(), [log]).running():
+            log.put({"secret": "s3cr3t"})
+            assert not await log.written()
+    assert caught[0]["reason"] == f"{folder / 'audit.log'}: No such file or directory"
+    assert "s3cr3t" not in str(caught)
+
+
+def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Found when the sink is made, not with the first request."""
+    with pytest.raises(ConfigurationError, match="cannot be opened for appending: No such file or directory"):
+        AuditLog(tmp_path / "nowhere" / "audit.log")
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        AuditLog(tmp_path)
