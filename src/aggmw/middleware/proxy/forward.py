@@ -27,6 +27,7 @@ __all__ = ["Forwarding"]
 
 _log = structlog.get_logger("aggmw.proxy")
 
+_CUTTING = (End.EXPIRED, End.LATE)
 _HTTP_1 = frozenset({"1.0", "1.1"})
 _USUALLY_WITH_A_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
@@ -50,6 +51,7 @@ class Forwarding:
     __slots__ = (
         "_backend",
         "_cancelled",
+        "_deadline",
         "_departures",
         "_gone",
         "_lifetime",
@@ -97,17 +99,21 @@ class Forwarding:
         self._task: asyncio.Task[Any] | None = None
         self._watched: Watched | None = None
         self._lifetime: Lifetime | None = None
+        self._deadline: float | None = None
         self._gone = False
         self._cancelled = False
 
-    async def run(self, request: UpstreamRequest, *, chunked: bool) -> None:
+    async def run(self, request: UpstreamRequest, *, chunked: bool, whole: bool = False) -> None:
         """Forward, and answer. A client that leaves ends it silently, whatever was going on.
 
         Args:
             request: as it is to go on, its body still with the client; `content_length` is what the client declared.
             chunked: a body follows whose length nobody knows.
+            whole: the time-out is for the whole answer, and cuts it; else for its head.
         """
         tick = self._departures.tick()
+        if whole and request.timeout is not None:
+            self._deadline = tick.loop.time() + request.timeout
         self._task = asyncio.current_task(tick.loop)
         try:
             # HTTP/1 says in the head whether there is a body; the later ones do not.
@@ -181,6 +187,10 @@ class Forwarding:
                 self._lifetime.then(None)
         try:
             await self._pass_back(response, request)
+            if self._lifetime is not None and self._lifetime.ended is End.LATE:
+                _log.warning(
+                    "answer cut", service=self._backend.name, request_id=self._request_id, cause=End.LATE.value
+                )
         except (UpstreamError, StatusError) as error:
             # Returning without completing is how a server is told to cut the response.
             if not self._gone:
@@ -212,14 +222,14 @@ class Forwarding:
     async def _pass_exactly(self, response: UpstreamResponse, request: UpstreamRequest, left: int) -> None:
         lifetime = self._begin(request)
         if lifetime is not None:
-            lifetime.then(lambda: response.end() if lifetime.ended is End.EXPIRED else None)
+            lifetime.then(lambda: response.end() if lifetime.ended in _CUTTING else None)
         while chunk := await response.read():
             left -= len(chunk)
             if left <= 0:
                 await self._send({"type": "http.response.body", "body": chunk})
                 return
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        if lifetime is None or lifetime.ended is not End.EXPIRED:
+        if lifetime is None or lifetime.ended not in _CUTTING:
             await self._send({"type": "http.response.body", "body": b""})
 
     async def _pass_stream(self, response: UpstreamResponse, request: UpstreamRequest) -> None:
@@ -237,7 +247,9 @@ class Forwarding:
     def _begin(self, request: UpstreamRequest) -> Lifetime | None:
         """The lifetime of this exchange, from its first use."""
         if self._lifetime is None:
-            self._lifetime = self._lifetimes.of(request.identity, long_running=request.long_running)
+            self._lifetime = self._lifetimes.of(
+                request.identity, long_running=request.long_running, deadline=self._deadline
+            )
         return self._lifetime
 
     async def _answer(self, answer: Answer) -> None:

@@ -30,6 +30,7 @@ class End(Enum):
     STOPPING = "the front proxy is shutting down"
     EXPIRED = "the credential has expired"
     AGED = "the stream is as old as it may be"
+    LATE = "the answer took longer than the request may"
 
 
 class Lifetime:
@@ -106,12 +107,13 @@ class Lifetimes:
         self._spread = spread
         self._calendars: dict[asyncio.AbstractEventLoop, _Calendar] = {}
 
-    def of(self, caller: Identity | None, *, long_running: bool) -> Lifetime | None:
+    def of(self, caller: Identity | None, *, long_running: bool, deadline: float | None = None) -> Lifetime | None:
         """The lifetime of a stream that begins now; None for one that nothing but itself will end.
 
         Args:
             caller: who asked for it.
-            long_running: whether it goes on until somebody ends it. Others end with their credential only.
+            long_running: whether it goes on until somebody ends it. Others end with their credential, or late.
+            deadline: when it is late, on the event loop's clock; None: never.
         """
         drain = self._drain if long_running else None
         left, why = math.inf, End.EXPIRED
@@ -121,10 +123,13 @@ class Lifetimes:
             age = self._max_seconds * (1 - self._spread() / 2)
             if age < left:
                 left, why = age, End.AGED
-        if drain is None and left == math.inf:
+        if drain is None and left == math.inf and deadline is None:
             return None
         loop = asyncio.get_running_loop()
-        return Lifetime(self._calendar(loop), drain, loop.time() + left, why)
+        due = loop.time() + left
+        if deadline is not None and deadline < due:
+            due, why = deadline, End.LATE
+        return Lifetime(self._calendar(loop), drain, due, why)
 
     def _calendar(self, loop: asyncio.AbstractEventLoop) -> _Calendar:
         calendar = self._calendars.get(loop)
