@@ -76,7 +76,7 @@ async def shell(scope, receive, send, caller):
         data = message["bytes"]
         if data[:1] == b"\\x00":
             await send({"type": "websocket.send", "bytes": b"\\x01" + data[1:]})
-        elif data[:2] == b"\\xff\\x00":
+        elif data[:2] == b"\\xff\\x00" and b"command=sleep" not in scope["query_string"]:
             break
     if b"command=fail" in scope["query_string"]:
         cause = {"causes": [{"reason": "ExitCode", "message": "7"}]}
