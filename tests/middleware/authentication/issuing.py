@@ -21,9 +21,13 @@ SUBJECT = MappedClaim("sub", prefix="")
 Key = RSAKey | ECKey | OKPKey
 
 
-@cache
 def key(kid: str, kind: str = "P-256") -> Key:
     """A key pair; the same for the same name. RSA by the number of bits."""
+    return _made(kid, kind)
+
+
+@cache
+def _made(kid: str, kind: str) -> Key:
     parameters: Any = {"kid": kid} if kid else None
     if kind.isdigit():
         return RSAKey.generate_key(int(kind), parameters)
