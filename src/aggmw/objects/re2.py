@@ -57,5 +57,6 @@ def compile_pattern(pattern: str) -> Pattern:
     except re2.error as error:
         reason = error.args[0] if error.args else "invalid"
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise BadPattern(f"not a regular expression: {text}") from None
+        # Behind the colon it repeats the pattern, which may be somebody's value.
+        raise BadPattern(f"not a regular expression: {text.partition(': ')[0]}") from None
     return compiled

@@ -28,6 +28,7 @@ from aggmw.objects.cel.types import (
     type_of,
 )
 from aggmw.objects.cel.values import Value, kind_of
+from aggmw.objects.re2 import BadPattern, compile_pattern
 
 __all__ = ["TYPE_NAMES", "check", "namespaced"]
 
@@ -47,6 +48,9 @@ TYPE_NAMES: Mapping[str, str] = {
     "google.protobuf.Duration": "duration",
 }
 """What is a type where it stands as a value, such as in `type(x) == string`."""
+
+
+_PATTERNS = frozenset({"matches", "find", "findAll"})
 
 
 class _Finding(NamedTuple):
@@ -162,6 +166,8 @@ class _Checker:
         return self._overload(node, function, given)
 
     def _overload(self, node: nodes.Call, function: Function, given: Sequence[Type]) -> Type:
+        if function.name in _PATTERNS:
+            self._pattern(node)
         result: Type | None = None
         for overload in function.overloads:
             if len(overload.parameters) != len(given):
@@ -173,6 +179,16 @@ class _Checker:
             shown = ", ".join(map(str, given))
             return self._mistake(node, f"found no matching overload for {function.name!r} applied to '({shown})'")
         return result
+
+    def _pattern(self, node: nodes.Call) -> None:
+        """A pattern that is a constant is looked at now."""
+        place = 1 if node.target is None else 0
+        pattern = node.arguments[place] if len(node.arguments) > place else None
+        if isinstance(pattern, nodes.Literal) and isinstance(pattern.value, str):
+            try:
+                compile_pattern(pattern.value)
+            except BadPattern as error:
+                self._mistake(pattern, str(error))
 
     def _is_bool(self, node: nodes.Node, given: Type, name: str) -> None:
         if given not in (BOOL, DYN):
