@@ -1,0 +1,245 @@
+"""Issuers of tokens and service accounts as they are configured: from the file to an answer, and while it runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.middleware.authentication.issuing import claims, jwks, key, signed
+
+from aggmw.config import load
+from aggmw.config.compose import Composed, Credentials, compose
+from aggmw.config.tokens import service_accounts
+from aggmw.contracts.drain import Drain
+from aggmw.errors import ConfigurationError
+from aggmw.net.tls import ClientCertificatePair
+from aggmw.pki.make import KeyPair, issue_client, make_ca
+from aggmw.testing import Client
+
+URL = "https://idp.example"
+ISSUERS = """\
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+jwt:
+- issuer: {url: https://idp.example, audiences: [aggmw]}
+  claimMappings: {username: {claim: sub, prefix: "idp:"}}
+"""
+ACCOUNTS = "{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: ci, name: builder, uid: u1}}\n"
+CONFIG = """\
+authentication:
+  tokenFile: tokens.csv
+  configurationFile: authentication.yaml
+  keySets: {"https://idp.example": keys.json}
+  serviceAccounts:
+    issuer: https://proxy.example
+    accounts: accounts.yaml
+    signingKey: sa.key
+authorization: {policy: policy.csv}
+"""
+POLICY = """\
+p2, group:system:authenticated, get, /version
+p2, user:idp:jane, get, /openid/v1/jwks
+"""
+
+
+@pytest.fixture(scope="module")
+def authority() -> KeyPair:
+    return make_ca("services")
+
+
+@pytest.fixture
+def place(authority: KeyPair, tmp_path: Path) -> Path:
+    """A directory with everything that the configuration names."""
+    files: dict[str, str | bytes] = {
+        "clients.crt": make_ca("clients").certificate,
+        "tokens.csv": "s3cr3t,alice,1\n",
+        "policy.csv": POLICY,
+        "authentication.yaml": ISSUERS,
+        "keys.json": jwks(key("one")),
+        "accounts.yaml": ACCOUNTS,
+        "sa.key": key("sa").as_pem(private=True),
+        "config.yaml": CONFIG,
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    pair = issue_client(authority, "front-proxy")
+    (tmp_path / "front-proxy.crt").write_bytes(pair.certificate)
+    (tmp_path / "front-proxy.key").write_bytes(pair.key)
+    return tmp_path
+
+
+def composed(place: Path) -> Composed:
+    pair = ClientCertificatePair(place / "front-proxy.crt", place / "front-proxy.key")
+    return compose(load(place / "config.yaml"), Credentials(place / "clients.crt", pair), Drain())
+
+
+def mistakes(place: Path, made: Composed | None = None, reload: str = "") -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        composed(place) if made is None else made.reloads[reload]()
+    return str(caught.value).replace(f"{place}/", "").splitlines()
+
+
+@asynccontextmanager
+async def running(made: Composed) -> AsyncIterator[Client]:
+    async with made.front_proxy:
+        yield Client(made.front_proxy)
+
+
+async def status(client: Client, token: bytes | str, path: str = "/version") -> int:
+    bearer = token if isinstance(token, str) else token.decode()
+    return (await client.request("GET", path, headers={"authorization": f"Bearer {bearer}"})).status
+
+
+def jane(by: str = "one", **others: Any) -> bytes:
+    now = time.time()
+    return signed(claims(**({"exp": now + 600, "iat": now} | others)), key(by))
+
+
+async def builder(place: Path) -> str:
+    settings = load(place / "config.yaml").authentication.service_accounts
+    assert settings is not None
+    accounts, _ = service_accounts(settings, "")
+    return (await accounts.issue("ci", "builder")).token
+
+
+async def test_each_kind_of_token(place: Path) -> None:
+    """Static tokens, service accounts and issuers elsewhere, side by side; a bad token is nobody's."""
+    async with running(composed(place)) as client:
+        for token in ("s3cr3t", jane(), await builder(place)):
+            assert await status(client, token) == 200
+            assert await status(client, token) == 200
+        for token in ("unknown", jane("two"), jane(aud="other"), jane(sub="jane", exp=time.time() - 1)):
+            assert await status(client, token) == 401
+
+
+async def test_first_request_waits_for_the_keys(place: Path) -> None:
+    """Nobody is refused because the keys are only just being read."""
+    async with running(composed(place)) as client:
+        assert await status(client, jane()) == 200
+
+
+async def test_keys_are_published(place: Path) -> None:
+    """At Kubernetes' paths, for those whom the policy lets get them."""
+    async with running(composed(place)) as client:
+        headers = {"authorization": f"Bearer {jane().decode()}", "accept": "application/json"}
+        answer = await client.request("GET", "/openid/v1/jwks", headers=headers)
+        assert answer.status == 200
+        assert answer.header("content-type") == b"application/jwk-set+json"
+        assert answer.header("cache-control") == b"public, max-age=300"
+        (published,) = json.loads(answer.body)["keys"]
+        assert published["kty"] == "EC"
+        assert "d" not in published
+        headers["if-none-match"] = (answer.header("etag") or b"").decode()
+        assert (await client.request("GET", "/openid/v1/jwks", headers=headers)).status == 304
+        assert (await client.request("POST", "/openid/v1/jwks", headers=headers)).status == 403
+        assert await status(client, "s3cr3t", "/openid/v1/jwks") == 403
+        assert await status(client, "unknown", "/openid/v1/jwks") == 401
+        assert (await client.request("GET", "/.well-known/openid-configuration")).status == 401
+
+
+async def test_issuers_are_read_again(place: Path) -> None:
+    """Another mapping counts at once, also for a token that was remembered; a mistake changes nothing."""
+    made = composed(place)
+    async with running(made) as client:
+        token = jane()
+        assert await status(client, token, "/openid/v1/jwks") == 200
+        path = place / "authentication.yaml"
+        path.write_text(ISSUERS.replace("idp:", "other:"))
+        made.reloads["issuers of tokens"]()
+        assert await status(client, token, "/openid/v1/jwks") == 403
+        assert await status(client, token) == 200
+        path.write_text(ISSUERS.replace("https:", "http:"))
+        assert mistakes(place, made, "issuers of tokens") == [
+            "authentication.yaml: jwt: has no issuer https://idp.example, for which a file of keys is configured",
+            "authentication.yaml: jwt[0].issuer.url: Invalid value: http://idp.example: URL must begin with https://",
+        ]
+        assert await status(client, token) == 200
+        path.write_text(ISSUERS + "anonymous: {enabled: true}\n")
+        assert mistakes(place, made, "issuers of tokens") == [
+            "authentication.yaml: anonymous: cannot change while the front proxy runs: restart it"
+        ]
+        assert (await client.request("GET", "/version")).status == 401
+
+
+async def test_service_accounts_are_read_again(place: Path) -> None:
+    """An account that is gone is nobody at once, also with a token that was remembered; so is one of a key that is."""
+    made = composed(place)
+    async with running(made) as client:
+        token = await builder(place)
+        assert await status(client, token) == 200
+        (place / "accounts.yaml").write_text("")
+        made.reloads["service accounts"]()
+        assert await status(client, token) == 401
+        (place / "accounts.yaml").write_text(ACCOUNTS)
+        made.reloads["service accounts"]()
+        assert await status(client, token) == 200
+        (place / "sa.key").write_bytes(b"nonsense")
+        (said,) = mistakes(place, made, "service accounts")
+        assert said.startswith("sa.key: holds no key in PEM")
+        assert await status(client, token) == 200
+        (place / "sa.key").write_bytes(key("sa2").as_pem(private=True))
+        made.reloads["service accounts"]()
+        assert await status(client, token) == 401
+        assert await status(client, await builder(place)) == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("anonymous: {enabled: true}", "/version", 403),
+        ("anonymous: {enabled: true, conditions: [{path: /version}]}", "/version", 403),
+        ("anonymous: {enabled: true, conditions: [{path: /healthz}]}", "/version", 401),
+        ("anonymous: {enabled: false}", "/version", 401),
+    ],
+)
+async def test_anonymous_of_the_file(place: Path, text: str, path: str, expected: int) -> None:
+    """Who may come without credentials, as the file says; a bad token is no anonymous caller."""
+    (place / "authentication.yaml").write_text(f"{ISSUERS}{text}\n")
+    async with running(composed(place)) as client:
+        assert (await client.request("GET", path)).status == expected
+        assert await status(client, "unknown", path) == 401
+
+
+def test_every_mistake_at_once(place: Path) -> None:
+    """Of the configuration, of Kubernetes' file, of accounts and keys: each with its place."""
+    (place / "config.yaml").write_text(CONFIG + "nothing: 1\n")
+    assert mistakes(place)[0].startswith("config.yaml: nothing: is not a known key")
+    (place / "config.yaml").write_text(CONFIG.replace("https://proxy.example", "https://idp.example"))
+    (place / "authentication.yaml").write_text(ISSUERS.replace("claim: sub", "claim: sub, expression: claims.sub"))
+    (place / "accounts.yaml").write_text("{kind: ServiceAccount}")
+    (place / "sa.key").unlink()
+    assert mistakes(place) == [
+        "accounts.yaml:1: kind: must be one of ServiceAccount, Pod, Secret, Node, of apiVersion v1",
+        "sa.key: cannot be read: No such file or directory",
+        "authentication.yaml: jwt[0].issuer.url: Invalid value: https://idp.example: is the issuer of service account"
+        " tokens",
+        "authentication.yaml: jwt[0].claimMappings.username: Invalid value: claim and expression can't both be set",
+    ]
+
+
+def test_keys_that_need_others(place: Path) -> None:
+    """Key sets and system names are of issuers in a file; anonymous is said once; service accounts need their keys."""
+    (place / "config.yaml").write_text(
+        "authentication:\n  keySets: {a: b}\n  systemNames: [c]\n  serviceAccounts: {signingKey: sa.key}\n"
+    )
+    assert mistakes(place) == [
+        "config.yaml: authentication.keySets: needs configurationFile beside it",
+        "config.yaml: authentication.systemNames: needs configurationFile beside it",
+        "config.yaml: authentication.serviceAccounts.issuer: is missing",
+        "config.yaml: authentication.serviceAccounts.accounts: is missing",
+    ]
+    (place / "config.yaml").write_text(
+        "authentication: {configurationFile: authentication.yaml, anonymous: {paths: [/healthz]}}"
+    )
+    (place / "authentication.yaml").write_text(ISSUERS + "anonymous: {enabled: true}\n")
+    assert mistakes(place) == ["config.yaml: authentication.anonymous: the file of issuers says it already"]
+    (place / "config.yaml").write_text(CONFIG.replace("    signingKey: sa.key\n", ""))
+    (place / "authentication.yaml").write_text(ISSUERS)
+    assert mistakes(place) == [
+        "config.yaml: authentication.serviceAccounts.keys: none is given, and no signingKey",
+    ]
