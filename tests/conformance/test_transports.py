@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from tests.conformance.http2_server import http2_served
 
 from aggmw.backend import WsgiApplication
-from aggmw.contracts.backends import AnyBackend, Backend, LocalBackend, UpstreamTransport
-from aggmw.middleware.proxy import AsgiTransport, Http1Transport, HttpxTransport, TransportLimits
+from aggmw.contracts.backends import (
+    AnyBackend,
+    Backend,
+    BalancedBackend,
+    LocalBackend,
+    UpstreamRequest,
+    UpstreamResponse,
+    UpstreamTransport,
+)
+from aggmw.middleware.proxy import AsgiTransport, BalancedTransport, Http1Transport, HttpxTransport, TransportLimits
 from aggmw.testing.model import ModelBackend
 from aggmw.testing.served import served
 from aggmw.testing.transports import CAPABILITIES, TransportSuite
@@ -110,6 +118,20 @@ class TestHttp2(TransportSuite):
             await transport.aclose()
 
 
+class TestBalanced(TransportSuite):
+    """`BalancedTransport`, where a service has one endpoint: all that the transport below it can, and nothing more."""
+
+    @asynccontextmanager
+    async def serving(
+        self, model: ModelBackend, limits: TransportLimits
+    ) -> AsyncIterator[tuple[UpstreamTransport, AnyBackend]]:
+        async with served(model.asgi) as server:
+            transport = BalancedTransport(Http1Transport(limits=limits))
+            yield transport, BalancedBackend.at([server.url], name=NAME)
+            assert sum(balance.in_flight for balance in transport.balances) == 0
+            await transport.aclose()
+
+
 COLUMNS = (TestLane, TestHttpx, TestHttp2, TestAsgi, TestWsgi)
 
 
@@ -130,6 +152,25 @@ class TestLaneOnTheWire(WireSuite):
         transport = Http1Transport(limits=limits)
         yield transport
         await transport.aclose()
+
+
+class TestBalancedOnTheWire(WireSuite):
+    """`BalancedTransport`, where a service has one endpoint."""
+
+    @asynccontextmanager
+    async def reaching(self, limits: TransportLimits) -> AsyncIterator[UpstreamTransport]:
+        transport = OneOfOne(Http1Transport(limits=limits))
+        yield transport
+        assert sum(balance.in_flight for balance in transport.balances) == 0
+        await transport.aclose()
+
+
+class OneOfOne(BalancedTransport):
+    """Takes a server for a service with one endpoint."""
+
+    def send(self, backend: AnyBackend, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamResponse]:
+        assert isinstance(backend, Backend)
+        return super().send(BalancedBackend(backend.name, (backend,)), request)
 
 
 class TestHttpxOnTheWire(WireSuite):

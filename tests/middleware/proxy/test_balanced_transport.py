@@ -14,10 +14,23 @@ from tests.middleware.proxy.proxying import ALICE, GET, NAME, dead_port, proxied
 from aggmw.contracts.backends import Backend, BalancedBackend, UpstreamRequest
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.identity import Identity
-from aggmw.errors import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from aggmw.contracts.websockets import Close, UpstreamWebSocket
+from aggmw.errors import StatusError, UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from aggmw.middleware.proxy import BalancedTransport, Http1Transport, TransportLimits, Transports
 from aggmw.middleware.proxy.transports import AsgiTransport
-from aggmw.testing import Hold, ReadHead, ReceivedRequest, Reset, ScriptedBackend, Send, VirtualClock, Wait, respond
+from aggmw.testing import (
+    Hold,
+    ReadHead,
+    ReceivedRequest,
+    Reset,
+    ScriptedBackend,
+    Send,
+    VirtualClock,
+    Wait,
+    WebSocketClosed,
+    respond,
+)
+from aggmw.testing.frames import TEXT, AcceptWebSocket, EndWebSocket, ReadFrame, close_frame, frame
 from aggmw.testing.steps import Script
 
 POST = UpstreamRequest(b"POST", b"/a", content=b"body", content_length=4)
@@ -408,6 +421,56 @@ async def test_websockets_go_on_only_when_nothing_was_sent() -> None:
         with pytest.raises(UpstreamBroken):
             await site.transport.connect(site.backend, GET, ())
         assert (site.heard, site.failed) == ([1, 0], [1, 0])
+
+
+async def test_websockets() -> None:
+    """One that opens carries messages both ways, is under way until it is closed, and shows that its endpoint works."""
+    script = [AcceptWebSocket(), ReadFrame(), frame(TEXT, b"back"), EndWebSocket()]
+    async with several(None, script, failures=1) as site:
+        socket: Any = await site.transport.connect(site.backend, GET, ())
+        assert isinstance(socket, UpstreamWebSocket)
+        assert (socket.subprotocol, socket.fault) == (None, "")
+        (balance,) = site.transport.balances
+        assert [each.in_flight for each in balance.endpoints] == [0, 1]
+        await socket.send("there")
+        assert await socket.receive() == "back"
+        await socket.close(Close(1000))
+        assert await socket.receive() == Close(1000)
+        await socket.aclose()
+        assert site.failed == [1, 0]
+
+
+async def test_websockets_of_clients() -> None:
+    """Through the whole stage, a WebSocket of a service with several endpoints is as any other."""
+    script = [AcceptWebSocket(), frame(TEXT, b"hello"), close_frame(1000), EndWebSocket(answer=False)]
+    async with (
+        several(None, script) as site,
+        proxied(Transports(site.transport.servers, AsgiTransport()), site.backend).websocket("/a") as socket,
+    ):
+        assert socket.accepted
+        assert await socket.receive() == "hello"
+        with pytest.raises(WebSocketClosed):
+            await socket.receive()
+
+
+async def test_transports_without_websockets() -> None:
+    """501, before any endpoint is asked."""
+
+    class Plain:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        async def send(self, backend: Any, request: Any) -> Any:
+            self.asked += 1
+            raise UpstreamUnreachable("why")
+
+        async def aclose(self) -> None: ...
+
+    plain = Plain()
+    backend = BalancedBackend.at(["http://a:1", "http://b:1"], name=NAME)
+    with pytest.raises(StatusError, match="Plain, which reaches the backend, carries no WebSockets"):
+        await BalancedTransport(plain).connect(backend, GET, ())
+    assert plain.asked == 0
 
 
 async def test_others_pass() -> None:
