@@ -19,7 +19,7 @@ import uvloop
 from tests.soak.dawdling import Dawdling, dawdling
 from tests.soak.front import GROUP, SERVER_NAME, VERSION
 from tests.soak.site import THINGS, Certificates
-from tests.soak.whereabouts import PHASES, frames, phase
+from tests.soak.whereabouts import PHASES, coroutines, phase, variables
 
 from aggmw import APIService, FrontProxy
 from aggmw.middleware.authentication import Anonymous
@@ -142,8 +142,8 @@ class Visitors:
         """What answers the request that came from `port`, and whether the answer is written."""
         cycle = getattr(self._door(port), "_current", None)
         for task in () if cycle is None else self._server.server_state.tasks:
-            outermost = next(frames(task), None)
-            if outermost is not None and outermost.f_locals.get("self") is cycle:
+            outermost = next(coroutines(task), None)
+            if outermost is not None and any(value is cycle for value in variables(outermost)):
                 return task, cycle.answered
         return None, cycle is not None
 

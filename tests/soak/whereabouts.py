@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
-__all__ = ["PHASES", "frames", "phase"]
+from aggmw.middleware.proxy.transports.exchange import Exchange
+
+__all__ = ["PHASES", "coroutines", "phase", "variables"]
 
 PHASES = {
     "queued": "for a connection to the backend: all that it may have are taken",
@@ -33,21 +35,30 @@ def phase(task: asyncio.Task[Any]) -> str | None:
     """One of `PHASES`, or None before the first and after the last."""
     uploading = False
     found: str | None = None
-    for frame in frames(task):
-        name = frame.f_code.co_qualname
+    for coroutine in coroutines(task):
+        name = coroutine.__qualname__
         if name == "Http1Transport.send":
-            exchange = frame.f_locals.get("exchange")
-            upload = None if exchange is None else exchange._upload
-            uploading = upload is not None and not upload.done()
+            uploads = [each._upload for each in variables(coroutine) if isinstance(each, Exchange)]
+            uploading = any(upload is not None and not upload.done() for upload in uploads)
         found = _INNERMOST.get(name, found)
     return "sending" if found == "waiting" and uploading else found
 
 
-def frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """The suspended frames of a task, outermost first."""
+def coroutines(task: asyncio.Task[Any]) -> Iterator[Any]:
+    """The suspended coroutines of a task, outermost first, whether they are compiled or not."""
     waiting: Any = task.get_coro()
     while waiting is not None:
-        frame = getattr(waiting, "cr_frame", None)
-        if frame is not None:
-            yield frame
-        waiting = getattr(waiting, "cr_await", None)
+        if hasattr(waiting, "cr_await"):
+            yield waiting
+            waiting = waiting.cr_await
+        elif type(waiting).__name__ == "coroutine_wrapper":  # around one that is not compiled, in one that is
+            (waiting,) = gc.get_referents(waiting)
+        else:
+            return
+
+
+def variables(coroutine: Any) -> list[object]:
+    """The values of a suspended coroutine's variables. Those of a compiled one are in an object of its own."""
+    values = gc.get_referents(coroutine)
+    inner = [gc.get_referents(value) for value in values if type(value).__name__.startswith("__pyx_scope")]
+    return [*values, *(value for each in inner for value in each)]
