@@ -5,6 +5,7 @@ STAMP := .venv/.stamp
 KUBECTL := $(BIN)/kubectl
 PEERS := $(BIN)/granian
 MKDOCS := $(BIN)/mkdocs
+PROVIDER := tests/peers/oidc-provider/node_modules/.stamp
 WORKERS ?= auto
 SOAK_SECONDS ?= 600
 
@@ -30,7 +31,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --ignore=tests/e2e
 
-e2e: $(STAMP) $(KUBECTL)
+# The OpenID provider that the end-to-end tests sign in with.
+$(PROVIDER): tests/peers/oidc-provider/package.json
+	@cd tests/peers/oidc-provider && npm install --no-audit --no-fund --no-package-lock --loglevel=error >/dev/null
+	@touch $(PROVIDER)
+
+e2e: $(STAMP) $(KUBECTL) $(PROVIDER)
 	@$(BIN)/python -m pytest --durations=10 tests/e2e
 
 soak: $(STAMP)
