@@ -49,6 +49,8 @@ from aggmw.middleware.authentication import (
     AuthenticationMiddleware,
     AuthenticatorUnion,
     ClientCertificates,
+    ForwardedCertificates,
+    FrontProxies,
     StaticTokens,
     TokenCookie,
 )
@@ -207,6 +209,8 @@ SAMPLES: list[object] = [
     AUDIT,
     LOG,
     Impersonate(Path("token")),
+    FrontProxies(CA.certificate),
+    ForwardedCertificates(CA.certificate, peers=["10.0.0.7"]),
     AuditPolicy.everything(),
     AuditRecord(AuditLevel.METADATA),
     ImpersonationMiddleware(HOST, authorizer=AllowAll()),

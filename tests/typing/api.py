@@ -51,6 +51,8 @@ from aggmw.middleware.authentication import (
     AuthenticationMiddleware,
     AuthenticatorUnion,
     ClientCertificates,
+    ForwardedCertificates,
+    FrontProxies,
     StaticTokens,
     TokenCookie,
 )
@@ -433,6 +435,9 @@ FrontProxy(audit=audit, impersonation=True)
 AuditMiddleware(FrontProxy(), audit=audit, identity=lambda exchange: exchange.identity)
 ImpersonationMiddleware(FrontProxy(), authorizer=AllowAll(), constrained=False)
 Impersonation(AllowAll())
+front_proxies = FrontProxies(b"PEM", allowed_names=["front-proxy-client"])
+forwarded = ForwardedCertificates(b"PEM", peers=["10.0.0.0/24"], field="x-forwarded-client-cert", crl=b"PEM")
+FrontProxy(authentication=[front_proxies, forwarded])
 cluster = Impersonate(token_file=Path("token"), uid=True, extra=("example.com/team",))
 PathService("/clusters/one/", "https://10.0.0.1:6443", strip_prefix=True, impersonation=cluster)
 ProxyMiddleware(FrontProxy(), backend=Backend.at("https://10.0.0.1:6443"), impersonation=cluster)

@@ -11,7 +11,7 @@ from aggmw.asgi.exchanges import Stages, path_of
 from aggmw.asgi.remote_headers import without_identity
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.backend.request_headers import RequestHeaders
+from aggmw.asgi.request_headers import RequestHeaders
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.connection import UNKNOWN
 from aggmw.contracts.exchange import Answer, Exchange

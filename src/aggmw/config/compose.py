@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.config.applications import import_application, import_wsgi
+from aggmw.config.audit import Audited, audited
+from aggmw.config.certificates import by_certificate, read_bundle
 from aggmw.config.configuration import (
     Configuration,
     LocalServiceConfiguration,
@@ -26,7 +28,6 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import (
     Anonymous,
-    ClientCertificates,
     SelfSubjectReviews,
     StaticTokens,
     TokenCache,
@@ -38,7 +39,6 @@ from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes, load_api_services, make_routes
 from aggmw.net.tls import ClientCertificatePair
-from aggmw.pki.read import pem_certificates
 
 __all__ = ["Composed", "Credentials", "compose"]
 
@@ -68,12 +68,14 @@ class Composed:
 
     Args:
         front_proxy: the application to serve.
+        authenticators: whom it asks who somebody is, in order.
         client_ca: files of the authorities whose client certificates the TLS door accepts.
         reloads: what can be read again while running, by name; each raises `ConfigurationError` for what cannot be
             used, and then leaves everything as it was.
     """
 
     front_proxy: FrontProxy
+    authenticators: tuple[Authenticator, ...]
     client_ca: tuple[Path, ...]
     reloads: Mapping[str, Callable[[], None]]
 
@@ -93,11 +95,8 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
             problems.extend(error.problems)
             return otherwise
 
-    client_ca = [path for path in (credentials.client_ca, configuration.authentication.client_ca) if path is not None]
-    certificates = {
-        path: ClientCertificates(bundle) for path in client_ca if (bundle := attempt(partial(_bundle, path), b""))
-    }
-    authenticators: list[Authenticator] = [*certificates.values()]
+    certificates = attempt(lambda: by_certificate(configuration, credentials.client_ca), None)
+    authenticators: list[Authenticator] = [*(certificates.authenticators if certificates else ())]
     if token_file := configuration.authentication.token_file:
         tokens = attempt(lambda: StaticTokens.load(token_file), None)
         if tokens is not None:
@@ -109,6 +108,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         authenticators.append(signed.authenticator)
     if webhook := attempt(lambda: _webhook(configuration), None):
         authenticators.append(TokenCache([webhook]))
+    audit = attempt(lambda: audited(configuration), Audited())
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     applications = attempt(lambda: _applications(configuration.services), [])
@@ -120,13 +120,15 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         addresses=configuration.services.addresses,
     )
     attempt(transport.reload, None)  # a pair that cannot be used is a mistake like any other
-    if problems:
+    if problems or certificates is None:
         raise ConfigurationError(problems)
     anonymous = configuration.authentication.anonymous.paths
     proxy = FrontProxy(
         authentication=authenticators,
         anonymous=Anonymous(paths=anonymous) if anonymous else signed.anonymous,
         origins=configuration.authentication.origins,
+        audit=audit.audit,
+        impersonation=configuration.authentication.impersonation,
         authorization=authorization,
         services=routes,
         kinds=[TokenReviews(authenticators, audiences=configuration.authentication.audiences), SelfSubjectReviews()],
@@ -135,33 +137,13 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         max_stream_seconds=configuration.streams.max_age,
         drain=drain,
     )
-    reloads: dict[str, Callable[[], None]] = {
-        f"client CA {path}": partial(_reload_bundle, authenticator, path)
-        for path, authenticator in certificates.items()
-    }
+    reloads: dict[str, Callable[[], None]] = {**certificates.reloads, **audit.reloads}
     reloads |= signed.reloads
     if isinstance(authorization, CasbinAuthorizer):
         reloads["policy"] = authorization.reload
     reloads["client certificate for services"] = transport.reload
     reloads["services"] = lambda: routes.swap(_routes(configuration.services, resolver, applications))
-    return Composed(proxy, tuple(client_ca), reloads)
-
-
-def _reload_bundle(authenticator: ClientCertificates, path: Path) -> None:
-    authenticator.reload(_bundle(path))
-
-
-def _bundle(path: Path) -> bytes:
-    """A PEM bundle that is one."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
-    try:
-        pem_certificates(data)
-    except ValueError as error:
-        raise ConfigurationError([Problem(str(path), str(error))]) from error
-    return data
+    return Composed(proxy, tuple(authenticators), certificates.bundles, reloads)
 
 
 def _webhook(configuration: Configuration) -> WebhookTokens | None:
@@ -268,10 +250,11 @@ def _path(
             path.path,
             path.url,
             app=_application(path, directory) if path.in_process else None,
-            ca=_bundle(path.ca) if path.ca else b"",
+            ca=read_bundle(path.ca) if path.ca else b"",
             server_name=path.server_name,
             strip_prefix=path.strip_prefix,
             redirects=path.redirects,
+            impersonation=path.impersonation,
             balancing=path.balancing or (balancing if several else None),
         )
     except ConfigurationError as error:

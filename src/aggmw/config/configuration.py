@@ -7,20 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aggmw.contracts.balancing import Balancing
+from aggmw.contracts.impersonation import Impersonate
+from aggmw.middleware.authentication.terminators import Field
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
 
 __all__ = [
     "AnonymousConfiguration",
+    "AuditConfiguration",
+    "AuditLogConfiguration",
     "AuthenticationConfiguration",
     "AuthorizationConfiguration",
     "Configuration",
     "LocalServiceConfiguration",
     "PathServiceConfiguration",
+    "RequestHeaderConfiguration",
     "ServiceAccountsConfiguration",
     "ServicesConfiguration",
     "StreamsConfiguration",
     "TLSConfiguration",
+    "TerminatorsConfiguration",
     "WebhookTokensConfiguration",
 ]
 
@@ -85,6 +91,32 @@ class ServiceAccountsConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestHeaderConfiguration:
+    """Front proxies in front of this one, whose `X-Remote-*` headers are believed.
+
+    Args:
+        ca: PEM bundle of the CA that signs their certificates.
+        allowed_names: common names that these may have; empty: any.
+    """
+
+    ca: Path
+    allowed_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TerminatorsConfiguration:
+    """Those who end TLS in front of this server and pass client certificates on.
+
+    Args:
+        peers: their addresses and networks.
+        field: the header field: "client-cert" or "x-forwarded-client-cert".
+    """
+
+    peers: tuple[str, ...]
+    field: Field = "client-cert"
+
+
+@dataclass(frozen=True, slots=True)
 class AuthenticationConfiguration:
     """Who is believed, besides client certificates of the directory's own client CA.
 
@@ -100,6 +132,10 @@ class AuthenticationConfiguration:
         audiences: for whom tokens are meant that do not say so themselves.
         webhook: another server that knows tokens.
         anonymous: which paths need no credentials.
+        crls: PEM files of certificate revocation lists for client certificates.
+        terminators: who passes client certificates on in a header field.
+        request_header: front proxies whose word on the caller is believed.
+        impersonation: whether callers may act as others whom authorization lets them impersonate.
     """
 
     client_ca: Path | None = None
@@ -113,6 +149,46 @@ class AuthenticationConfiguration:
     audiences: tuple[str, ...] = ()
     webhook: WebhookTokensConfiguration | None = None
     anonymous: AnonymousConfiguration = field(default_factory=AnonymousConfiguration)
+    crls: tuple[Path, ...] = ()
+    terminators: TerminatorsConfiguration | None = None
+    request_header: RequestHeaderConfiguration | None = None
+    impersonation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLogConfiguration:
+    """The file with the events.
+
+    Args:
+        path: where it is; its directory exists.
+        max_size: megabytes before it is put aside; 0: any size.
+        max_age: days that those are kept; 0: for ever.
+        max_backups: how many of those are kept; 0: all.
+        queue: events that may wait to be written.
+        when_full: "wait": requests wait for room; "drop": events are dropped and counted.
+    """
+
+    path: Path
+    max_size: int = 0
+    max_age: int = 0
+    max_backups: int = 0
+    queue: int = 10_000
+    when_full: str = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfiguration:
+    """Who did what.
+
+    Args:
+        policy_file: Kubernetes' `audit.k8s.io/v1 Policy`.
+        log: the file with the events.
+        required: refuse what cannot be recorded.
+    """
+
+    policy_file: Path
+    log: AuditLogConfiguration
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +239,7 @@ class PathServiceConfiguration:
         strip_prefix, redirects: as in `PathService`.
         balancing: how requests are shared out among several servers; None: as for all services.
         where: in which file, for error messages.
+        impersonation: `url` is a Kubernetes API server, which is told who asks by `Impersonate-*`.
     """
 
     path: str
@@ -174,6 +251,7 @@ class PathServiceConfiguration:
     strip_prefix: bool = False
     redirects: bool = True
     balancing: Balancing | None = None
+    impersonation: Impersonate | None = None
     where: str = ""
 
     @property
@@ -240,6 +318,7 @@ class Configuration:
     source: str = ""
     tls: TLSConfiguration = field(default_factory=TLSConfiguration)
     authentication: AuthenticationConfiguration = field(default_factory=AuthenticationConfiguration)
+    audit: AuditConfiguration | None = None
     authorization: AuthorizationConfiguration = field(default_factory=AuthorizationConfiguration)
     services: ServicesConfiguration = field(default_factory=ServicesConfiguration)
     streams: StreamsConfiguration = field(default_factory=StreamsConfiguration)

@@ -9,22 +9,28 @@ import yaml
 
 from aggmw.config.configuration import (
     AnonymousConfiguration,
+    AuditConfiguration,
+    AuditLogConfiguration,
     AuthenticationConfiguration,
     AuthorizationConfiguration,
     Configuration,
     LocalServiceConfiguration,
     PathServiceConfiguration,
+    RequestHeaderConfiguration,
     ServiceAccountsConfiguration,
     ServicesConfiguration,
     StreamsConfiguration,
+    TerminatorsConfiguration,
     TLSConfiguration,
     WebhookTokensConfiguration,
 )
 from aggmw.config.reader import Section
 from aggmw.contracts.balancing import STICKY, Balancing
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication.cookies import check_name
 from aggmw.middleware.authentication.origins import Origins
+from aggmw.middleware.authentication.terminators import FIELDS, Terminators
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
 
@@ -70,6 +76,7 @@ def parse(values: Any, *, file: str, base: Path) -> Configuration:
         source=file,
         tls=_tls(top.section("tls")),
         authentication=_authentication(top.section("authentication")),
+        audit=_audit(top.section("audit")) if "audit" in top else None,
         authorization=_authorization(top.section("authorization")),
         services=_services(top.section("services"), base),
         streams=_streams(top.section("streams")),
@@ -89,6 +96,7 @@ def _tls(section: Section) -> TLSConfiguration:
 
 def _authentication(section: Section) -> AuthenticationConfiguration:
     anonymous = section.section("anonymous")
+    certificates = section.section("clientCertificates")
     section.needs("cookie", "tokenFile")
     section.needs("keySets", "configurationFile")
     section.needs("systemNames", "configurationFile")
@@ -104,10 +112,60 @@ def _authentication(section: Section) -> AuthenticationConfiguration:
         audiences=section.texts("audiences"),
         webhook=_webhook(section.section("webhook")) if "webhook" in section else None,
         anonymous=AnonymousConfiguration(anonymous.texts("paths")),
+        crls=certificates.files("crls"),
+        terminators=_terminators(certificates.section("terminators")) if "terminators" in certificates else None,
+        request_header=_request_header(section.section("requestHeader")) if "requestHeader" in section else None,
+        impersonation=section.flag("impersonation", False),
     )
     anonymous.finish()
+    certificates.finish()
     section.finish()
     return authentication
+
+
+def _terminators(section: Section) -> TerminatorsConfiguration | None:
+    peers = section.checked_texts("peers", lambda peer: Terminators([peer]))
+    if not peers:
+        section.missing("peers", "must list at least one address or network, such as 10.0.0.7 or 10.1.0.0/24")
+    field = section.choice("field", FIELDS, FIELDS[0])
+    section.finish()
+    return TerminatorsConfiguration(peers, "client-cert" if field == "client-cert" else "x-forwarded-client-cert")
+
+
+def _request_header(section: Section) -> RequestHeaderConfiguration:
+    header = RequestHeaderConfiguration(
+        section.file("ca") or Path(section.required("ca")), section.texts("allowedNames")
+    )
+    section.finish()
+    return header
+
+
+def _audit(section: Section) -> AuditConfiguration:
+    log = section.section("log")
+    default = AuditLogConfiguration(Path())
+    audit = AuditConfiguration(
+        policy_file=section.file("policyFile") or Path(section.required("policyFile")),
+        log=AuditLogConfiguration(
+            path=log.file("path") or Path(log.required("path")),
+            max_size=log.integer("maxSize", default.max_size, least=0, most=1_000_000),
+            max_age=log.integer("maxAge", default.max_age, least=0, most=100_000),
+            max_backups=log.integer("maxBackups", default.max_backups, least=0, most=100_000),
+            queue=log.integer("queue", default.queue, least=1, most=10_000_000),
+            when_full=log.choice("whenFull", ("wait", "drop"), default.when_full),
+        ),
+        required=section.flag("required", False),
+    )
+    log.finish()
+    section.finish()
+    return audit
+
+
+def _impersonate(section: Section) -> Impersonate:
+    impersonate = Impersonate(
+        token_file=section.file("tokenFile"), uid=section.flag("uid", False), extra=section.texts("extra")
+    )
+    section.finish()
+    return impersonate
 
 
 def _webhook(section: Section) -> WebhookTokensConfiguration:
@@ -160,6 +218,7 @@ def _local(section: Section) -> LocalServiceConfiguration:
 
 def _path(section: Section) -> PathServiceConfiguration:
     section.exactly_one("url", "app", "wsgi")
+    section.needs("impersonation", "url")
     own = section.section("balancing")
     path = PathServiceConfiguration(
         path=section.required("path"),
@@ -171,6 +230,7 @@ def _path(section: Section) -> PathServiceConfiguration:
         strip_prefix=section.flag("stripPrefix", False),
         redirects=section.flag("redirects", True),
         balancing=_balancing(own) if "balancing" in section else None,
+        impersonation=_impersonate(section.section("impersonation")) if "impersonation" in section else None,
         where=section.where,
     )
     section.finish()

@@ -222,6 +222,11 @@ class Section:
         if self._values.get(key) is not None and self._values.get(other) is None:
             self._note(key, f"needs {other} beside it")
 
+    def missing(self, key: str, message: str) -> None:
+        """Note a problem about a key that says too little."""
+        self._asked.add(key)
+        self._note(key, message)
+
     def finish(self) -> None:
         """Note every key that nobody asked for."""
         for key in self._values:

@@ -148,7 +148,7 @@ def _der(block: bytes, what: str) -> bytes:
         raise UnreadablePem(f"{what} is not base64") from error
     try:
         x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise UnreadablePem(f"{what} cannot be decoded: {_one_line(error)}") from error
     return der
 

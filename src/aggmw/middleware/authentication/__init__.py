@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.middleware.authentication.client_cert import ClientCertificates
+from aggmw.middleware.authentication.front_proxies import FrontProxies
 from aggmw.middleware.authentication.middleware import Authentication, AuthenticationMiddleware
 from aggmw.middleware.authentication.reviews import SelfSubjectReviews, TokenReviews
+from aggmw.middleware.authentication.terminators import ForwardedCertificates
 from aggmw.middleware.authentication.token_cookie import TokenCookie
 from aggmw.middleware.authentication.tokens import StaticTokens
 from aggmw.middleware.authentication.union import AuthenticatorUnion
@@ -37,6 +39,8 @@ __all__ = [
     "ClaimValidationRule",
     "ClientCertificates",
     "ExtraMapping",
+    "ForwardedCertificates",
+    "FrontProxies",
     "IssuedToken",
     "JWTAuthenticator",
     "JWTIssuer",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
 from aggmw.errors import InvalidCredentials
 from aggmw.pki.verify import ClientCA, Subject
@@ -60,6 +61,10 @@ class ClientCertificates:
             InvalidCredentials: not for clients, not valid now, revoked, or with names that cannot be used.
         """
         return self._ca.find(presented.connection)
+
+    def find(self, connection: Connection) -> Identity | None:
+        """As `identify`, by the connection alone."""
+        return self._ca.find(connection)
 
 
 def _identity(subject: Subject) -> Identity | None:

@@ -9,7 +9,7 @@ from aggmw.asgi.headers import first
 from aggmw.asgi.remote_headers import has_identity, read_identity
 from aggmw.asgi.types import Headers
 from aggmw.contracts.connection import Connection
-from aggmw.contracts.identity import Identity, authenticated
+from aggmw.contracts.identity import Credential, Identity, authenticated
 from aggmw.contracts.options import check_type
 from aggmw.errors import ConfigurationError, InvalidCredentials, Problem
 from aggmw.pki.verify import ClientCA, Subject
@@ -51,7 +51,7 @@ class RequestHeaders:
         if isinstance(allowed_names, str):
             raise TypeError("allowed_names takes a list of names, not one string")
         self._allowed = frozenset(allowed_names)
-        self._ca: ClientCA[str] | None = None
+        self._ca: ClientCA[Subject] | None = None
         if accept_any_peer:
             if ca is not None or self._allowed:
                 raise ConfigurationError([Problem("front-proxy CA", _BOTH)])
@@ -72,6 +72,15 @@ class RequestHeaders:
         """Whether the server has to tell whose certificate a connection has."""
         return self._ca is not None
 
+    def reload(self, ca: bytes) -> None:
+        """Believe front proxies of this CA from now on, also on connections that are open.
+
+        Raises:
+            ConfigurationError: it cannot be read; everything stays as it was.
+        """
+        if self._ca is not None:
+            self._ca.reload(ca)
+
     def find(self, headers: Headers, connection: Connection) -> Identity | None:
         """The caller; None when the connection has no client certificate, or the headers name no user.
 
@@ -84,17 +93,20 @@ class RequestHeaders:
             raise InvalidCredentials(
                 "identity headers beside Transfer-Encoding, under a server that mixes trailers into the headers"
             )
+        credential = Credential()
         if self._ca is not None:
             if not connection.chain:
                 return None
-            if self._ca.find(connection) is None:
+            front_proxy = self._ca.find(connection)
+            if front_proxy is None:
                 raise InvalidCredentials("the client certificate is not signed by the front-proxy CA")
+            credential = Credential(expires=front_proxy.expires)
         identity = read_identity(headers)
-        return None if identity is None else authenticated(identity)
+        return None if identity is None else authenticated(identity.known_by(credential))
 
-    def _front_proxy(self, subject: Subject) -> str:
+    def _front_proxy(self, subject: Subject) -> Subject:
         if self._allowed and subject.common_name not in self._allowed:
             raise InvalidCredentials(
                 f"the client certificate's common name {subject.common_name!r} is not in allowed_names"
             )
-        return subject.common_name
+        return subject

@@ -1,0 +1,114 @@
+"""Front proxies in front of this one (wire contract §6.3): whose word on the caller counts, and whose does not."""
+
+from __future__ import annotations
+
+import pytest
+from tests.pki.certificates import NOW, NameOID, authority, connection, leaf
+
+from aggmw.contracts.connection import Connection
+from aggmw.contracts.identity import Identity, Presented
+from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity
+from aggmw.middleware.authentication import AuthenticatorUnion, ClientCertificates, FrontProxies
+from aggmw.middleware.proxy.headers import IdentityFields
+
+FRONT = authority("front proxies")
+CLIENTS = authority("clients")
+PROXY = leaf(FRONT, [(NameOID.COMMON_NAME, "front-proxy-client")])
+ALICE = Identity("alice", "u-1", ("dev", "ops"), {"example.com/a": ("b",)})
+
+
+def now() -> float:
+    return NOW.timestamp()
+
+
+def presented(on: Connection, *fields: tuple[str, str]) -> Presented:
+    return Presented(tuple([(name.lower().encode(), value.encode()) for name, value in fields]), on)
+
+
+def told(identity: Identity = ALICE) -> list[tuple[str, str]]:
+    """The caller in the words of a front proxy of ours."""
+    return [(name.decode(), value.decode()) for name, value in IdentityFields().of(identity)]
+
+
+def proxies(**options: object) -> FrontProxies:
+    return FrontProxies(FRONT.pem, clock=now, **options)  # type: ignore[arg-type]  # options of each test
+
+
+async def test_what_one_says_the_next_believes() -> None:
+    """Front proxies chain: the caller that one of ours tells is the caller that the next one finds."""
+    found = await proxies().authenticate(presented(connection(PROXY, FRONT), *told()))
+    assert found == ALICE.with_groups((*ALICE.groups, "system:authenticated"))
+
+
+async def test_ends_with_the_certificate() -> None:
+    """A stream that was opened so ends when the front proxy's certificate does; and pages need their origin listed."""
+    found = await proxies().authenticate(presented(connection(PROXY, FRONT), *told()))
+    assert found is not None
+    assert found.credential.expires == PROXY.x509.not_valid_after_utc.timestamp()
+    assert found.credential.ambient
+
+
+@pytest.mark.parametrize("on", [Connection(trailers_apart=True), connection(PROXY, FRONT)], ids=["none", "front"])
+async def test_no_user_is_no_opinion(on: Connection) -> None:
+    """Without a user, or without a certificate, it is somebody else's to say."""
+    assert await proxies().authenticate(presented(on, ("X-Remote-Group", "system:masters"))) is None
+    if not on.chain:
+        assert await proxies().authenticate(presented(on, *told())) is None
+
+
+async def test_client_ca_certificate_with_the_front_proxys_name() -> None:
+    """http-facts 6: the root decides, not the name."""
+    forged = leaf(CLIENTS, [(NameOID.COMMON_NAME, "front-proxy-client")])
+    with pytest.raises(InvalidCredentials, match="not signed by the front-proxy CA"):
+        await proxies(allowed_names=["front-proxy-client"]).authenticate(
+            presented(connection(forged, CLIENTS), *told())
+        )
+
+
+async def test_other_names_are_refused() -> None:
+    """A certificate of the CA whose name is not listed is nobody's word."""
+    other = leaf(FRONT, [(NameOID.COMMON_NAME, "other")])
+    with pytest.raises(InvalidCredentials, match="not in allowed_names"):
+        await proxies(allowed_names=["front-proxy-client"]).authenticate(presented(connection(other, FRONT), *told()))
+
+
+async def test_union_with_client_certificates() -> None:
+    """§12.9: a client that claims to be somebody is still itself, by its own certificate; never whom it claims."""
+    alice = leaf(CLIENTS)
+    union = AuthenticatorUnion([proxies(), ClientCertificates(CLIENTS.pem, clock=now)])
+    finding = await union.find(presented(connection(alice, CLIENTS), ("X-Remote-User", "root")))
+    assert finding.identity is not None
+    assert finding.identity.user == "alice"
+    assert len(finding.failures) == 1
+    assert not (await union.find(presented(connection(alice, CLIENTS)))).failures
+
+
+async def test_callers_that_cannot_be() -> None:
+    """Two users are a forgery of one of them."""
+    fields = [("X-Remote-User", "alice"), ("X-Remote-User", "root")]
+    with pytest.raises(InvalidIdentity, match="is there 2 times"):
+        await proxies().authenticate(presented(connection(PROXY, FRONT), *fields))
+
+
+async def test_trailers_are_not_believed() -> None:
+    """C5.1: where a server mixes trailers into the headers, identity beside Transfer-Encoding is refused."""
+    mixed = Connection(tls=True, chain=(PROXY.der, FRONT.der))
+    with pytest.raises(InvalidCredentials, match="mixes trailers"):
+        await proxies().authenticate(presented(mixed, ("Transfer-Encoding", "chunked"), *told()))
+
+
+async def test_reload() -> None:
+    """A new CA counts from the next request on, also on connections that are open."""
+    one = proxies()
+    on = connection(PROXY, FRONT)
+    assert await one.authenticate(presented(on, *told())) is not None
+    one.reload(CLIENTS.pem)
+    with pytest.raises(InvalidCredentials):
+        await one.authenticate(presented(on, *told()))
+    with pytest.raises(ConfigurationError):
+        one.reload(b"nonsense")
+
+
+def test_repr() -> None:
+    """What is shown: how many authorities, and which names."""
+    assert repr(proxies(allowed_names=["a"])) == "FrontProxies(1 authorities, allowed_names=['a'])"
