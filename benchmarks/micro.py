@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from statistics import median
@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 from aggmw.asgi.exchanges import Stages, enter, leave
 from aggmw.asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes
-from aggmw.contracts.backends import AnyBackend, APIService, Backend, UpstreamRequest
+from aggmw.contracts.backends import AnyBackend, APIService, Backend, PathService, UpstreamRequest
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Identity
@@ -28,7 +28,7 @@ from aggmw.middleware.authentication import Authentication, ClientCertificates, 
 from aggmw.middleware.authorization import Authorization, CasbinAuthorizer
 from aggmw.middleware.discovery import Discovery
 from aggmw.middleware.metrics import Metrics
-from aggmw.middleware.proxy import ProxyMiddleware
+from aggmw.middleware.proxy import AsgiTransport, ProxyMiddleware, Transports
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import Registry, StaticRoutes, make_routes
 from aggmw.middleware.request_info import RequestInfoResolver
@@ -38,10 +38,12 @@ from aggmw.server.door import Door
 from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.workspace import ANSWER, GROUP, ONE, TOKEN, rules
 
-__all__ = ["DOOR", "FUSED", "PROXY", "RECOVERY", "STAGES", "measure"]
+__all__ = ["DOOR", "FUSED", "ONE_SERVER", "PROXY", "RECOVERY", "STAGES", "THREE_SERVERS", "measure"]
 
 DOOR = "the door: a head in, a task, an answer out"
 PROXY = "ProxyMiddleware, for a backend that answers at once"
+ONE_SERVER = "a transport, for a service with one server"
+THREE_SERVERS = "a transport, for a service with three servers"
 RECOVERY = "recovery: request id, response head, what metrics is told"
 FUSED = "all deciding stages, from one coroutine"
 STAGES = (
@@ -219,8 +221,22 @@ def _on(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Batch]]:
             await forward(scope, receive, send)
         return time.perf_counter() - began
 
+    async def balance(backend: AnyBackend, number: int) -> float:
+        transport, request = Transports(_Transport(), AsgiTransport()), UpstreamRequest(b"GET", ONE.encode())
+        began = time.perf_counter()
+        for _ in range(number):
+            response = await transport.send(backend, request)
+            await response.aclose()
+        return time.perf_counter() - began
+
+    def balancing(urls: Sequence[str]) -> Batch:
+        backend = PathService("/x/", urls).backend
+        return lambda number: loop.run_until_complete(balance(backend, number))
+
     yield DOOR, lambda number: loop.run_until_complete(door(number))
     yield PROXY, lambda number: loop.run_until_complete(proxy(number))
+    yield ONE_SERVER, balancing(["http://127.0.0.1:1"])
+    yield THREE_SERVERS, balancing(["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"])
 
 
 class _Wire(asyncio.Transport):

@@ -21,6 +21,7 @@ def test_every_part_runs() -> None:
     """Each part does its work once and has a line; the parts that are set beside whole servers are among them."""
     report = Report()
     found = micro.measure(report, seconds=0.0)
-    assert {micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED, *micro.STAGES} <= found.keys()
+    servers = {micro.ONE_SERVER, micro.THREE_SERVERS}
+    assert {micro.DOOR, micro.PROXY, *servers, micro.RECOVERY, micro.FUSED, *micro.STAGES} <= found.keys()
     assert all(found[part] > 0 for part in (micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED))
     assert {"allow cold", "deny cold", "remembered", "loading"} == report.figures.keys()

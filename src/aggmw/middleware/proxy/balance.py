@@ -243,8 +243,9 @@ class Balance:
         if self._out and (probe := self._due(now, safe=safe)) is not None:
             probe.probing = True
             return self._begin(probe, probe=True)
-        desperate = self.desperate
-        endpoint = self._chosen(self.endpoints if desperate else self._live, key)
+        if not self._out:
+            return self._begin(self._chosen(self._live, key))
+        endpoint = self._chosen(self.endpoints if self.desperate else self._live, key)
         if endpoint.out:
             endpoint.desperate += 1
         return self._begin(endpoint)

@@ -222,18 +222,18 @@ class _Trial:
 
     def outgoing(self) -> UpstreamRequest:
         """The request for the present attempt."""
-        timeout, patience = self._timeout, self._balance.options.attempt_seconds
+        request, timeout, patience = self._request, self._timeout, self._balance.options.attempt_seconds
         self._hurried = (
             patience is not None
             and (timeout is None or patience < timeout)
             and self._safe
-            and not self._request.long_running
+            and not request.long_running
             and self._more()
             and self._balance.budget.left(self._loop.time())
         )
         if self._hurried:
             timeout = patience
-        return self._request if timeout == self._request.timeout else replace(self._request, timeout=timeout)
+        return request if timeout == request.timeout else replace(request, timeout=timeout)
 
     def goes_on(self, error: UpstreamError | None) -> bool:
         """Whether another endpoint is to be asked; `attempt` is the one there then.
