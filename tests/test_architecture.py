@@ -15,7 +15,7 @@ LIBRARIES = {
     "casbin": {"middleware/authorization/casbin/enforcer.py"},
     "prometheus_client": {"middleware/metrics/exposition.py"},
     "httptools": {"middleware/proxy/transports/connection.py", "server/door.py"},
-    "cryptography": {"pki/chains.py", "pki/make.py", "pki/paths.py", "pki/read.py", "pki/verify.py"},
+    "cryptography": {"pki/make.py", "pki/paths.py", "pki/read.py", "pki/verify.py"},
     "yaml": {"objects/yaml_files.py", "config/load.py", "server/kubeconfig.py", "server/demo/files.py"},
     "uvicorn": {
         "server/door.py",

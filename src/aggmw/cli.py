@@ -45,12 +45,18 @@ PortOption = Annotated[
 ]
 
 
+DirectoryOption = Annotated[
+    Path, typer.Option("--dir", envvar="AGGMW_DIR", metavar="DIR", help="Certificates, keys and kubeconfig.")
+]
+
+checks = typer.Typer(no_args_is_help=True, help="Look at a configuration without serving it.")
+app.add_typer(checks, name="check")
+
+
 @app.command()
 def serve(
     config: ConfigOption = None,
-    directory: Annotated[
-        Path, typer.Option("--dir", envvar="AGGMW_DIR", metavar="DIR", help="Certificates, keys and kubeconfig.")
-    ] = Path(".aggmw"),
+    directory: DirectoryOption = Path(".aggmw"),
     host: HostOption = None,
     port: PortOption = None,
 ) -> None:
@@ -76,6 +82,34 @@ def demo(
     from aggmw.server.demo import run_demo
 
     raise typer.Exit(_reported(lambda: run_demo(directory, port)))
+
+
+@checks.command("auth")
+def check_auth(
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="FILE", help="A file that holds a bearer token.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--cert", metavar="FILE", help="A client certificate, PEM, leaf first.")
+    ] = None,
+    config: ConfigOption = None,
+    directory: DirectoryOption = Path(".aggmw"),
+) -> None:
+    """Say which authenticator knows a credential, whom it is, by which rules, and why the others do not know it.
+
+    The status is 0 when somebody knows it, 1 when nobody does. The credential itself is never printed.
+    """
+    from aggmw.server.check import check_auth
+
+    if (token_file is None) == (certificate is None):
+        raise typer.BadParameter("give one of --token-file and --cert")
+    configuration = _reported(lambda: load(config) if config else Configuration())
+    lines, known = _reported(
+        lambda: check_auth(configuration, directory, token_file=token_file, certificate=certificate)
+    )
+    for line in lines:
+        typer.echo(line)
+    raise typer.Exit(0 if known else 1)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -14,7 +14,7 @@ from aggmw.contracts.tokens import NO_AUDIENCES
 from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, UpstreamUnreachable
 from aggmw.middleware.authentication.bearer import presented_token
 from aggmw.middleware.authentication.issuer_rules import CompiledIssuer, compile_issuers
-from aggmw.middleware.authentication.issuers import JWTIssuer
+from aggmw.middleware.authentication.issuers import JWTIssuer, MappedClaim
 from aggmw.middleware.authentication.jwks import IssuerKeys, discovered, from_file
 from aggmw.middleware.authentication.jwt import LEEWAY, MAX_TOKEN, Token, audiences_of, check_times, read_token
 
@@ -155,6 +155,23 @@ class JWTAuthenticator:
             raise InvalidCredentials("the token is expired")
         return known.compiled.mapper.identity(read.claims, expires)
 
+    def sources(self, presented: Presented) -> Mapping[str, str]:
+        """Which rule of a token's issuer gives "user", "uid", "group" and "extra KEY": for who looks for a mistake.
+
+        Raises:
+            InvalidCredentials: there is no token that can be read.
+        """
+        token = presented_token(presented)
+        known = None if token is None else self._issuers.get(read_token(token, limit=self._max_token).issuer)
+        if known is None:
+            return {}
+        issuer = known.compiled.issuer
+        parts = {"user": ("username", issuer.username), "uid": ("uid", issuer.uid), "group": ("groups", issuer.groups)}
+        found = {part: _rule(issuer, name, mapped) for part, (name, mapped) in parts.items()}
+        for extra in issuer.extra:
+            found[f"extra {extra.key}"] = f"claimMappings.extra of {issuer.url}: {extra.value_expression}"
+        return found
+
     async def __aenter__(self) -> JWTAuthenticator:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._renewal.run(), name=self._renewal.name)
@@ -213,6 +230,11 @@ class JWTAuthenticator:
 
     def _sources(self) -> list[IssuerKeys]:
         return [known.keys for known in self._issuers.values()]
+
+
+def _rule(issuer: JWTIssuer, name: str, mapped: MappedClaim) -> str:
+    what = f"claim {mapped.claim}" + (f", prefix {mapped.prefix}" if mapped.prefix else "")
+    return f"claimMappings.{name} of {issuer.url}: {mapped.expression or what}"
 
 
 def _place(issuer: JWTIssuer) -> tuple[object, ...]:
