@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from joserfc.jwk import ECKey
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -36,23 +37,36 @@ from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.backends import UpstreamRequest
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.contracts.connection import Connection
+from aggmw.contracts.documents import Publication
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
+from aggmw.contracts.tokens import BoundObject
 from aggmw.contracts.websockets import Close
 from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
+    AuthenticationConfiguration,
     AuthenticationMiddleware,
     AuthenticatorUnion,
+    ClaimValidationRule,
     ClientCertificates,
+    ExtraMapping,
     ForwardedCertificates,
     FrontProxies,
+    IssuedToken,
+    JWTAuthenticator,
+    JWTIssuer,
+    MappedClaim,
+    ServiceAccounts,
+    StaticAccounts,
     StaticTokens,
+    TokenCache,
     TokenCookie,
+    UserValidationRule,
 )
 from aggmw.middleware.authorization import (
     AllowAll,
@@ -89,9 +103,13 @@ from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoReso
 from aggmw.net.tls import ClientCertificate, ClientCertificatePair, KeyPairPem
 from aggmw.pki.make import make_ca
 
+SIGNING_KEY = ECKey.generate_key("P-256").as_pem(private=True)
 SECRET = "s3cr3t"
 CA = make_ca("an authority")
 ALICE = Identity("alice", groups=("dev",))
+JWT_ISSUER = JWTIssuer(
+    "https://idp.example", ["aggmw"], MappedClaim("sub", "idp:"), certificate_authority=CA.certificate.decode()
+)
 HOST = Starlette()
 HEADERS = ((b"authorization", b"Bearer s3cr3t"), (b"cookie", b"s3cr3t"))
 TOKEN_PROTOCOL = ("base64url.bearer.authorization.k8s.io.s3cr3t", "v4.channel.k8s.io")
@@ -269,6 +287,19 @@ SAMPLES: list[object] = [
     APIVersion("v1"),
     APIResource("flunders"),
     APISubresource("status"),
+    BoundObject("Pod", "runner", "1"),
+    Publication(b"application/json", b"{}", 300),
+    AuthenticationConfiguration((JWT_ISSUER,)),
+    JWT_ISSUER,
+    JWTAuthenticator([JWT_ISSUER]),
+    MappedClaim("sub", "idp:"),
+    ClaimValidationRule("hd", "example.com"),
+    UserValidationRule("true"),
+    ExtraMapping("example.com/tenant", "claims.tenant"),
+    ServiceAccounts("https://proxy.example", StaticAccounts({}), signing_key=SIGNING_KEY),
+    StaticAccounts({}),
+    IssuedToken(SECRET, 1.0),
+    TokenCache([JWTAuthenticator([JWT_ISSUER])]),
 ]
 
 NOT_SHOWN = {
