@@ -41,6 +41,7 @@ from aggmw.contracts.documents import Publication
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
+from aggmw.contracts.kinds import WriteContext
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.tokens import BoundObject
@@ -61,12 +62,15 @@ from aggmw.middleware.authentication import (
     JWTAuthenticator,
     JWTIssuer,
     MappedClaim,
+    SelfSubjectReviews,
     ServiceAccounts,
     StaticAccounts,
     StaticTokens,
     TokenCache,
     TokenCookie,
+    TokenReviews,
     UserValidationRule,
+    WebhookTokens,
 )
 from aggmw.middleware.authorization import (
     AllowAll,
@@ -100,7 +104,10 @@ from aggmw.middleware.registry import (
     make_routes,
 )
 from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoResolver
+from aggmw.middleware.resources import ResourcesMiddleware, VirtualKinds
+from aggmw.net.kubeconfig import Remote
 from aggmw.net.tls import ClientCertificate, ClientCertificatePair, KeyPairPem
+from aggmw.net.webhooks import Webhook
 from aggmw.pki.make import make_ca
 
 SIGNING_KEY = ECKey.generate_key("P-256").as_pem(private=True)
@@ -192,6 +199,17 @@ READ = [
     ),
     (MetricsMiddleware(core), "MetricsMiddleware(Metrics(path='/metrics')) → core"),
     (TokenCookie("session", TOKENS), "TokenCookie('session', StaticTokens(1 tokens))"),
+    (TokenReviews([TOKENS]), "TokenReviews(1 authenticators)"),
+    (SelfSubjectReviews(), "SelfSubjectReviews()"),
+    (VirtualKinds([SelfSubjectReviews()]), "VirtualKinds(selfsubjectreviews)"),
+    (
+        ResourcesMiddleware(HOST, kinds=[SelfSubjectReviews()]),
+        "ResourcesMiddleware(VirtualKinds(selfsubjectreviews)) → Starlette",
+    ),
+    (
+        WebhookTokens(Webhook(Remote("https://w.example", None, token=SECRET))),
+        "WebhookTokens(Webhook(https://w.example))",
+    ),
     (AuthenticatorUnion([TOKENS]), "AuthenticatorUnion([StaticTokens(1 tokens)])"),
     (Authorization(DenyAll()), "Authorization(DenyAll())"),
     (MountedAt(core, "/k8s"), "MountedAt(core, '/k8s')"),
@@ -276,6 +294,7 @@ SAMPLES: list[object] = [
     RequestInfo(False, "get", "GET", "/a", b"/a"),
     Attributes(ALICE, "get", False, path="/a"),
     Verdict(),
+    WriteContext(ALICE, RequestInfo(True, "create", "POST", "/a", b"/a")),
     UpstreamRequest(b"GET", b"/", HEADERS, SECRET.encode(), identity=ALICE, host=b"h"),
     Connection(("127.0.0.1", 1), tls=True, chain=(CA.certificate,)),
     Exchange({"type": "http", "headers": HEADERS}, HEADERS, identity=ALICE, subprotocols=TOKEN_PROTOCOL),
