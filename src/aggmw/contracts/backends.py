@@ -13,6 +13,7 @@ from aggmw.contracts.addresses import parse_backend_url
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.impersonation import Impersonate
+from aggmw.contracts.options import check_type
 from aggmw.errors import ConfigurationError, Problem
 
 __all__ = [
@@ -50,6 +51,8 @@ class Backend:
         ca: PEM bundle to trust; empty means the system's roots.
         insecure_skip_tls_verify: do not verify the backend's certificate.
         unix: path of a Unix socket that is dialled instead of host and port.
+        shows_certificate: whether it is shown the front proxy's client certificate, if it asks for one. Not where the
+            front proxy is known by a token: many servers end a handshake with a certificate that they do not know.
     """
 
     name: str
@@ -60,12 +63,13 @@ class Backend:
     ca: bytes = field(default=b"", repr=False)
     insecure_skip_tls_verify: bool = False
     unix: str = ""
+    shows_certificate: bool = field(default=True, repr=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Found anew for every request that is forwarded, otherwise.
         values = (self.name, self.host, self.port, self.tls, self.server_name, self.ca, self.insecure_skip_tls_verify)
-        object.__setattr__(self, "_hash", hash((*values, self.unix)))
+        object.__setattr__(self, "_hash", hash((*values, self.unix, self.shows_certificate)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -192,6 +196,7 @@ class BalancedBackend:
 
 
 AnyBackend: TypeAlias = Backend | LocalBackend | BalancedBackend
+_Remote: TypeAlias = Backend | BalancedBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +335,8 @@ class PathService:
         backend: AnyBackend
         if url is not None:
             backend = _remote(path, url, balancing, ca, server_name, insecure_skip_tls_verify)
-            for each in backend.endpoints if isinstance(backend, BalancedBackend) else (backend,):
-                if impersonation is not None and (complaint := impersonation.complaint(each)):
-                    raise ConfigurationError([Problem(f"path service {path!r}", complaint)])
+            if impersonation is not None:
+                backend = impersonated(backend, impersonation, f"path service {path!r}")
         elif app is not None:
             backend = LocalBackend(path, app)
         object.__setattr__(self, "path", prefix)
@@ -340,6 +344,22 @@ class PathService:
         object.__setattr__(self, "strip_prefix", strip_prefix)
         object.__setattr__(self, "redirects", redirects)
         object.__setattr__(self, "impersonation", impersonation)
+
+
+def impersonated(backend: _Remote, impersonation: Impersonate, where: str) -> _Remote:
+    """The same server, fit to be told who asks by `Impersonate-*`: a token takes the place of the certificate.
+
+    Raises:
+        ConfigurationError: a server that no token may be sent to.
+    """
+    endpoints = backend.endpoints if isinstance(backend, BalancedBackend) else (backend,)
+    for each in endpoints:
+        if complaint := impersonation.complaint(each):
+            raise ConfigurationError([Problem(where, complaint)])
+    shows = impersonation.token_file is None
+    if isinstance(backend, BalancedBackend):
+        return replace(backend, endpoints=tuple([replace(each, shows_certificate=shows) for each in endpoints]))
+    return replace(backend, shows_certificate=shows)
 
 
 def _remote(
@@ -351,7 +371,12 @@ def _remote(
     insecure_skip_tls_verify: bool,
 ) -> Backend | BalancedBackend:
     """One server, unless there are several, or one that is to be treated like several."""
-    urls = (url,) if isinstance(url, str) else tuple(url)
+    urls = tuple(url) if isinstance(url, Iterable) and not isinstance(url, str | bytes) else (url,)
+    for each in urls:
+        if not isinstance(each, str):
+            raise TypeError(f"{name}: url takes a text or several, not {type(each).__name__}")
+    if balancing is not None:
+        check_type(f"{name}: balancing", balancing, Balancing)
     if len(urls) == 1 and balancing is None:
         return Backend.at(
             urls[0],

@@ -124,7 +124,7 @@ def upstream_context(backend: Backend, shown: KeyPairPem | None) -> ssl.SSLConte
         context.verify_mode = ssl.CERT_NONE
     else:
         _trust(context, backend.ca)
-    if shown is not None:
+    if shown is not None and backend.shows_certificate:
         _show(context, shown)
     return context
 

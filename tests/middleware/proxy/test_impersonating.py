@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from tests.middleware.proxy.proxying import parsed
 
-from aggmw import Backend, FrontProxy, Identity, PathService
+from aggmw import Backend, BalancedBackend, FrontProxy, Identity, PathService
 from aggmw.asgi.headers import fold
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.authorization import Outcome, Verdict
@@ -163,7 +163,7 @@ def test_token_goes_to_a_named_server_only() -> None:
         ProxyMiddleware(core, impersonation=acts)
     with pytest.raises(TypeError, match="impersonation needs backend=Backend"):
         ProxyMiddleware(core, backend=lambda exchange: None, impersonation=acts)
-    with pytest.raises(ValueError, match="only over TLS"):
+    with pytest.raises(ConfigurationError, match="only over TLS"):
         ProxyMiddleware(core, backend=Backend.at("http://10.0.0.1"), impersonation=acts)
     with pytest.raises(TypeError, match="an application in this process is told who asks"):
         PathService("/c/", app=core, impersonation=acts)
@@ -230,3 +230,17 @@ def test_server_reads_what_was_meant(user: str, groups: list[str], uid: str, ext
     wanted = read_wanted(tuple([(name.lower(), value) for name, value in fields]))
     kept = tuple([group for group in groups if group != "system:authenticated"])
     assert wanted == (user, uid, kept, {key: tuple(values) for key, values in extra.items()})
+
+
+def test_token_in_place_of_the_certificate() -> None:
+    """Where a token says who the front proxy is, its certificate is not shown: the server need not know the CA."""
+    urls = ["https://10.0.0.1", "https://10.0.0.2"]
+    one = PathService("/c/", urls[0], impersonation=Impersonate(Path("token"))).backend
+    two = PathService("/c/", urls, impersonation=Impersonate(Path("token"))).backend
+    assert isinstance(one, Backend)
+    assert isinstance(two, BalancedBackend)
+    assert not any(each.shows_certificate for each in (one, *two.endpoints))
+    certain = PathService("/c/", urls[0], impersonation=Impersonate()).backend
+    assert isinstance(certain, Backend)
+    assert certain.shows_certificate
+    assert hash(certain) != hash(one)

@@ -22,6 +22,7 @@ from aggmw.contracts.backends import (
     PathService,
     UpstreamRequest,
     UpstreamTransport,
+    impersonated,
 )
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Answer, Exchange
@@ -74,6 +75,7 @@ class ProxyMiddleware:
 
     Raises:
         ValueError: an age that is none.
+        ConfigurationError: a server that no token may be sent to.
     """
 
     def __init__(
@@ -100,8 +102,7 @@ class ProxyMiddleware:
             check_type("impersonation", impersonation, Impersonate)
             if not isinstance(backend, Backend):
                 raise TypeError("impersonation needs backend=Backend…: its token goes to one server that is named")
-            if complaint := impersonation.complaint(backend):
-                raise ValueError(f"impersonation: {complaint}")
+            backend = impersonated(backend, impersonation, "impersonation")
         for option, look_up in (("request_info", request_info), ("identity", identity), ("verdict", verdict)):
             check_lookup(option, look_up)
         if max_stream_seconds is not None and not max_stream_seconds > 0:
