@@ -59,6 +59,13 @@ SCENES = {
     "WebSocket that waits for its handshake": OPEN % (THINGS + b"/silent"),
     "WebSocket in this process": OPEN % b"/local/socket" + HELLO,
     "WebSocket in this process, failing": OPEN % b"/local/fails",
+    "several servers": GET % b"/several/a",
+    "several servers, waiting": GET % b"/several/silent",
+    "several servers, cut answer": GET % b"/several/cut",
+    "several servers, no answer": GET % b"/several/gone",
+    "several servers, uploading": b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    % b"/several/silent",
+    "several servers, WebSocket": OPEN % b"/several/socket" + HELLO,
     "in this process": GET % b"/local/a",
     "in this process, waiting": GET % b"/local/silent",
     "in this process, uploading": POST % (b"/local/silent", 100) + b"x",
@@ -184,6 +191,7 @@ async def scene(request: bytes, loop: str) -> list[str]:
         authorization=AllowAll(),
         services=[
             APIService.remote("garbage.example.com", "v1", f"http://127.0.0.1:{port}"),
+            PathService("/several/", [f"http://127.0.0.1:{port}", "http://127.0.0.1:1"]),
             PathService("/local/", app=local),
         ],
     )

@@ -138,8 +138,18 @@ OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ),
     ("class of a transport", PROXY, {"transport": Http1Transport}, "transport: Http1Transport is a class"),
     ("send is no coroutine function", PROXY, {"transport": Plain()}, "Plain.send must be a coroutine function"),
-    ("backend by its URL", PROXY, {"backend": "http://127.0.0.1"}, "backend takes Backend or LocalBackend, not str"),
-    ("backend by a class", PROXY, {"backend": APIService}, "backend takes Backend or LocalBackend, not the class"),
+    (
+        "backend by its URL",
+        PROXY,
+        {"backend": "http://127.0.0.1"},
+        "backend takes Backend or LocalBackend or BalancedBackend, not str",
+    ),
+    (
+        "backend by a class",
+        PROXY,
+        {"backend": APIService},
+        "backend takes Backend or LocalBackend or BalancedBackend, not the class",
+    ),
     ("backend by a coroutine function", PROXY, {"backend": later}, "backend takes a plain function"),
     (
         "services for a source",

@@ -158,7 +158,7 @@ class FrontProxy:
         )
         self._discovery = discovery
         if metrics is not None:
-            sources = [each for each in (servers, self._transport.balanced, audit) if isinstance(each, Source)]
+            sources = [each for each in (self._transport.balanced, audit) if isinstance(each, Source)]
             metrics.include(known=discovery.knows, sources=sources)
         judge = authorization or DenyAll()
         # THE ORDER, from the outside in; None is a stage that is left out.

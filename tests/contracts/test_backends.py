@@ -67,6 +67,21 @@ def test_several_that_are_not(urls: list[str], messages: list[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"url": 7}, "/x/: url takes a text or several, not int"),
+        ({"url": b"http://a"}, "/x/: url takes a text or several, not bytes"),
+        ({"url": ["http://a", None]}, "/x/: url takes a text or several, not NoneType"),
+        ({"url": "http://a", "balancing": {"retries": 1}}, "/x/: balancing takes Balancing, not dict"),
+    ],
+)
+def test_what_is_no_address(options: dict[str, Any], message: str) -> None:
+    """A wrong type is told as such, with the service."""
+    with pytest.raises(TypeError, match=re.escape(message)):
+        PathService("/x/", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"failures": 0}, "failures must be at least 1, not 0"),
         ({"eject_seconds": 0}, "eject_seconds must be at least 0.001, not 0"),
         ({"eject_seconds": float("nan")}, "eject_seconds must be at least 0.001, not nan"),

@@ -265,9 +265,8 @@ def _balancing(section: Section) -> Balancing:
 
 
 def _addresses(section: Section) -> AddressRules | None:
-    allow, deny = (
-        section.checked_texts(name, lambda network: AddressRules(deny=[network])) for name in ("allow", "deny")
-    )
+    allow = section.checked_texts("allow", lambda network: AddressRules(allow=[network]))
+    deny = section.checked_texts("deny", lambda network: AddressRules(deny=[network]))
     section.finish()
     return AddressRules(allow=allow, deny=deny) if allow or deny else None
 

@@ -500,6 +500,27 @@ async def _balances(transport: BalancedTransport) -> int:
     return len(transport.balances)
 
 
+async def test_what_nobody_asks_for_is_forgotten(clock: VirtualClock) -> None:
+    """After ten minutes, so that servers that a service had once are not on the metrics page for ever; what is still
+    under way keeps it."""
+    clock.time()
+
+    def shown(site: Several) -> bool:
+        return any(each.name.startswith("aggmw_endpoint") for each in site.transport.samples())
+
+    async with several([ReadHead(), Send(STREAM), Hold()], answers(b"second")) as site:
+        watch = await site.transport.send(site.backend, replace(GET, long_running=True, timeout=None))
+        await clock.advance(700)
+        assert shown(site)
+        assert await site.send() == (200, b"second")
+        await watch.aclose()
+        await clock.advance(599)
+        assert shown(site)
+        await clock.advance(2)
+        assert not shown(site)
+        assert site.transport.balances == ()
+
+
 async def test_what_metrics_are_told() -> None:
     """Of each endpoint by its address; a name that any caller could make is none of the labels."""
     async with several(None, lambda raw: BAD, answers(b"third"), failures=1) as site:

@@ -188,6 +188,7 @@ class Balance:
         endpoints: all of them.
         in_flight: requests that are under way.
         refused: how many requests were not let in, because so many were under way.
+        used_at: when a request came last.
     """
 
     def __init__(self, backend: BalancedBackend, clock: Callable[[], float], chance: Callable[[], float]) -> None:
@@ -196,6 +197,7 @@ class Balance:
         self.endpoints = tuple(Endpoint(each) for each in backend.endpoints)
         self.in_flight = 0
         self.refused = 0
+        self.used_at = -math.inf
         self.budget = Budget(options.retry_share, options.retries_per_second, clock())
         self._clock = clock
         self._chance = chance
@@ -226,6 +228,7 @@ class Balance:
         Raises:
             UpstreamBusy: too many are under way.
         """
+        self.used_at = now
         most = self.options.requests
         if most is not None and self.in_flight >= most:
             self.refused += 1

@@ -16,7 +16,7 @@ from aggmw.contracts.backends import (
     UpstreamResponse,
     UpstreamTransport,
 )
-from aggmw.contracts.metrics import Sample
+from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, connector
 from aggmw.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.middleware.proxy.balance import Attempt, Balance
@@ -32,7 +32,8 @@ _FAIR_SECONDS = 5.0
 """Who gives an endpoint less time than this learns nothing of it by a time-out. Callers choose `?timeout=`, and must
 not be able to have endpoints left out by that."""
 
-_MANY = 1000
+_FORGET_SECONDS = 600.0
+"""So long nobody asked for a service, and it is forgotten: perhaps it has other endpoints by now."""
 
 
 class BalancedTransport:
@@ -61,8 +62,11 @@ class BalancedTransport:
         return tuple(found.values())
 
     def samples(self) -> Iterator[Sample]:
-        """As `Source.samples`: each endpoint of each service that has several."""
-        return balance_samples(self.balances)
+        """As `Source.samples`: those of the transport for servers, and of each endpoint of several."""
+        if isinstance(self.servers, Source):
+            yield from self.servers.samples()
+        self._forget()
+        yield from balance_samples(self.balances)
 
     def send(self, backend: AnyBackend, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamResponse]:
         """As `UpstreamTransport.send`.
@@ -159,9 +163,7 @@ class BalancedTransport:
         balances = self._balances()
         balance = balances.get(backend)
         if balance is None:
-            if len(balances) >= _MANY:
-                for unused in [each for each, kept in balances.items() if not kept.in_flight]:
-                    del balances[unused]
+            self._forget()
             shared = replace(backend, name="")
             balance = next((kept for each, kept in balances.items() if replace(each, name="") == shared), None)
             if balance is None:
@@ -171,6 +173,12 @@ class BalancedTransport:
                 )  # looked up each time: a virtual clock replaces it
             balances[backend] = balance
         return balance
+
+    def _forget(self) -> None:
+        balances = self._balances()
+        latest = asyncio.get_running_loop().time() - _FORGET_SECONDS
+        for unused in [each for each, kept in balances.items() if not kept.in_flight and kept.used_at < latest]:
+            del balances[unused]
 
 
 class _Trial:
@@ -290,6 +298,7 @@ class _Body:
 
     async def aclose(self) -> None:
         """Nobody goes on with it."""
+        self.begun = True
         close: Any = getattr(self._body, "aclose", None)
         if close is not None:
             await close()

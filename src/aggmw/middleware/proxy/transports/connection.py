@@ -96,7 +96,7 @@ class Connection:
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._tls = False
         self._uvloop = False
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None  # holds on to us: made with the connection
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._end: asyncio.Future[None] | None = None
@@ -336,6 +336,7 @@ class Connection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands, the TLS handshake done."""
         self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpResponseParser(self)
         self._tls = transport.get_extra_info("ssl_object") is not None
         self._uvloop = type(transport).__module__.startswith("uvloop")
         bound_buffers(self._transport, tls=self._tls)
