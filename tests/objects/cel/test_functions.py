@@ -65,6 +65,23 @@ url('https://example.com:80/').getPort() == '80' && url('https://example.com/').
 url('https://example.com/with%20space').getEscapedPath() == '/with%20space'
 url('https://example.com/path').getEscapedPath() == '/path' && url('/path').getScheme() == ''
 url('https://example.com/p?k1=a&k2=b&k2=c').getQuery() == {'k1': ['a'], 'k2': ['b', 'c']}
+isIP('192.168.0.1') && isIP('::1') && !isIP('192.168.0.256') && !isIP('::ffff:1.2.3.4') && !isIP('fe80::1%eth0')
+ip('::1').family() == 6 && ip('127.0.0.1').isLoopback() && ip('0.0.0.0').isUnspecified()
+ip('fe80::1').isLinkLocalUnicast() && ip('224.0.0.1').isLinkLocalMulticast() && ip('10.0.0.1').isGlobalUnicast()
+!ip('255.255.255.255').isGlobalUnicast() && ip.isCanonical('2001:db8::abcd') && !ip.isCanonical('2001:DB8::ABCD')
+isCIDR('192.168.0.0/24') && !isCIDR('192.168.0.0') && !isCIDR('192.168.0.0/33') && !isCIDR('10.0.0.0/08')
+cidr('192.168.0.0/24').containsIP('192.168.0.7') && !cidr('192.168.0.0/24').containsIP(ip('::1'))
+cidr('192.168.0.0/24').containsCIDR('192.168.0.0/25') && !cidr('192.168.0.0/24').containsCIDR(cidr('192.168.0.0/16'))
+string(cidr('192.168.1.5/24').masked()) == '192.168.1.0/24' && cidr('10.0.0.1/8').ip() == ip('10.0.0.1')
+cidr('10.0.0.0/8').prefixLength() == 8 && type(ip('::1')) != type(cidr('::/0'))
+isQuantity('1.3Gi') && isQuantity('500m') && isQuantity('1e3') && !isQuantity('200K') && !isQuantity('Mi')
+quantity('50k') == quantity('50000') && quantity('1Gi').asInteger() == 1073741824 && !quantity('50m').isInteger()
+quantity('50k').add(20) == quantity('50020') && quantity('1').sub(quantity('500m')) == quantity('0.5')
+quantity('200M').compareTo(quantity('0.2G')) == 0 && quantity('150Mi').isGreaterThan(quantity('100Mi'))
+quantity('-1').sign() == -1 && quantity('1500m').asApproximateFloat() == 1.5
+isSemver('1.0.0-rc.1+build') && !isSemver('v1.0') && isSemver('v1.0', true) && !isSemver('1.0.0-01')
+semver('1.2.3').major() == 1 && semver('v01.01', true).compareTo(semver('1.1.0')) == 0
+semver('1.0.0-alpha.2').isLessThan(semver('1.0.0-alpha.10')) && semver('1.0.0').isGreaterThan(semver('1.0.0-rc.1'))
 timestamp('2001-02-03T04:05:06.5+01:00') == timestamp('2001-02-03T03:05:06.5Z')
 timestamp('2001-02-03T04:05:06Z').getMonth() == 1 && timestamp('2001-02-03T04:05:06Z').getDate() == 3
 timestamp('2001-02-03T04:05:06Z').getDayOfWeek() == 6 && timestamp('2001-02-03T04:05:06Z').getDayOfYear() == 33
@@ -133,6 +150,11 @@ string(b'\\xff')
 'x'.matches(dyn('(?<=a)b'))
 optional.none().value()
 url('not a url').getHost()
+ip('1.2.3')
+cidr('1.2.3.4')
+quantity('x')
+quantity('1.5').asInteger()
+semver('1')
 '%d'.format(['x'])
 '%s'.format([])
 '%q'.format(['x'])
@@ -167,6 +189,7 @@ WRONG = {
     "foo(1)": "1:1: undeclared reference to 'foo'",
     "a.foo()": "1:2: undeclared reference to 'foo'",
     "1 + 'a'": "1:3: found no matching overload for '_+_' applied to '(int, string)'",
+    "[1] == ['a']": "1:5: found no matching overload for '_==_' applied to '(list(int), list(string))'",
     "1 == 'a'": "1:3: found no matching overload for '_==_' applied to '(int, string)'",
     "1 && true": "1:1: found no matching overload for '_&&_' applied to '(int)': expected bool",
     "'a'.b": "1:4: type 'string' does not support field selection",

@@ -83,7 +83,7 @@ class Program:
     def __repr__(self) -> str:
         return f"Program({self.expression!r}, {self.type})"
 
-    def evaluate(self, **values: Value) -> Value:
+    def evaluate(self, /, **values: Value) -> Value:
         """The value of the expression.
 
         Args:

@@ -91,8 +91,10 @@ def object_of(name: str, fields: Mapping[str, str | Type]) -> Type:
 
 _TOKEN = re.compile(r"\s*([A-Za-z_.]+|[(),])")
 _ARITY = {"list": 1, "map": 2, "optional": 1, "type": 1}
+_OPAQUE = ("url", "ip", "cidr", "quantity", "semver")
 _SIMPLE = {each.name: each for each in (DYN, NULL, BOOL, INT, UINT, DOUBLE, STRING, BYTES, TIMESTAMP, DURATION)}
-_SIMPLE |= {"any": DYN, "null_type": NULL, "url": Type("url")} | {letter: Type(letter) for letter in "ABCDEFGHIJKLM"}
+_SIMPLE |= {"any": DYN, "null_type": NULL}
+_SIMPLE |= {name: Type(name) for name in (*_OPAQUE, *"ABCDEFGHIJKLM")}
 
 
 @cache
@@ -157,6 +159,8 @@ def assignable(wanted: Type, given: Type, bound: dict[str, Type]) -> bool:
     if wanted == DYN or given == DYN or given.is_parameter:
         return True
     if given == NULL and (wanted.fields is not None or wanted.name in ("timestamp", "duration", "optional")):
+        return True
+    if wanted.name == given.name == "type":
         return True
     if wanted.name != given.name or len(wanted.parameters) != len(given.parameters):
         return False

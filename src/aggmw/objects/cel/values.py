@@ -8,13 +8,16 @@
 | timestamp, duration | `datetime` with a time zone, `timedelta`: microseconds, not nanoseconds |
 | optional | `Optional` |
 | type | `TypeValue` |
+| url, ip, cidr, quantity, semver | `SplitResult`, those of `ipaddress`, `Quantity`, `SemVer` |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult
 
 from aggmw.objects.cel.errors import CelBudgetExceeded, CelEvaluationError
@@ -29,6 +32,8 @@ __all__ = [
     "Evaluate",
     "Frame",
     "Optional",
+    "Quantity",
+    "SemVer",
     "TypeValue",
     "UInt",
     "Value",
@@ -93,6 +98,34 @@ class Optional:
 
 NONE: Final = Optional()
 
+
+class Quantity(NamedTuple):
+    """A quantity of Kubernetes, exact."""
+
+    amount: Decimal
+
+
+class SemVer(NamedTuple):
+    """A semantic version; what comes behind a plus is not kept, for it has no order.
+
+    Args:
+        major, minor, patch: its numbers.
+        before: the parts of a pre-release.
+        released: whether it is none.
+    """
+
+    major: int
+    minor: int
+    patch: int
+    before: tuple[tuple[bool, int, str], ...]
+    released: bool
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """What versions are compared by."""
+        return self.major, self.minor, self.patch, self.released, self.before
+
+
 KINDS: Final[dict[type, str]] = {
     type(None): "null",
     bool: "bool",
@@ -108,6 +141,12 @@ KINDS: Final[dict[type, str]] = {
     Optional: "optional",
     TypeValue: "type",
     SplitResult: "url",
+    IPv4Address: "ip",
+    IPv6Address: "ip",
+    IPv4Interface: "cidr",
+    IPv6Interface: "cidr",
+    Quantity: "quantity",
+    SemVer: "semver",
 }
 _NUMBERS = frozenset({int, UInt, float})
 

@@ -1,6 +1,16 @@
 """The functions of CEL and of Kubernetes' environment, a module a library."""
 
-from aggmw.objects.cel.library import containers, conversions, operators, optionals, strings, times, urls
+from aggmw.objects.cel.library import (
+    addresses,
+    containers,
+    conversions,
+    operators,
+    optionals,
+    quantities,
+    strings,
+    times,
+    urls,
+)
 
 __all__ = ["LIBRARIES"]
 
@@ -12,4 +22,6 @@ LIBRARIES = (
     optionals.library,
     times.library,
     urls.library,
+    addresses.library,
+    quantities.library,
 )

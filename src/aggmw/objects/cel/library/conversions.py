@@ -20,6 +20,11 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _TYPES = {
     "null": "null_type",
     "optional": "optional_type",
+    "url": "kubernetes.URL",
+    "ip": "net.IP",
+    "cidr": "net.CIDR",
+    "quantity": "kubernetes.Quantity",
+    "semver": "kubernetes.Semver",
     "timestamp": "google.protobuf.Timestamp",
     "duration": "google.protobuf.Duration",
 }
