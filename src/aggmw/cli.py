@@ -113,6 +113,25 @@ def check_auth(
 
 
 @app.command()
+def token(
+    account: Annotated[str, typer.Option("--account", metavar="NAMESPACE/NAME", help="Whose token it is.")],
+    audience: Annotated[
+        list[str] | None, typer.Option("--audience", metavar="AUDIENCE", help="For whom it is; may be repeated.")
+    ] = None,
+    seconds: Annotated[int, typer.Option("--seconds", metavar="SECONDS", help="How long it is good.")] = 3600,
+    config: ConfigOption = None,
+) -> None:
+    """Print a new token of a service account.
+
+    The configuration says which accounts there are, and with which key tokens are signed.
+    """
+    from aggmw.config.tokens import issued_token
+
+    configuration = _configured(lambda: load(config) if config else Configuration(), None, None)
+    typer.echo(_reported(lambda: issued_token(configuration, account, audiences=audience or (), seconds=seconds)))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"aggmw {installed('aggmw')}")

@@ -45,6 +45,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     for name, pair in {
         "tls": issue_server(ca, "server", names=["localhost"]),
         "client": issue_client(ca, "front-proxy-client"),
+        "sa": issue_client(ca, "service-accounts"),
     }.items():
         (tmp_path / f"{name}.crt").write_bytes(pair.certificate)
         (tmp_path / f"{name}.key").write_bytes(pair.key)

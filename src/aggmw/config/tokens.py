@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,14 +14,14 @@ from aggmw.config.configuration import (
     ServiceAccountsConfiguration,
 )
 from aggmw.contracts.anonymous import Anonymous
-from aggmw.errors import ConfigurationError, Problem
+from aggmw.errors import ConfigurationError, Problem, StatusError
 from aggmw.middleware import authentication as known  # whose names with joserfc and httpx behind them load when used
 
 if TYPE_CHECKING:
     from aggmw.middleware.authentication import AuthenticationConfiguration as KubernetesFile
     from aggmw.middleware.authentication import JWTAuthenticator, ServiceAccounts, StaticAccounts, TokenCache
 
-__all__ = ["SignedTokens", "service_accounts", "signed_tokens"]
+__all__ = ["SignedTokens", "issued_token", "service_accounts", "signed_tokens"]
 
 
 class SignedTokens(NamedTuple):
@@ -104,6 +105,31 @@ def service_accounts(settings: ServiceAccountsConfiguration, source: str) -> tup
     except ConfigurationError as error:
         raise _placed(error, settings, source) from error
     return accounts, lookup
+
+
+def issued_token(configuration: Configuration, account: str, *, audiences: Sequence[str], seconds: int) -> str:
+    """A new token of a service account that the configuration knows.
+
+    Args:
+        configuration: with `authentication.serviceAccounts`.
+        account: "NAMESPACE/NAME".
+        audiences: for whom; the configured ones, when left out.
+        seconds: how long it is good.
+
+    Raises:
+        ConfigurationError: there are no service accounts, no such one, or it may not have such a token.
+    """
+    settings = configuration.authentication.service_accounts
+    if settings is None:
+        where = configuration.source or "the configuration"
+        raise ConfigurationError([Problem(where, "has no authentication.serviceAccounts that could issue tokens")])
+    accounts, _ = service_accounts(settings, configuration.source)
+    namespace, _, name = account.partition("/")
+    try:
+        issued = asyncio.run(accounts.issue(namespace, name, audiences=audiences, expiration_seconds=seconds))
+    except StatusError as error:
+        raise ConfigurationError([Problem(account, error.message)]) from error
+    return issued.token
 
 
 def _kubernetes_file(authentication: AuthenticationConfiguration) -> KubernetesFile:

@@ -248,6 +248,26 @@ async def test_audience(known: JWTAuthenticator, audience: Any, good: bool) -> N
         assert "aud" in await refusal(known, token(aud=audience))
 
 
+@pytest.mark.parametrize(
+    ("audience", "good"), [("aggmw", True), (["other", "third"], True), (["aggmw", "other"], True), ("fourth", False)]
+)
+async def test_several_audiences(tmp_path: Path, audience: Any, good: bool) -> None:
+    """An issuer's tokens may be for one of several, whichever."""
+    path = write_keys(tmp_path / "keys.json", key("one"))
+    of = issuer(keys=path, audiences=("aggmw", "other"))
+    async with JWTAuthenticator([of], clock=lambda: NOW, least_interval=0.0) as authenticator:
+        if good:
+            assert await authenticator.authenticate(presenting(token(aud=audience))) == JANE
+        else:
+            assert "aud" in await refusal(authenticator, token(aud=audience))
+
+
+async def test_least_payload(known: JWTAuthenticator) -> None:
+    """Issuer, audience, end, and who it is: no more is needed."""
+    least = {"iss": URL, "aud": "aggmw", "exp": NOW + 600, "sub": "jane"}
+    assert await known.authenticate(presenting(signed(least, key("one")))) == JANE
+
+
 async def test_azp_does_not_count(known: JWTAuthenticator) -> None:
     """As in Kubernetes: for whom a token is, `aud` alone says."""
     assert await known.authenticate(presenting(token(azp="somebody"))) == JANE

@@ -47,7 +47,12 @@ class ClaimValidationRule:
 
 @dataclass(frozen=True, slots=True)
 class UserValidationRule:
-    """A CEL expression over `user` (username, uid, groups, extra) that must be true; `message` is for the log."""
+    """What must be true of the identity.
+
+    Args:
+        expression: CEL over `user` (username, uid, groups, extra); must be a bool.
+        message: for the log, when it is false.
+    """
 
     expression: str
     message: str = ""
@@ -55,7 +60,12 @@ class UserValidationRule:
 
 @dataclass(frozen=True, slots=True)
 class ExtraMapping:
-    """A key of the identity's extra, such as "example.com/tenant", and the CEL expression that gives its values."""
+    """A key of the identity's extra.
+
+    Args:
+        key: with a domain in front, such as "example.com/tenant".
+        value_expression: CEL over `claims` that comes to a text or a list of texts.
+    """
 
     key: str
     value_expression: str

@@ -44,7 +44,12 @@ _BOUND = {"Pod": "pod", "Secret": "secret", "Node": "node"}
 
 
 class IssuedToken(NamedTuple):
-    """A new token, and when it expires, in seconds since the epoch."""
+    """A new token.
+
+    Attributes:
+        token: to be presented as `Authorization: Bearer`.
+        expires: when it ends, in seconds since the epoch.
+    """
 
     token: str
     expires: float
