@@ -78,7 +78,7 @@ async def ask(authenticators: Sequence[Authenticator], presented: Presented) -> 
         authenticators: unions and caches among them are asked through.
         presented: the request.
     """
-    members = list(_members(authenticators))
+    members = list(dict.fromkeys(_members(authenticators)))
     async with _working(members):
         return [await _asked(each, presented) for each in members]
 

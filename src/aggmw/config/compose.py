@@ -24,6 +24,7 @@ from aggmw.contracts.backends import APIService, BackendResolver, PathService, R
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
+from aggmw.contracts.tokens import TokenAuthenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import (
@@ -104,10 +105,11 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
             if cookie := configuration.authentication.cookie:
                 authenticators.append(TokenCookie(cookie, tokens))
     signed = attempt(lambda: signed_tokens(configuration), SignedTokens())
-    if signed.authenticator is not None:
-        authenticators.append(signed.authenticator)
+    judges: list[TokenAuthenticator] = [*signed.members]
     if webhook := attempt(lambda: _webhook(configuration), None):
-        authenticators.append(TokenCache([webhook]))
+        judges.append(webhook)
+    if judges:
+        authenticators.append(TokenCache(judges))
     audit = attempt(lambda: audited(configuration), Audited())
     authorization = attempt(lambda: _authorizer(configuration), None)
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())

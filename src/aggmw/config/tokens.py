@@ -19,7 +19,7 @@ from aggmw.middleware import authentication as known  # whose names with joserfc
 
 if TYPE_CHECKING:
     from aggmw.middleware.authentication import AuthenticationConfiguration as KubernetesFile
-    from aggmw.middleware.authentication import JWTAuthenticator, ServiceAccounts, StaticAccounts, TokenCache
+    from aggmw.middleware.authentication import JWTAuthenticator, ServiceAccounts, StaticAccounts
 
 __all__ = ["SignedTokens", "issued_token", "service_accounts", "signed_tokens"]
 
@@ -28,12 +28,12 @@ class SignedTokens(NamedTuple):
     """What a configuration says of signed tokens.
 
     Attributes:
-        authenticator: None where it says nothing.
+        members: what judges them, in the order in which it is asked.
         anonymous: who may come without credentials, where Kubernetes' file says so.
         reloads: what can be read again, by name.
     """
 
-    authenticator: TokenCache | None = None
+    members: tuple[JWTAuthenticator | ServiceAccounts, ...] = ()
     anonymous: Anonymous | None = None
     reloads: Mapping[str, Callable[[], None]] = {}
 
@@ -75,7 +75,7 @@ def signed_tokens(configuration: Configuration) -> SignedTokens:
             problems += error.problems
     if problems:
         raise ConfigurationError(problems)
-    return SignedTokens(known.TokenCache(members) if members else None, anonymous, reloads)
+    return SignedTokens(tuple(members), anonymous, reloads)
 
 
 def service_accounts(settings: ServiceAccountsConfiguration, source: str) -> tuple[ServiceAccounts, StaticAccounts]:
