@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aggmw import FrontProxy, PathService
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.backends import RESERVED
 from aggmw.contracts.identity import Identity
+from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
 from aggmw.middleware.authentication import Anonymous
 from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer
 from aggmw.middleware.metrics import Metrics
@@ -44,10 +46,13 @@ def documented() -> Shown:
 async def exposed() -> Shown:
     """What a front proxy shows that has forwarded a request."""
     metrics = Metrics()
+    audit = Audit(AuditPolicy.everything(), [AuditLog(Path(os.devnull))])
     async with ScriptedBackend(lambda request: respond(200)) as backend:
         service = PathService("/x/", [f"http://{backend.host}:{backend.port}", "http://127.0.0.1:1"])
         everybody = Anonymous(["/x/"])
-        front = FrontProxy(services=[service], metrics=metrics, anonymous=everybody, authorization=AllowAll())
+        front = FrontProxy(
+            services=[service], metrics=metrics, anonymous=everybody, authorization=AllowAll(), audit=audit
+        )
         async with front:
             assert (await Client(front).request("GET", "/x/")).status == 200
             page = Figures((await metrics.page()).body.decode())

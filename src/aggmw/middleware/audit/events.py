@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -190,6 +191,12 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _USER_AGENT else f"{text[:_USER_AGENT]}...TRUNCATED"
 
 
+@lru_cache(4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _timestamp(seconds: float) -> str:
     """RFC 3339 with microseconds, as `metav1.MicroTime`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    whole, part = divmod(int(seconds * 1_000_000), 1_000_000)
+    return f"{_second(whole)}.{part:06}Z"
