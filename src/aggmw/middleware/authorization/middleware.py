@@ -57,7 +57,7 @@ class Authorization:
         check_lookup("identity", identity)
         check_lookup("request_info", request_info)
         self._authorizer = authorizer
-        self._at_once: Callable[[Attributes], Verdict] | None = getattr(authorizer, "verdict", None)
+        self._at_once: Callable[[Attributes], Verdict | None] | None = getattr(authorizer, "verdict", None)
         self._identity = identity
         self._request_info = request_info
 
@@ -97,9 +97,8 @@ class Authorization:
         if not attributes.identity.user or not attributes.verb:
             return forbidden(attributes)
         try:
-            if self._at_once is not None:
-                verdict = self._at_once(attributes)
-            else:
+            verdict = None if self._at_once is None else self._at_once(attributes)
+            if verdict is None:
                 verdict = await self._authorizer.authorize(attributes)
             allowed = verdict.outcome is Outcome.ALLOW
         except Exception as error:  # noqa: BLE001  whatever it was, it is not an allow

@@ -1,35 +1,30 @@
-"""CasbinAuthorizer: policies from files, decided by casbin, replaced as a whole."""
+"""CasbinAuthorizer: policies from files, compiled, replaced as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import structlog
 
-from aggmw.contracts.authorization import Attributes, Outcome, Verdict
+from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.identity import SYSTEM_MASTERS
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.authorization.casbin.cache import VerdictCache
-from aggmw.middleware.authorization.casbin.enforcer import Enforcer, check_distribution, known_functions
-from aggmw.middleware.authorization.casbin.functions import FUNCTIONS, Unmatchable
-from aggmw.middleware.authorization.casbin.inputs import key_of, unfit, values_of
-from aggmw.middleware.authorization.casbin.lint import Report, inspect
+from aggmw.middleware.authorization.casbin.enforcer import check_distribution
+from aggmw.middleware.authorization.casbin.explain import Explanation, explain
+from aggmw.middleware.authorization.casbin.inputs import FIELDS
+from aggmw.middleware.authorization.casbin.lint import inspect
 from aggmw.middleware.authorization.casbin.model import Model, read_model
 from aggmw.middleware.authorization.casbin.policy import Row, read_rows
-from aggmw.middleware.authorization.casbin.roles import RoleGraph
+from aggmw.middleware.authorization.casbin.snapshot import Snapshot, functions_of
 from aggmw.middleware.authorization.casbin.text import BadText, read
 from aggmw.middleware.authorization.fixed import PrivilegedGroups
 
 __all__ = ["CasbinAuthorizer"]
 
 _log = structlog.get_logger("aggmw.authorization")
-_DENIED = Verdict(Outcome.DENY)
-_NO_OPINION = Verdict(Outcome.NO_OPINION)
-_BY_RULE = Verdict(Outcome.DENY, "denied by policy")
-_CACHEABLE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +57,29 @@ class CasbinAuthorizer:
         *,
         privileged: Iterable[str],
         allow_eval: bool,
-        functions: Mapping[str, Callable[..., bool]] | None,
+        functions: Mapping[str, Callable[..., object]] | None,
+        fields: Mapping[str, Callable[[Attributes], object]] | None,
+        casbin_patterns: bool,
         cache: int,
     ) -> None:
+        taken = sorted(FIELDS.keys() & (fields or {}))
+        if taken:
+            raise ValueError(f"fields: requests have a field called {taken[0]} already")
         check_distribution()
         self._policy = policy
         self._model = model
         self._privileged = PrivilegedGroups(privileged)
         self._allow_eval = allow_eval
-        self._functions = dict(functions or {})
+        self._functions = functions_of(dict(functions or {}), exact=not casbin_patterns)
+        self._fields = dict(fields or {})
+        self._exact = not casbin_patterns
         self._cache = cache
         self._snapshot = self._load()
 
     def __repr__(self) -> str:
-        return f"CasbinAuthorizer({self._policy.name!r}, {len(self._snapshot.report.rows)} rows)"
+        snapshot = self._snapshot
+        by = ", evaluated by casbin" if snapshot.uncompiled else ""
+        return f"CasbinAuthorizer({self._policy.name!r}, {len(snapshot.report.rows)} rows{by})"
 
     @classmethod
     def from_files(
@@ -85,7 +89,9 @@ class CasbinAuthorizer:
         model: Path | str | None = None,
         privileged: Iterable[str] = (SYSTEM_MASTERS,),
         allow_eval: bool = False,
-        functions: Mapping[str, Callable[..., bool]] | None = None,
+        functions: Mapping[str, Callable[..., object]] | None = None,
+        fields: Mapping[str, Callable[[Attributes], object]] | None = None,
+        casbin_patterns: bool = False,
         cache: int = 4096,
     ) -> CasbinAuthorizer:
         """Read a policy, and perhaps a model, from files; `reload` reads them again.
@@ -96,8 +102,12 @@ class CasbinAuthorizer:
             privileged: groups whose members are allowed everything.
             allow_eval: let matchers run the text of policies as expressions (`eval(p.rule)`): whoever may write a rule
                 may then write code.
-            functions: further functions for the matcher of one's own model. Its verdicts are then not remembered,
-                because nobody knows what else the functions depend on.
+            functions: further functions for the matcher of one's own model; coroutine functions are awaited. Its
+                verdicts are then not remembered, because nobody knows what else the functions depend on.
+            fields: further fields of requests for one's own model, each with what makes it of the attributes: a text, a
+                number, a set, or an object with attributes. Verdicts of models that name one are not remembered.
+            casbin_patterns: match `keyMatch` to `keyMatch5` and `regexMatch` as casbin does, which is more than a rule
+                seems to say, instead of literally and over whole values. Such patterns are tried one by one.
             cache: how many allowing and how many refusing verdicts to remember; 0 for none.
         """
         return cls(
@@ -106,6 +116,8 @@ class CasbinAuthorizer:
             privileged=privileged,
             allow_eval=allow_eval,
             functions=functions,
+            fields=fields,
+            casbin_patterns=casbin_patterns,
             cache=cache,
         )
 
@@ -117,7 +129,9 @@ class CasbinAuthorizer:
         model: str | None = None,
         privileged: Iterable[str] = (SYSTEM_MASTERS,),
         allow_eval: bool = False,
-        functions: Mapping[str, Callable[..., bool]] | None = None,
+        functions: Mapping[str, Callable[..., object]] | None = None,
+        fields: Mapping[str, Callable[[Attributes], object]] | None = None,
+        casbin_patterns: bool = False,
         cache: int = 4096,
     ) -> CasbinAuthorizer:
         """The same from texts, which are called "policy" and "model" in messages."""
@@ -127,13 +141,15 @@ class CasbinAuthorizer:
             privileged=privileged,
             allow_eval=allow_eval,
             functions=functions,
+            fields=fields,
+            casbin_patterns=casbin_patterns,
             cache=cache,
         )
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """What in the loaded policy is probably meant otherwise."""
-        return tuple(self._snapshot.report.warnings)
+        return (*self._snapshot.report.warnings, *self._snapshot.uncompiled)
 
     def reload(self) -> None:
         """Read the files again and decide by them from now on. Blocks while it reads; safe in another thread.
@@ -144,34 +160,49 @@ class CasbinAuthorizer:
         self._snapshot = self._load()
 
     async def authorize(self, attributes: Attributes) -> Verdict:
-        """As `verdict`."""
-        return self.verdict(attributes)
+        """The verdict on these attributes."""
+        verdict = self.verdict(attributes)
+        return await self._snapshot.later(attributes) if verdict is None else verdict
 
-    def verdict(self, attributes: Attributes) -> Verdict:
-        """The verdict on these attributes, at once."""
+    def verdict(self, attributes: Attributes) -> Verdict | None:
+        """The same, at once; None where the model calls coroutine functions, or is evaluated by casbin."""
         privileged = self._privileged.verdict(attributes)
         return privileged if privileged.allowed else self._snapshot.verdict(attributes)
 
-    def _load(self) -> _Snapshot:
+    async def explain(self, attributes: Attributes) -> Explanation:
+        """The verdict, with the rule that decided and the roles by which it concerns the caller."""
+        privileged = self._privileged.verdict(attributes)
+        if privileged.allowed:
+            return Explanation(privileged)
+        snapshot = self._snapshot
+        verdict, rule = await snapshot.found(attributes)
+        return explain(snapshot, attributes, verdict, rule)
+
+    def _load(self) -> Snapshot:
         model, problems = self._read_model()
         rows, row_problems = self._read_rows()
-        functions = {**FUNCTIONS, **self._functions}
         report = inspect(
             model,
             rows,
             shipped=self._model is None,
-            functions=known_functions() | functions.keys(),
+            functions=self._functions.known.keys(),
             allow_eval=self._allow_eval,
+            objects=self._fields.keys(),
+            exact=self._exact,
         )
         problems += [*report.problems, *row_problems]
         if problems:
             raise ConfigurationError(sorted(dict.fromkeys(problems), key=_place))
         try:
-            snapshot = _Snapshot(model, report, functions, self._cache if not self._functions else 0)
+            snapshot = Snapshot(model, report, self._functions, self._fields, self._cache)
+        except ConfigurationError:
+            raise
         except Exception as error:
             raise ConfigurationError([Problem(model.source, f"casbin refuses it: {error}")]) from error
         for warning in report.warnings:
             _log.warning("questionable policy", path=warning.path, problem=warning.message)
+        for problem in snapshot.uncompiled:
+            _log.warning("model is not compiled", path=problem.path, problem=problem.message)
         if not snapshot.has_rules:
             _log.warning("empty policy: everything is denied", path=self._policy.name)
         return snapshot
@@ -195,93 +226,3 @@ def _place(problem: Problem) -> tuple[str, int]:
     """By file, then by line."""
     source, _, line = problem.path.rpartition(":")
     return (source, int(line)) if line.isdigit() else (problem.path, 0)
-
-
-class _Snapshot:
-    """One policy as it was loaded: never changed, replaced as a whole.
-
-    Args:
-        cache: how many verdicts to remember; none when the matcher calls what is not known to be pure.
-    """
-
-    def __init__(self, model: Model, report: Report, functions: Mapping[str, Callable[..., bool]], cache: int) -> None:
-        self.report = report
-        graphs = {key: RoleGraph(row for row in report.rows if row.ptype == key) for key in model.role_keys}
-        self._roles = graphs.get("g", RoleGraph())
-        self._enforcer = Enforcer(model, report.rows, graphs, functions)
-        self._fields = {suffix: model.definitions[f"r{suffix}"].columns for suffix in model.suffixes}
-        self._path_suffix = model.suffixes[-1]
-        self._by_subject = {
-            suffix: _by_subject(self._enforcer.rules(suffix), column)
-            for suffix, column in report.subject_columns.items()
-            if not report.without_match
-        }
-        self.has_rules = any(self._enforcer.rules(suffix) for suffix in model.suffixes)
-        self._cache: VerdictCache[tuple[Verdict, Row | None]] | None = (
-            VerdictCache(cache) if cache and report.pure else None
-        )
-
-    def verdict(self, attributes: Attributes) -> Verdict:
-        """What the policy says; `NO_OPINION` where no rule matches."""
-        if not self.has_rules or not self._enforcer.enabled or not attributes.identity.user or not attributes.verb:
-            return _DENIED
-        cache = self._cache
-        key = key_of(attributes)
-        found = None if cache is None else cache.get(key)
-        if found is None:
-            found = self._decided(attributes)
-            if cache is not None and _size(attributes) <= _CACHEABLE:
-                cache.put(key, found, allowed=found[0].allowed)
-        verdict, rule = found
-        if verdict is _BY_RULE:
-            _log.debug("denied by rule", rule=str(rule))
-        return verdict
-
-    def _decided(self, attributes: Attributes) -> tuple[Verdict, Row | None]:
-        if unfit(attributes):
-            return _DENIED, None
-        suffix = "" if attributes.is_resource else self._path_suffix
-        subjects = frozenset(self._subjects(attributes))
-        rules = self._rules(suffix, subjects)
-        if not rules:
-            return (_NO_OPINION if not self.report.without_match else _DENIED), None
-        values = values_of(self._fields[suffix], attributes, subjects)
-        try:
-            allowed, rule = self._enforcer.ask(suffix, values, rules)
-        except Unmatchable:
-            return _DENIED, None
-        if allowed:
-            return Verdict(Outcome.ALLOW, str(rule) if rule is not None else "no rule denies it"), rule
-        return (_NO_OPINION, None) if rule is None else (_BY_RULE, rule)
-
-    def _subjects(self, attributes: Attributes) -> Iterator[str]:
-        """The caller as the rules of the shipped model name subjects: the user, the groups, and the roles of these."""
-        identity = attributes.identity
-        for name in (f"user:{identity.user}", *(f"group:{group}" for group in identity.groups)):
-            yield name
-            yield from self._roles.roles_of(name)
-
-    def _rules(self, suffix: str, subjects: frozenset[str]) -> tuple[Row, ...]:
-        """The rules that casbin has to go through.
-
-        Where the matcher begins with `p.subject in r.subjects &&`, a rule for another subject cannot match, and a rule
-        that does not match has no part in the effect; so the others are left out, in the same order.
-        """
-        rules = self._enforcer.rules(suffix)
-        index = self._by_subject.get(suffix)
-        if index is None:
-            return rules
-        return tuple(rules[number] for number in sorted({n for subject in subjects for n in index.get(subject, ())}))
-
-
-def _by_subject(rules: tuple[Row, ...], column: int) -> Mapping[str, list[int]]:
-    index: dict[str, list[int]] = {}
-    for number, rule in enumerate(rules):
-        index.setdefault(rule[column], []).append(number)
-    return index
-
-
-def _size(attributes: Attributes) -> int:
-    """How many characters a key holds: a long one is not worth its memory."""
-    identity = attributes.identity
-    return len(identity.user) + sum(map(len, identity.groups)) + sum(map(len, attributes[3:10]))

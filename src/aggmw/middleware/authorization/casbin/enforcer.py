@@ -1,13 +1,12 @@
-"""casbin's evaluator, behind one class: the only module that imports casbin.
+"""casbin: its order of rules, its functions, and its evaluator for models that cannot be compiled.
 
-Only the plain `Enforcer` is used. `FastEnforcer` keeps its rules in a set, so that priorities depend on the hash seed;
-`SyncedEnforcer` clears the live role graph while it reloads.
+This is the only module that imports it. Only the plain `Enforcer` is used: `FastEnforcer` keeps its rules in a set, so
+that priorities depend on the hash seed, and `SyncedEnforcer` clears the live role graph while it reloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from importlib import metadata
 
 import casbin
@@ -16,12 +15,11 @@ from casbin.model import FunctionMap
 from casbin.util import SimpleEval
 
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.authorization.casbin.functions import bounded
 from aggmw.middleware.authorization.casbin.model import Model
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
 
-__all__ = ["Enforcer", "check_distribution", "known_functions"]
+__all__ = ["Enforcer", "casbin_functions", "check_distribution", "ordered"]
 
 
 class _Silent:
@@ -58,9 +56,31 @@ def check_distribution(find: Callable[[str], object] = metadata.distribution) ->
     )
 
 
-def known_functions() -> frozenset[str]:
+def casbin_functions() -> dict[str, Callable[..., bool]]:
     """The functions that casbin has for matchers."""
-    return frozenset(FunctionMap.load_function_map().get_functions())
+    return dict(FunctionMap.load_function_map().get_functions())
+
+
+def _casbin_model(model: Model, rows: Sequence[Row]) -> casbin.Model:
+    """The model with its rules, in casbin's order."""
+    made = casbin.Model()
+    made.logger = _Silent()
+    for definition in model.definitions.values():
+        made.add_def(definition.key[0], definition.key, definition.value)
+    for row in rows:
+        made[row.ptype[0]][row.ptype].policy.append(row)
+    made.sort_policies_by_subject_hierarchy()
+    made.sort_policies_by_priority()
+    return made
+
+
+def ordered(model: Model, rows: Sequence[Row]) -> Mapping[str, tuple[Row, ...]]:
+    """The rules, by policy definition, in the order in which casbin goes through them.
+
+    Raises:
+        Exception: casbin refuses the model or the policy.
+    """
+    return {key: tuple(assertion.policy) for key, assertion in _casbin_model(model, rows)["p"].items()}
 
 
 class _ParsedOnce(casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
@@ -93,7 +113,7 @@ class Enforcer:
         model: without mistakes, as `lint` finds them.
         rows: the policy.
         roles: who has which role, by role definition.
-        functions: what matchers call, besides and in place of casbin's own.
+        functions: all that matchers call.
 
     Raises:
         Exception: casbin refuses the model or the policy.
@@ -104,23 +124,15 @@ class Enforcer:
         model: Model,
         rows: Sequence[Row],
         roles: Mapping[str, RoleGraph],
-        functions: Mapping[str, Callable[..., bool]],
+        functions: Mapping[str, Callable[..., object]],
     ) -> None:
-        self._model = casbin.Model()
-        self._model.logger = _Silent()
-        for definition in model.definitions.values():
-            self._model.add_def(definition.key[0], definition.key, definition.value)
+        self._model = _casbin_model(model, rows)
         self._casbin = _ParsedOnce(self._model)
         self._casbin.logger = _Silent()
-        for row in rows:
-            self._model[row.ptype[0]][row.ptype].policy.append(row)
-        self._model.sort_policies_by_subject_hierarchy()
-        self._model.sort_policies_by_priority()
         self._rules = {key: tuple(assertion.policy) for key, assertion in self._model["p"].items()}
         for key, graph in roles.items():
             self._model["g"][key].rm = self._casbin.rm_map[key] = graph
-        glob = bounded(self._casbin.fm.get_functions()["globMatch"])
-        for name, function in {"globMatch": glob, **functions}.items():
+        for name, function in functions.items():
             self._casbin.add_function(name, function)
         self._contexts = {
             suffix: EnforceContext(f"r{suffix}", f"p{suffix}", "e", f"m{suffix}") for suffix in model.suffixes
@@ -135,23 +147,15 @@ class Enforcer:
         """The rules in the order in which casbin goes through them."""
         return self._rules[f"p{suffix}"]
 
-    def ask(self, suffix: str, values: Sequence[object], rules: Sequence[Row]) -> tuple[bool, Row | None]:
-        """Whether casbin allows, and the rule that decided, if one did.
+    def ask(self, suffix: str, values: Sequence[object]) -> tuple[bool, Row | None]:
+        """Whether casbin allows, and the rule that decided, if one did. Takes as long as there are rules.
 
         Args:
-            suffix: "" for r, p and m; "2" for r2, p2 and m2.
+            suffix: "" for r, p and m; "2" for r2, p2 and m2. There have to be rules: without any, casbin would try the
+                matcher on empty texts.
             values: of the request definition's fields.
-            rules: what to go through: all of `rules(suffix)`, or those that can match. Never none: casbin would then
-                try the matcher on empty texts.
         """
-        if not rules:
+        if not self._rules[f"p{suffix}"]:
             raise ValueError("casbin is not asked without rules")
-        key = f"p{suffix}"
-        assertion = copy(self._model["p"][key])
-        assertion.policy = rules
-        model = copy(self._model)
-        model.model = {**self._model.model, "p": {key: assertion}}
-        enforcer = copy(self._casbin)
-        enforcer.model = model
-        allowed, rule = enforcer.enforce_ex(self._contexts[suffix], *values)
+        allowed, rule = self._casbin.enforce_ex(self._contexts[suffix], *values)
         return allowed is True, rule if isinstance(rule, Row) else None

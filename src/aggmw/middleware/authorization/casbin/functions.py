@@ -7,6 +7,7 @@ beginning. The ones here take the same patterns and match whole values literally
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -15,9 +16,19 @@ from types import MappingProxyType
 from aggmw.middleware.authorization.casbin.expressions import LONGEST, expression_fault
 from aggmw.middleware.authorization.casbin.inputs import Names
 
-__all__ = ["FUNCTIONS", "KEY_PATTERNS", "PURE", "Unmatchable", "bounded", "key_pattern_fault"]
+__all__ = [
+    "FUNCTIONS",
+    "KEY_PATTERNS",
+    "LONGEST_VALUE",
+    "PREPARED",
+    "PURE",
+    "Unmatchable",
+    "address",
+    "bounded",
+    "key_pattern_fault",
+]
 
-_LONGEST = 1024
+LONGEST_VALUE = 1024
 _PLACES = {
     "keyMatch2": re.compile(r":[^/]+"),
     "keyMatch3": re.compile(r"\{[^/{}]+\}"),
@@ -30,56 +41,90 @@ class Unmatchable(Exception):
     """A value that a pattern is not tried on; the request is denied."""
 
 
-def one_of(value: str, pattern: str) -> bool:
+def _anything(*values: str) -> bool:
+    return True
+
+
+def one_of(pattern: str) -> Callable[[str], bool]:
     """`*`, or one of the alternatives between `|`. An empty value is `*` only: no list of names covers "no name"."""
-    return pattern == "*" or (value != "" and value in pattern.split("|"))
+    return _anything if pattern == "*" else frozenset(filter(None, pattern.split("|"))).__contains__
 
 
-def api_group_match(group: str, pattern: str) -> bool:
+def api_group_match(pattern: str) -> Callable[[str], bool]:
     """`*`, or one of the alternatives; `core` stands for the core group, and for nothing else."""
     if pattern == "*":
-        return True
-    return group != "core" and (group or "core") in pattern.split("|")
+        return _anything
+    groups = frozenset(pattern.split("|"))
+    return lambda group: group != "core" and (group or "core") in groups
 
 
-def resource_match(resource: str, subresource: str, pattern: str) -> bool:
+def resource_match(pattern: str) -> Callable[[str, str], bool]:
     """`*` (with all subresources), or one of `resource`, `resource/subresource`, `*/subresource`."""
     if pattern == "*":
-        return True
-    alternatives = pattern.split("|")
-    if subresource:
-        return f"{resource}/{subresource}" in alternatives or f"*/{subresource}" in alternatives
-    return resource in alternatives
+        return _anything
+    listed = frozenset(pattern.split("|"))
 
-
-def path_match(path: str, pattern: str) -> bool:
-    """`*`, or one of the alternatives: a path, or the beginning of one before a `*` at the end."""
-    for alternative in pattern.split("|"):
-        if path == alternative or (alternative.endswith("*") and path.startswith(alternative[:-1])):
-            return True
-    return False
-
-
-def in_groups(groups: Names, pattern: str) -> bool:
-    """Whether one of the groups is among the alternatives between `|`."""
-    return any(name in groups for name in pattern.split("|"))
-
-
-def key_match(value: str, pattern: str) -> bool:
-    """The pattern, or what begins like it before a `*` at its end."""
-    return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern
-
-
-def _key_matcher(function: str) -> Callable[[str, str], bool]:
-    def matches(value: str, pattern: str) -> bool:
-        if function == "keyMatch5":
-            value = value.partition("?")[0]
-        return _compiled_key(function, pattern).fullmatch(value) is not None
+    def matches(resource: str, subresource: str) -> bool:
+        if subresource:
+            return f"{resource}/{subresource}" in listed or f"*/{subresource}" in listed
+        return resource in listed
 
     return matches
 
 
-@lru_cache(maxsize=4096)
+def path_match(pattern: str) -> Callable[[str], bool]:
+    """`*`, or one of the alternatives: a path, or the beginning of one before a `*` at the end."""
+    alternatives = pattern.split("|")
+    paths = frozenset(alternatives)
+    beginnings = tuple(text[:-1] for text in alternatives if text.endswith("*"))
+    return lambda path: path in paths or path.startswith(beginnings)
+
+
+def in_groups(pattern: str) -> Callable[[Names], bool]:
+    """Whether one of the groups is among the alternatives between `|`."""
+    names = pattern.split("|")
+    return lambda groups: any(name in groups for name in names)
+
+
+def key_match(pattern: str) -> Callable[[str], bool]:
+    """The pattern, or what begins like it before a `*` at its end."""
+    if not pattern.endswith("*"):
+        return lambda value: value == pattern
+    beginning = pattern[:-1]
+    return lambda value: value.startswith(beginning)
+
+
+def ip_match(pattern: str) -> Callable[[str], bool]:
+    """Whether an address is the one of the pattern, or in its network."""
+    try:
+        network = ipaddress.ip_network(pattern, strict=False)
+    except ValueError:
+        return lambda value: False
+    return lambda value: address(value) in network
+
+
+def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A request's address.
+
+    Raises:
+        Unmatchable: it is none.
+    """
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise Unmatchable("what is no address is in no network") from error
+
+
+def _key_matcher(function: str) -> Callable[[str], Callable[[str], bool]]:
+    def prepare(pattern: str) -> Callable[[str], bool]:
+        whole = _compiled_key(function, pattern).fullmatch
+        if function == "keyMatch5":
+            return bounded(lambda value: whole(value.partition("?")[0]) is not None)
+        return bounded(lambda value: whole(value) is not None)
+
+    return prepare
+
+
 def _compiled_key(function: str, pattern: str) -> re.Pattern[str]:
     if pattern == "*":
         return re.compile(".*", re.DOTALL)
@@ -118,30 +163,29 @@ def key_pattern_fault(function: str, pattern: str) -> str | None:
     return None
 
 
-def bounded(function: Callable[[str, str], bool], longest: int = _LONGEST) -> Callable[[str, str], bool]:
-    """The function for values of a length that a pattern which `lint` lets through is done with in time."""
+def bounded(test: Callable[..., bool], longest: int = LONGEST_VALUE) -> Callable[..., bool]:
+    """The test for values of a length that a pattern which `lint` lets through is done with in time.
 
-    def matches(value: str, pattern: str) -> bool:
+    The test may take more than the value, which comes first.
+    """
+
+    def matches(value: str, *more: str) -> bool:
         if len(value) > longest:
             raise Unmatchable(f"a value longer than {longest} characters is not tried on a pattern")
-        return function(value, pattern)
+        return test(value, *more)
 
     return matches
 
 
-def regex_match(value: str, pattern: str) -> bool:
+def regex_match(pattern: str) -> Callable[[str], bool]:
     """Whether the whole value matches the regular expression."""
-    return _compiled(pattern).fullmatch(value) is not None
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+    whole = re.compile(pattern).fullmatch
+    return bounded(lambda value: whole(value) is not None, LONGEST)
 
 
 KEY_PATTERNS = frozenset({"keyMatch", *_PLACES})
 
-FUNCTIONS: Mapping[str, Callable[..., bool]] = MappingProxyType(
+PREPARED: Mapping[str, Callable[[str], Callable[..., bool]]] = MappingProxyType(
     {
         "oneOf": one_of,
         "apiGroupMatch": api_group_match,
@@ -149,11 +193,29 @@ FUNCTIONS: Mapping[str, Callable[..., bool]] = MappingProxyType(
         "pathMatch": path_match,
         "inGroups": in_groups,
         "keyMatch": key_match,
-        **{function: bounded(_key_matcher(function)) for function in _PLACES},
-        "regexMatch": bounded(regex_match, LONGEST),
+        **{function: _key_matcher(function) for function in _PLACES},
+        "regexMatch": regex_match,
+        "ipMatch": ip_match,
     }
 )
-"""What is given to casbin, in place of its own or besides."""
+"""The functions, each as what it makes of a pattern: a test of values."""
 
-PURE = frozenset({*FUNCTIONS, "globMatch", "ipMatch"})
+
+@lru_cache(maxsize=4096)
+def _prepared(function: str, pattern: str) -> Callable[..., bool]:
+    return PREPARED[function](pattern)
+
+
+def _plain(function: str) -> Callable[..., bool]:
+    def matches(*arguments: str) -> bool:
+        *values, pattern = arguments
+        return _prepared(function, pattern)(*values)
+
+    return matches
+
+
+FUNCTIONS: Mapping[str, Callable[..., bool]] = MappingProxyType({function: _plain(function) for function in PREPARED})
+"""The same as matchers call them, with the pattern last: in place of casbin's own, or besides."""
+
+PURE = frozenset({*FUNCTIONS, "globMatch"})
 """Functions whose answer depends on their arguments alone, so that a verdict can be remembered."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
 from aggmw.contracts.authorization import Attributes
 
-__all__ = ["FIELDS", "SETS", "Names", "key_of", "request_path", "unfit", "values_of"]
+__all__ = ["FIELDS", "SETS", "Names", "Reader", "key_of", "request_path", "unfit"]
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _COLLECTION_VERBS = frozenset({"list", "watch", "deletecollection"})
@@ -24,6 +25,14 @@ class Names:
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
+
+    def known(self) -> Iterable[str]:
+        """The names that a policy could ask for."""
+        return self._names
+
+    def own(self) -> Iterable[str]:
+        """The names that are not there because of others."""
+        return self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -51,9 +60,9 @@ def request_path(attributes: Attributes) -> str:
     return "/".join(parts)
 
 
-_Reader = Callable[[Attributes], object]
+Reader: TypeAlias = Callable[[Attributes], object]
 
-FIELDS: Mapping[str, _Reader] = MappingProxyType(
+FIELDS: Mapping[str, Reader] = MappingProxyType(
     {
         "user": lambda a: a.identity.user,
         "groups": lambda a: Names(a.identity.groups),
@@ -70,17 +79,12 @@ FIELDS: Mapping[str, _Reader] = MappingProxyType(
         "obj": request_path,
         "act": lambda a: a.verb,
         "dom": lambda a: a.namespace,
-        # user:NAME, group:NAME and every role of these: needs the roles, so the authorizer makes it.
+        # user:NAME, group:NAME and every role of these: needs the roles, so the policy's snapshot makes it.
         "subjects": lambda a: Names(()),
     }
 )
 SETS = frozenset({"groups", "subjects"})
 """The fields that are sets: a matcher may only look into them."""
-
-
-def values_of(fields: Iterable[str], attributes: Attributes, subjects: Iterable[str]) -> list[object]:
-    """The values of a request definition's fields, in its order."""
-    return [Names(subjects) if field == "subjects" else FIELDS[field](attributes) for field in fields]
 
 
 def key_of(attributes: Attributes) -> Hashable:
@@ -96,8 +100,8 @@ def unfit(attributes: Attributes) -> bool:
     """
     identity = attributes.identity
     segments = "".join(attributes[3:9])
-    return (
-        "/" in segments
-        or _UNFIT.search(f"{identity.user}{attributes.verb}{segments}{attributes.path}") is not None
-        or _UNFIT.search("".join(identity.groups)) is not None
-    )
+    if "/" in segments:
+        return True
+    text = "".join((identity.user, attributes.verb, segments, attributes.path, *identity.groups))
+    # What is printable holds nothing of what the expression looks for, and is found to be so much sooner.
+    return not text.isprintable() and _UNFIT.search(text) is not None

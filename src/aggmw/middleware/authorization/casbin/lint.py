@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,16 +40,16 @@ class Report:
         problems: mistakes; with one of them nothing may be decided.
         warnings: what is probably meant otherwise.
         rows: the policy without repeated rows, a missing effect filled in.
+        matchers: by suffix, those that can be read.
         pure: whether a verdict depends on the request and the policy alone.
-        subject_columns: per suffix, the column whose value must be one of the request's subjects.
         without_match: whether a request that matches no rule is allowed (deny-override).
     """
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    matchers: dict[str, Matcher] = field(default_factory=dict)
     pure: bool = True
-    subject_columns: dict[str, int] = field(default_factory=dict)
     without_match: bool = False
 
     def problem(self, where: str, text: str) -> None:
@@ -65,6 +66,8 @@ def inspect(
     shipped: bool,
     functions: Collection[str],
     allow_eval: bool = False,
+    objects: Collection[str] = (),
+    exact: bool = True,
 ) -> Report:
     """Look through a model and the rows of a policy.
 
@@ -72,36 +75,45 @@ def inspect(
         shipped: whether this is the model that ships, whose rows have a meaning that can be checked.
         functions: the names that matchers may call.
         allow_eval: whether they may call `eval()`.
+        objects: fields of one's own that requests have besides.
+        exact: whether patterns match whole values literally, or as casbin matches them.
     """
     report = Report()
-    matchers = {
-        suffix: matcher
-        for suffix in model.suffixes
-        if (matcher := _inspect_definitions(model, suffix, functions, allow_eval, report)) is not None
-    }
+    vocabularies: dict[str, Vocabulary] = {}
+    for suffix in model.suffixes:
+        vocabulary = _inspect_definitions(model, suffix, functions, allow_eval, objects, report)
+        if vocabulary is not None:
+            vocabularies[suffix] = vocabulary
     _inspect_rows(model, rows, shipped, report)
     _inspect_roles(report)
-    for suffix, matcher in matchers.items():
+    for suffix, matcher in report.matchers.items():
         _inspect_callers(matcher, model, suffix, report)
-        _inspect_patterns(matcher, model, suffix, report)
+        _inspect_patterns(matcher, model, suffix, exact, report)
+        if allow_eval:
+            _inspect_texts(matcher, model, vocabularies[suffix], report)
     if shipped:
         report.warnings.extend(Problem(row.where, text) for row, text in standard.unused_roles(report.rows))
     return report
 
 
 def _inspect_definitions(
-    model: Model, suffix: str, functions: Collection[str], allow_eval: bool, report: Report
-) -> Matcher | None:
+    model: Model,
+    suffix: str,
+    functions: Collection[str],
+    allow_eval: bool,
+    objects: Collection[str],
+    report: Report,
+) -> Vocabulary | None:
     request, policy = model.get(f"r{suffix}"), model.get(f"p{suffix}")
     effect, matcher = model.get(f"e{suffix}"), model.get(f"m{suffix}")
     if request is None or policy is None or effect is None or matcher is None:
         return None
-    report.problems.extend(_name_faults(request, policy))
+    report.problems.extend(_name_faults(request, policy, objects))
     if not suffix:
         _inspect_roles_defined(model, report)
     _inspect_effect(model, effect, policy, suffix, report)
     roles = {key: model.definitions[key].value.count("_") for key in model.role_keys}
-    vocabulary = Vocabulary(suffix, request.columns, policy.columns, roles, functions, allow_eval)
+    vocabulary = Vocabulary(suffix, request.columns, policy.columns, roles, functions, allow_eval, objects)
     try:
         tree = read_matcher(matcher.value, suffix)
     except ValueError as error:
@@ -110,15 +122,15 @@ def _inspect_definitions(
     report.problems.extend(Problem(matcher.where, f"[matchers] {text}") for text in tree.faults(vocabulary))
     report.warnings.extend(Problem(matcher.where, f"[matchers] {text}") for text in tree.warnings())
     report.pure = report.pure and all(name in PURE or name in roles for name, _ in tree.calls())
-    if tree.subject_column in policy.columns:
-        report.subject_columns[suffix] = policy.columns.index(tree.subject_column)
-    return tree
+    report.pure = report.pure and not any(name in objects for name in request.columns)
+    report.matchers[suffix] = tree
+    return vocabulary
 
 
-def _name_faults(request: Definition, policy: Definition) -> Iterator[Problem]:
+def _name_faults(request: Definition, policy: Definition, objects: Collection[str]) -> Iterator[Problem]:
     for name in request.columns:
-        if name not in FIELDS:
-            known = ", ".join(sorted(FIELDS))
+        if name not in FIELDS and name not in objects:
+            known = ", ".join(sorted({*FIELDS, *objects}))
             yield Problem(
                 request.where, f"[{request.section}] names field '{name}', which no request has; known: {known}"
             )
@@ -247,12 +259,29 @@ def _inspect_callers(matcher: Matcher, model: Model, suffix: str, report: Report
             )
 
 
-def _inspect_patterns(matcher: Matcher, model: Model, suffix: str, report: Report) -> None:
+def _inspect_texts(matcher: Matcher, model: Model, vocabulary: Vocabulary, report: Report) -> None:
+    """The expressions in rules that a matcher evaluates."""
+    policy = model.definitions[f"p{vocabulary.suffix}"]
+    for function, arguments in matcher.calls():
+        column = (arguments[0] or "").partition(".")[2] if function == "eval" and len(arguments) == 1 else ""
+        if column not in policy.columns:
+            continue
+        for row in report.rows:
+            if row.ptype == policy.key:
+                try:
+                    text = read_matcher(row[policy.columns.index(column)], vocabulary.suffix)
+                except ValueError as error:
+                    report.problem(row.where, f"{column} {error}")
+                else:
+                    report.problems.extend(Problem(row.where, fault) for fault in text.faults(vocabulary))
+
+
+def _inspect_patterns(matcher: Matcher, model: Model, suffix: str, exact: bool, report: Report) -> None:
     """The columns that a matcher uses as patterns, row by row."""
     policy = model.definitions[f"p{suffix}"]
     where = model.definitions[f"m{suffix}"].where
     for function, arguments in matcher.calls():
-        if function not in KEY_PATTERNS and function not in ("regexMatch", "globMatch"):
+        if function not in KEY_PATTERNS and function not in ("regexMatch", "globMatch", "ipMatch"):
             continue
         if len(arguments) != 2 or (arguments[1] or "").startswith("r"):
             report.problem(where, f"[matchers] {function}() takes a value, then a pattern of the policy's")
@@ -266,30 +295,40 @@ def _inspect_patterns(matcher: Matcher, model: Model, suffix: str, report: Repor
         for row in report.rows:
             if row.ptype == policy.key:
                 denies = inverted or (effect is not None and row[effect] == "deny")
-                _inspect_pattern(function, row, row[index], denies, report)
+                _inspect_pattern(function, row, row[index], denies, exact, report)
 
 
-def _inspect_pattern(function: str, row: Row, pattern: str, denies: bool, report: Report) -> None:
+def _inspect_pattern(function: str, row: Row, pattern: str, denies: bool, exact: bool, report: Report) -> None:
     if function in KEY_PATTERNS:
         fault = key_pattern_fault(function, pattern)
         if fault:
-            report.problem(row.where, fault)
-    elif function == "regexMatch":
+            (report.problem if exact else report.warning)(row.where, fault)
+    elif function == "ipMatch":
         try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            report.problem(row.where, f"the pattern '{pattern}' is no regular expression: {error}")
-        else:
-            slow = expression_fault(pattern)
-            if slow is not None:
-                report.problem(
-                    row.where, f"the pattern '{pattern}' could keep the server busy with one request: it {slow}"
-                )
-            if not _ENDED.fullmatch(pattern):
-                # Matching less than casbin would is safe where it allows, and a hole where it denies.
-                tell = report.problem if denies else report.warning
-                tell(
-                    row.where,
-                    f"the pattern '{pattern}' is matched against whole values here, against their beginning by casbin:"
-                    " end it with $, or with .* where anything may follow",
-                )
+            ipaddress.ip_network(pattern, strict=False)
+        except ValueError:
+            report.problem(row.where, f"the pattern '{pattern}' is no address, and no network like 10.0.0.0/8")
+    elif function == "regexMatch":
+        _inspect_expression(row, pattern, denies, exact, report)
+
+
+def _inspect_expression(row: Row, pattern: str, denies: bool, exact: bool, report: Report) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        report.problem(row.where, f"the pattern '{pattern}' is no regular expression: {error}")
+        return
+    slow = expression_fault(pattern)
+    if slow is not None:
+        report.problem(row.where, f"the pattern '{pattern}' could keep the server busy with one request: it {slow}")
+    if not _ENDED.fullmatch(pattern):
+        if not exact:
+            report.warning(row.where, f"the pattern '{pattern}' also matches whatever only begins so")
+            return
+        # Matching less than casbin would is safe where it allows, and a hole where it denies.
+        tell = report.problem if denies else report.warning
+        tell(
+            row.where,
+            f"the pattern '{pattern}' is matched against whole values here, against their beginning by casbin:"
+            " end it with $, or with .* where anything may follow",
+        )

@@ -29,11 +29,18 @@ _NODES = (
     ast.operator,
     ast.Compare,
     ast.cmpop,
+    ast.IfExp,
     ast.Call,
+    ast.keyword,
     ast.Name,
     ast.Constant,
     ast.Tuple,
     ast.List,
+    ast.Set,
+    ast.Dict,
+    ast.ListComp,
+    ast.GeneratorExp,
+    ast.comprehension,
     ast.expr_context,
 )
 
@@ -48,6 +55,7 @@ class Vocabulary:
         roles: g, g2, … and how many arguments each takes.
         functions: all functions.
         allow_eval: whether `eval(p.field)` may run the text of policies as expressions.
+        objects: the request's fields that are no plain text, so that they may have attributes and items.
     """
 
     suffix: str
@@ -56,6 +64,7 @@ class Vocabulary:
     roles: Mapping[str, int]
     functions: Collection[str]
     allow_eval: bool = False
+    objects: Collection[str] = ()
 
 
 class Matcher:
@@ -73,11 +82,17 @@ class Matcher:
     def faults(self, vocabulary: Vocabulary) -> Iterator[str]:
         """What is wrong: names nobody knows, expressions that mean something else than they look like."""
         called = {id(node.func) for node in ast.walk(self.tree) if isinstance(node, ast.Call)}
+        bound = {
+            node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
                 yield from _call_faults(node, vocabulary)
             elif isinstance(node, ast.Name) and id(node) not in called:
-                yield from _name_faults(node, vocabulary)
+                if node.id not in bound:
+                    yield from _name_faults(node, vocabulary)
+            elif isinstance(node, ast.Attribute | ast.Subscript) and _is_of(node, vocabulary):
+                continue
             elif not isinstance(node, _NODES) and id(node) not in called:
                 yield f"uses '{_shown(node)}', which casbin's matchers do not have: fields are plain text"
         yield from self._set_faults()
@@ -109,18 +124,6 @@ class Matcher:
             for node in ast.walk(negation)
         )
 
-    @property
-    def subject_column(self) -> str | None:
-        """The policy's field X where the matcher is `p.X in r.subjects && …`: rules of other subjects cannot match."""
-        tree = self.tree
-        conjuncts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
-        for node in conjuncts:
-            if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.In):
-                left, right = _field(node.left), _field(node.comparators[0])
-                if left and left.startswith(f"p{self.suffix}.") and right == f"r{self.suffix}.subjects":
-                    return left.partition(".")[2]
-        return None
-
     def _set_faults(self) -> Iterator[str]:
         """A set compared with a text is never equal to it, so a deny rule would be silently void."""
         looked_into: set[int] = set()
@@ -137,7 +140,7 @@ class Matcher:
 
 
 def read_matcher(text: str, suffix: str) -> Matcher:
-    """The matcher's tree.
+    """The tree of a matcher, or of an expression in a rule.
 
     casbin turns the text into Python by replacing pieces of it, inside strings too; a string that would be changed is
     refused, so that this tree is the one casbin evaluates.
@@ -181,6 +184,16 @@ def _field(node: ast.AST) -> str | None:
 def _is_set(node: ast.AST) -> bool:
     field = _field(node)
     return field is not None and field[0] == "r" and field.partition(".")[2] in SETS
+
+
+def _is_of(node: ast.AST, vocabulary: Vocabulary) -> bool:
+    """Whether this is an attribute or an item of a field that has such."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Attribute) and node.attr.startswith(("_", "func_")):
+            return False
+        node = node.value
+    field = _field(node)
+    return field is not None and field[0] == "r" and field.partition(".")[2] in vocabulary.objects
 
 
 def _name_faults(node: ast.Name, vocabulary: Vocabulary) -> Iterator[str]:

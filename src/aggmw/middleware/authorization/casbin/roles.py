@@ -26,6 +26,7 @@ class RoleGraph:
         edges: dict[str, dict[str, set[str]]] = {}
         for name, role, *domain in links:
             edges.setdefault(domain[0] if domain else "", {}).setdefault(name, set()).add(role)
+        self._edges: Mapping[str, Mapping[str, Iterable[str]]] = edges
         self._roles = {
             domain: {name: frozenset(_reached(name, graph)) for name in graph} for domain, graph in edges.items()
         }
@@ -33,6 +34,22 @@ class RoleGraph:
     def roles_of(self, name: str, domain: str = "") -> frozenset[str]:
         """Every role that the name has, directly or through other roles."""
         return self._roles.get(domain, _EMPTY).get(name, _NONE)
+
+    def roles_anywhere(self, name: str) -> frozenset[str]:
+        """Every role that the name has in some domain."""
+        return _NONE.union(*(roles.get(name, _NONE) for roles in self._roles.values()))
+
+    def members(self) -> frozenset[str]:
+        """Every name that has a role."""
+        return _NONE.union(*self._roles.values())
+
+    def way(self, names: object, role: str, domain: str = "") -> tuple[str, ...]:
+        """How a name, or one of several, comes by a role: both and the roles between; nothing where it does not."""
+        for name in (names,) if isinstance(names, str) else names if isinstance(names, Iterable) else ():
+            found = way_back(name, role, self._edges.get(domain, _NOBODY)) if isinstance(name, str) else None
+            if found is not None:
+                return tuple(found)
+        return ()
 
     def has_link(self, names: object, role: str, domain: str = "") -> bool:
         """Whether a name, or one of several (`r.groups`), is or has the role: casbin's `g`."""
@@ -44,6 +61,7 @@ class RoleGraph:
 
 
 _EMPTY: Mapping[str, frozenset[str]] = MappingProxyType({})
+_NOBODY: Mapping[str, Iterable[str]] = MappingProxyType({})
 
 
 def _reached(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:

@@ -1,0 +1,263 @@
+"""A model and a policy as they were loaded: compiled, never changed, replaced as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import TypeAlias
+
+import structlog
+
+from aggmw.contracts.authorization import Attributes, Outcome, Verdict
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.casbin.cache import VerdictCache
+from aggmw.middleware.authorization.casbin.closures import Pending, Scope, Uncompilable
+from aggmw.middleware.authorization.casbin.enforcer import Enforcer, casbin_functions, ordered
+from aggmw.middleware.authorization.casbin.expressions import LONGEST
+from aggmw.middleware.authorization.casbin.functions import FUNCTIONS, KEY_PATTERNS, LONGEST_VALUE, Unmatchable, bounded
+from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, unfit
+from aggmw.middleware.authorization.casbin.keys import KEYS
+from aggmw.middleware.authorization.casbin.lint import Report
+from aggmw.middleware.authorization.casbin.model import Model
+from aggmw.middleware.authorization.casbin.policy import Row
+from aggmw.middleware.authorization.casbin.roles import RoleGraph
+from aggmw.middleware.authorization.casbin.section import Decision, Effect, Section
+from aggmw.middleware.authorization.casbin.subjects import Subjects
+
+__all__ = ["Functions", "Snapshot", "functions_of"]
+
+Found: TypeAlias = "tuple[Verdict, Row | None]"
+_log = structlog.get_logger("aggmw.authorization")
+_DENIED = Verdict(Outcome.DENY)
+_NO_OPINION = Verdict(Outcome.NO_OPINION)
+_BY_RULE = Verdict(Outcome.DENY, "denied by policy")
+_CACHEABLE = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What matchers call.
+
+    Attributes:
+        known: by name.
+        own: those that were handed in; what they depend on is not known.
+        awaited: those of them that are coroutine functions.
+        keyed: those of ours whose patterns can be looked up.
+    """
+
+    known: Mapping[str, Callable[..., object]]
+    own: frozenset[str]
+    awaited: frozenset[str]
+    keyed: frozenset[str]
+
+
+def functions_of(own: Mapping[str, Callable[..., object]], *, exact: bool) -> Functions:
+    """Ours, casbin's and those that were handed in.
+
+    Args:
+        exact: whether patterns match whole values literally; otherwise casbin's functions match them as they do.
+    """
+    theirs = casbin_functions()
+    loose = frozenset() if exact else KEY_PATTERNS | {"regexMatch"}
+    ours = {name: function for name, function in FUNCTIONS.items() if name not in loose}
+    for name in (*loose, "globMatch"):
+        theirs[name] = bounded(theirs[name], LONGEST if name == "regexMatch" else LONGEST_VALUE)
+    return Functions(
+        {**theirs, **ours, **own},
+        frozenset(own),
+        frozenset(
+            name
+            for name, function in own.items()
+            if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+        ),
+        frozenset(KEYS) - loose - own.keys(),
+    )
+
+
+class Snapshot:
+    """Decides by one policy.
+
+    Args:
+        model, report: without mistakes.
+        fields: of one's own that requests have besides.
+        cache: how many verdicts to remember; none are when they depend on more than the request and the policy.
+
+    Raises:
+        ConfigurationError: asynchronous functions in a model that cannot be compiled.
+        Exception: casbin refuses the model or the policy.
+    """
+
+    def __init__(
+        self, model: Model, report: Report, functions: Functions, fields: Mapping[str, Reader], cache: int
+    ) -> None:
+        self.model = model
+        self.report = report
+        self.functions = functions
+        self.graphs = {key: RoleGraph(row for row in report.rows if row.ptype == key) for key in model.role_keys}
+        self.uncompiled: list[Problem] = []
+        self._path_suffix = model.suffixes[-1]
+        rules = ordered(model, report.rows)
+        self.has_rules = any(rules.values())
+        readers = {**FIELDS, **fields, "subjects": self._subjects(rules).of}
+        self._readers = {
+            suffix: tuple(readers[name] for name in model.definitions[f"r{suffix}"].columns)
+            for suffix in model.suffixes
+        }
+        self._sections = {suffix: self._section(suffix, rules[f"p{suffix}"]) for suffix in model.suffixes}
+        self._without_rules = frozenset(suffix for suffix in model.suffixes if not rules[f"p{suffix}"])
+        self._awaiting = frozenset(suffix for suffix in model.suffixes if self._awaits(suffix))
+        self._enforcer: Enforcer | None = None
+        if self.uncompiled:
+            if functions.awaited & {name for matcher in report.matchers.values() for name, _ in matcher.calls()}:
+                raise ConfigurationError(
+                    [Problem(one.path, f"{one.message}, and casbin cannot await functions") for one in self.uncompiled]
+                )
+            self._enforcer = Enforcer(model, report.rows, self.graphs, functions.known)
+        pure = report.pure and not functions.own
+        self._cache: VerdictCache[Found] | None = VerdictCache(cache) if cache and pure else None
+
+    def _subjects(self, rules: Mapping[str, tuple[Row, ...]]) -> Subjects:
+        uses = any("subjects" in self.model.definitions[f"r{suffix}"].columns for suffix in self.model.suffixes)
+        named = {text for some in rules.values() for row in some for text in row} if uses else ()
+        return Subjects(self.graphs.get("g", RoleGraph()), named)
+
+    def scope(self, suffix: str) -> Scope:
+        """What the matcher of a suffix can name."""
+        definitions = self.model.definitions
+        return Scope(
+            suffix,
+            definitions[f"r{suffix}"].columns,
+            definitions[f"p{suffix}"].columns,
+            self.graphs,
+            self.functions.known,
+            self.functions.keyed,
+            self.functions.awaited,
+        )
+
+    def _section(self, suffix: str, rules: tuple[Row, ...]) -> Section | None:
+        """The rules of a suffix, compiled, or None with the reason among `uncompiled`."""
+        effect = Effect(self.model.definitions["e"].value.partition("#")[0].strip())
+        try:
+            return Section(self.report.matchers[suffix], self.scope(suffix), effect, rules)
+        except Uncompilable as error:
+            where = self.model.definitions[f"m{suffix}"].where
+            self.uncompiled.append(
+                Problem(
+                    where,
+                    f"[matchers] m{suffix} uses {error}, which cannot be compiled: casbin goes through all rules for"
+                    " each decision, in a thread",
+                )
+            )
+            return None
+
+    def _awaits(self, suffix: str) -> bool:
+        """Whether a matcher may call what has to be awaited."""
+        calls = {name for name, _ in self.report.matchers[suffix].calls()}
+        return bool(self.functions.awaited) and (not calls.isdisjoint(self.functions.awaited) or "eval" in calls)
+
+    def verdict(self, attributes: Attributes) -> Verdict | None:
+        """What the policy says; `NO_OPINION` where no rule matches; None where that has to be awaited (`later`)."""
+        found = self._found(attributes)
+        return None if found is None else _told(found)
+
+    async def later(self, attributes: Attributes) -> Verdict:
+        """The same, for every request, in its time."""
+        return _told(await self.found(attributes))
+
+    async def found(self, attributes: Attributes) -> Found:
+        """The verdict and the rule that decided, if one did."""
+        found = self._found(attributes)
+        if found is None:
+            try:
+                found = _verdict(await self._awaited(attributes))
+            except Unmatchable:
+                found = _DENIED, None
+            self._remember(attributes, key_of(attributes), found)
+        return found
+
+    def _found(self, attributes: Attributes) -> Found | None:
+        if not self.has_rules or not attributes.identity.user or not attributes.verb:
+            return _DENIED, None
+        if self._cache is None:
+            return self._decided(attributes)
+        key = key_of(attributes)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._decided(attributes)
+            if found is not None:
+                self._remember(attributes, key, found)
+        return found
+
+    async def _awaited(self, attributes: Attributes) -> Decision:
+        """What a model says that calls coroutine functions, or that casbin evaluates."""
+        suffix = self.suffix(attributes)
+        section, enforcer = self._sections[suffix], self._enforcer
+        request = self.values(attributes)
+        if section is None:
+            # Switched off, casbin allows everything.
+            if enforcer is None or not enforcer.enabled:
+                return Decision(False, None)
+            return Decision(*await asyncio.to_thread(enforcer.ask, suffix, request))
+        request.append({})
+        while True:
+            try:
+                return section.decide(request)
+            except Pending as raised:
+                pending = raised
+            pending.place[pending.key] = await pending.call()
+
+    def _decided(self, attributes: Attributes) -> Found | None:
+        suffix = "" if attributes.is_resource else self._path_suffix
+        verdict = self._untried(attributes, suffix)
+        if verdict is not None:
+            return verdict, None
+        section = self._sections[suffix]
+        if section is None or suffix in self._awaiting:
+            return None
+        try:
+            return _verdict(section.decide([read(attributes) for read in self._readers[suffix]]))
+        except Unmatchable:
+            return _DENIED, None
+
+    def _untried(self, attributes: Attributes, suffix: str) -> Verdict | None:
+        """The verdict on a request for which no rule is tried."""
+        if unfit(attributes):
+            return _DENIED
+        if suffix in self._without_rules:
+            return _DENIED if self.report.without_match else _NO_OPINION
+        return None
+
+    def suffix(self, attributes: Attributes) -> str:
+        """Of the definitions that decide on a request."""
+        return "" if attributes.is_resource else self._path_suffix
+
+    def values(self, attributes: Attributes) -> list[object]:
+        """The values of the request definition's fields."""
+        return [read(attributes) for read in self._readers[self.suffix(attributes)]]
+
+    def _remember(self, attributes: Attributes, key: Hashable, found: Found) -> None:
+        if self._cache is not None and _size(attributes) <= _CACHEABLE:
+            self._cache.put(key, found, allowed=found[0].allowed)
+
+
+def _verdict(decision: Decision) -> Found:
+    allowed, rule = decision
+    if allowed:
+        return Verdict(Outcome.ALLOW, str(rule) if rule is not None else "no rule denies it"), rule
+    return (_NO_OPINION, None) if rule is None else (_BY_RULE, rule)
+
+
+def _told(found: Found) -> Verdict:
+    """The verdict; which rule denied is for the operator, each time."""
+    verdict, rule = found
+    if verdict is _BY_RULE:
+        _log.debug("denied by rule", rule=str(rule))
+    return verdict
+
+
+def _size(attributes: Attributes) -> int:
+    """How many characters a key holds: a long one is not worth its memory."""
+    identity = attributes.identity
+    return len(identity.user) + sum(map(len, identity.groups)) + sum(map(len, attributes[3:10]))
