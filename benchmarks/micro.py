@@ -36,6 +36,7 @@ from aggmw.middleware.request_info.parse import parse
 from aggmw.pki.make import make_ca
 from aggmw.server.door import Door
 from benchmarks.report import Figure, Report, Row, progress
+from benchmarks.tokens import COLD, REMEMBERED, token_checks
 from benchmarks.workspace import ANSWER, GROUP, ONE, TOKEN, rules
 
 __all__ = ["DOOR", "FUSED", "ONE_SERVER", "PROXY", "RECOVERY", "STAGES", "THREE_SERVERS", "measure"]
@@ -92,7 +93,7 @@ def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, 
     rows: list[Row] = []
     loop = asyncio.new_event_loop()
     try:
-        for title, batch in (*_on(loop), *_of(_stages()), *_of(_authorizing())):
+        for title, batch in (*_on(loop), *_of(_stages()), *_of(_authorizing()), *_of(token_checks(_run))):
             progress(f"  {title}")
             times = _timed(batch, seconds)
             found[title] = median(times)
@@ -103,6 +104,9 @@ def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, 
     found |= _growing(report, seconds)
     for name, title in (("allow cold", "allow, cold"), ("deny cold", "deny, cold"), ("remembered", "remembered")):
         report.reached(name, Figure(found[f"casbin, 10,000 rules, 50 groups, {title}"]))
+    report.reached("token remembered", Figure(found[REMEMBERED]))
+    for name, title in COLD.items():
+        report.reached(f"{name} token cold", Figure(found[title]))
     rows = []
     for number in (10, 1000, 10_000):
         progress(f"  loading {number} rules")

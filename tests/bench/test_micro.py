@@ -24,4 +24,5 @@ def test_every_part_runs() -> None:
     servers = {micro.ONE_SERVER, micro.THREE_SERVERS}
     assert {micro.DOOR, micro.PROXY, *servers, micro.RECOVERY, micro.FUSED, *micro.STAGES} <= found.keys()
     assert all(found[part] > 0 for part in (micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED))
-    assert {"allow cold", "deny cold", "remembered", "loading"} == report.figures.keys()
+    tokens = {"token remembered", "RS256 token cold", "ES256 token cold"}
+    assert {"allow cold", "deny cold", "remembered", "loading", *tokens} == report.figures.keys()
