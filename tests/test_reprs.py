@@ -46,7 +46,7 @@ from aggmw.contracts.metrics import Sample
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.tokens import BoundObject
 from aggmw.contracts.websockets import Close
-from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy
+from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy, AuditWebhook
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
@@ -247,6 +247,7 @@ SAMPLES: list[object] = [
     Impersonate(Path("token")),
     FrontProxies(CA.certificate),
     ForwardedCertificates(CA.certificate, peers=["10.0.0.7"]),
+    AuditWebhook(Webhook(Remote("https://audit.example", None, token=SECRET))),
     AuditPolicy.everything(),
     AuditRecord(AuditLevel.METADATA),
     ImpersonationMiddleware(HOST, authorizer=AllowAll()),

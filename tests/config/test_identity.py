@@ -143,7 +143,7 @@ authentication:
   impersonation: maybe
   requestHeader: {allowedNames: front-proxy}
   clientCertificates: {crls: x, terminators: {peers: [10.0.0.1/8], field: x-client}, roots: y}
-audit: {log: {maxSize: -1, whenFull: block, file: x}}
+audit: {log: {maxSize: -1, whenFull: block, file: x}, webhook: {batch: 0}}
 services: {paths: [{path: /a/, app: "a:b", impersonation: {token: x}}]}
 """
     assert [line.removeprefix("aggmw.yaml: ") for line in mistakes(place, text)] == [
@@ -162,6 +162,8 @@ services: {paths: [{path: /a/, app: "a:b", impersonation: {token: x}}]}
         "audit.log.maxSize: must be a whole number from 0 to 1000000, not -1",
         "audit.log.whenFull: must be one of wait, drop, not 'block'",
         "audit.log.file: is not a known key; known here: maxAge, maxBackups, maxSize, path, queue, whenFull",
+        "audit.webhook.kubeconfig: is missing",
+        "audit.webhook.batch: must be a whole number from 1 to 100000, not 0",
         "services.paths[0].impersonation: needs url beside it",
         "services.paths[0].impersonation.token: is not a known key; known here: extra, tokenFile, uid",
     ]
@@ -193,3 +195,25 @@ def test_ca_of_front_proxies_and_clients(place: Path) -> None:
     (message,) = mistakes(place, "authentication: {requestHeader: {ca: clients.crt}}")
     assert message.startswith("aggmw.yaml: authentication.requestHeader.allowedNames: is needed: the CA also signs")
     composed(place, "authentication: {requestHeader: {ca: clients.crt, allowedNames: [front-proxy]}}")
+
+
+def test_audit_that_goes_nowhere(place: Path) -> None:
+    """A policy without a log and without a webhook records nothing, so it is a mistake."""
+    (message,) = mistakes(place, "audit: {policyFile: audit.yaml}")
+    assert message == "aggmw.yaml: audit.log: is missing, or webhook: the events have to go somewhere"
+
+
+def test_audit_webhook(place: Path) -> None:
+    """The server of a kubeconfig; a mistake in the file is one of the configuration."""
+    text = "audit: {policyFile: audit.yaml, webhook: {kubeconfig: audit.kubeconfig}}"
+    (message,) = mistakes(place, text)
+    assert message.startswith("audit.kubeconfig: cannot be read")
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": "https://audit.example"}}],
+    }
+    (place / "audit.kubeconfig").write_text(json.dumps(config))
+    assert "audit policy" in composed(place, text).reloads

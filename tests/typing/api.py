@@ -44,7 +44,7 @@ from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
 from aggmw.errors import InvalidCredentials
-from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy
+from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy, AuditWebhook
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
@@ -430,6 +430,7 @@ class Printed:
 sink: AuditSink = Printed()
 log = AuditLog(Path("audit.log"), max_size=100, max_age=30, max_backups=10, limit=1000, when_full="drop")
 audit = Audit(AuditPolicy.load(Path("policy.yaml")), [sink, log], required=True, max_body=65_536)
+events_to = AuditWebhook.load("audit.kubeconfig", most=100, delay=5.0, when_full="wait")
 audit.reload(AuditPolicy.everything(AuditLevel.REQUEST))
 FrontProxy(audit=audit, impersonation=True)
 AuditMiddleware(FrontProxy(), audit=audit, identity=lambda exchange: exchange.identity)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from aggmw.config.configuration import Configuration
+from aggmw.config.configuration import AuditLogConfiguration, AuditWebhookConfiguration, Configuration
+from aggmw.contracts.audit import AuditSink
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
 
@@ -20,10 +21,10 @@ class Audited(NamedTuple):
 
 
 def audited(configuration: Configuration) -> Audited:
-    """The stage with its policy and its log file.
+    """The stage with its policy, its log file and its webhook.
 
     Raises:
-        ConfigurationError: all the mistakes of the policy, and a log file that cannot be written.
+        ConfigurationError: all the mistakes in the files, and a log file that cannot be written.
     """
     settings = configuration.audit
     if settings is None:
@@ -34,25 +35,47 @@ def audited(configuration: Configuration) -> Audited:
         policy = AuditPolicy.load(settings.policy_file)
     except ConfigurationError as error:
         problems += error.problems
-    log: AuditLog | None = None
-    try:
-        log = AuditLog(
-            settings.log.path,
-            max_size=settings.log.max_size,
-            max_age=settings.log.max_age,
-            max_backups=settings.log.max_backups,
-            limit=settings.log.queue,
-            when_full="drop" if settings.log.when_full == "drop" else "wait",
-        )
-    except ConfigurationError as error:
-        problems += error.problems
-    if problems or log is None:
+    sinks: list[AuditSink] = []
+    reloads: dict[str, Callable[[], None]] = {}
+    if settings.log is not None:
+        try:
+            log = _log_of(settings.log)
+        except ConfigurationError as error:
+            problems += error.problems
+        else:
+            sinks.append(log)
+            reloads["audit log"] = log.reopen
+    if settings.webhook is not None:
+        try:
+            sinks.append(_webhook_of(settings.webhook))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
         raise ConfigurationError(problems)
-    audit = Audit(policy, [log], required=settings.required)
-    return Audited(
-        audit,
-        {
-            "audit policy": lambda: audit.reload(AuditPolicy.load(settings.policy_file)),
-            "audit log": log.reopen,
-        },
+    audit = Audit(policy, sinks, required=settings.required)
+    reloads["audit policy"] = lambda: audit.reload(AuditPolicy.load(settings.policy_file))
+    return Audited(audit, reloads)
+
+
+def _log_of(settings: AuditLogConfiguration) -> AuditLog:
+    return AuditLog(
+        settings.path,
+        max_size=settings.max_size,
+        max_age=settings.max_age,
+        max_backups=settings.max_backups,
+        limit=settings.queue,
+        when_full="drop" if settings.when_full == "drop" else "wait",
+    )
+
+
+def _webhook_of(settings: AuditWebhookConfiguration) -> AuditSink:
+    from aggmw.middleware.audit.webhook import AuditWebhook  # with httpx, which takes long
+
+    return AuditWebhook.load(
+        settings.kubeconfig,
+        most=settings.batch,
+        delay=settings.delay,
+        interval=settings.interval,
+        limit=settings.queue,
+        when_full="wait" if settings.when_full == "wait" else "drop",
     )

@@ -16,6 +16,7 @@ __all__ = [
     "AnonymousConfiguration",
     "AuditConfiguration",
     "AuditLogConfiguration",
+    "AuditWebhookConfiguration",
     "AuthenticationConfiguration",
     "AuthorizationConfiguration",
     "Configuration",
@@ -177,17 +178,39 @@ class AuditLogConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditWebhookConfiguration:
+    """The server that gets the events.
+
+    Args:
+        kubeconfig: where it is, as kube-apiserver's `--audit-webhook-config-file`.
+        batch: events in one request.
+        delay: seconds that the first of them waits for others.
+        interval: seconds between two requests, at least.
+        queue, when_full: as for the file.
+    """
+
+    kubeconfig: Path
+    batch: int = 400
+    delay: float = 30.0
+    interval: float = 0.1
+    queue: int = 10_000
+    when_full: str = "drop"
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfiguration:
     """Who did what.
 
     Args:
         policy_file: Kubernetes' `audit.k8s.io/v1 Policy`.
         log: the file with the events.
+        webhook: the server that gets them.
         required: refuse what cannot be recorded.
     """
 
     policy_file: Path
-    log: AuditLogConfiguration
+    log: AuditLogConfiguration | None = None
+    webhook: AuditWebhookConfiguration | None = None
     required: bool = False
 
 

@@ -11,6 +11,7 @@ from aggmw.config.configuration import (
     AnonymousConfiguration,
     AuditConfiguration,
     AuditLogConfiguration,
+    AuditWebhookConfiguration,
     AuthenticationConfiguration,
     AuthorizationConfiguration,
     Configuration,
@@ -37,6 +38,7 @@ from aggmw.net.addresses import AddressRules
 __all__ = ["load", "parse"]
 
 _LEVELS = ("debug", "info", "warning", "error")
+_WHEN_FULL = ("wait", "drop")
 _FORMATS = ("auto", "console", "json")
 
 
@@ -141,23 +143,44 @@ def _request_header(section: Section) -> RequestHeaderConfiguration:
 
 
 def _audit(section: Section) -> AuditConfiguration:
-    log = section.section("log")
-    default = AuditLogConfiguration(Path())
+    if "log" not in section and "webhook" not in section:
+        section.missing("log", "is missing, or webhook: the events have to go somewhere")
     audit = AuditConfiguration(
         policy_file=section.file("policyFile") or Path(section.required("policyFile")),
-        log=AuditLogConfiguration(
-            path=log.file("path") or Path(log.required("path")),
-            max_size=log.integer("maxSize", default.max_size, least=0, most=1_000_000),
-            max_age=log.integer("maxAge", default.max_age, least=0, most=100_000),
-            max_backups=log.integer("maxBackups", default.max_backups, least=0, most=100_000),
-            queue=log.integer("queue", default.queue, least=1, most=10_000_000),
-            when_full=log.choice("whenFull", ("wait", "drop"), default.when_full),
-        ),
+        log=_audit_log(section.section("log")) if "log" in section else None,
+        webhook=_audit_webhook(section.section("webhook")) if "webhook" in section else None,
         required=section.flag("required", False),
     )
-    log.finish()
     section.finish()
     return audit
+
+
+def _audit_log(section: Section) -> AuditLogConfiguration:
+    default = AuditLogConfiguration(Path())
+    log = AuditLogConfiguration(
+        path=section.file("path") or Path(section.required("path")),
+        max_size=section.integer("maxSize", default.max_size, least=0, most=1_000_000),
+        max_age=section.integer("maxAge", default.max_age, least=0, most=100_000),
+        max_backups=section.integer("maxBackups", default.max_backups, least=0, most=100_000),
+        queue=section.integer("queue", default.queue, least=1, most=10_000_000),
+        when_full=section.choice("whenFull", _WHEN_FULL, default.when_full),
+    )
+    section.finish()
+    return log
+
+
+def _audit_webhook(section: Section) -> AuditWebhookConfiguration:
+    default = AuditWebhookConfiguration(Path())
+    webhook = AuditWebhookConfiguration(
+        kubeconfig=section.file("kubeconfig") or Path(section.required("kubeconfig")),
+        batch=section.integer("batch", default.batch, least=1, most=100_000),
+        delay=section.seconds("delay", default.delay),
+        interval=section.seconds("interval", default.interval),
+        queue=section.integer("queue", default.queue, least=1, most=10_000_000),
+        when_full=section.choice("whenFull", _WHEN_FULL, default.when_full),
+    )
+    section.finish()
+    return webhook
 
 
 def _impersonate(section: Section) -> Impersonate:

@@ -14,7 +14,7 @@ from aggmw.net.fetch import Reply, fetch
 from aggmw.net.kubeconfig import Remote
 from aggmw.objects.encoding import encode
 
-__all__ = ["Retries", "Webhook"]
+__all__ = ["Refused", "Retries", "Webhook"]
 
 _JSON = b"application/json"
 _AGAIN = frozenset({429, 500, 502, 503, 504})
@@ -37,6 +37,10 @@ class Retries:
     factor: float = 1.5
     jitter: float = 0.2
     longest: float = 10.0
+
+
+class Refused(UpstreamBroken):
+    """The endpoint does not want what it was sent."""
 
 
 class Webhook:
@@ -67,17 +71,26 @@ class Webhook:
             UpstreamError: there is none: nobody answered, not in time, with an error, or with something else than an
                 object. The text names no credential.
         """
-        content = encode(value)
+        return _object(await self.tell(encode(value)))
+
+    async def tell(self, content: bytes) -> Reply:
+        """Send JSON to somebody whose answer, but for its status, does not matter.
+
+        Raises:
+            Refused: what was sent was answered with an error that another attempt would not change.
+            UpstreamError: as above.
+        """
         pause = self._retries.pause
         for left in reversed(range(self._retries.attempts)):
             wait: float | None = None
             try:
                 reply = await self._once(content)
                 if reply.status < 300:
-                    return _object(reply)
-                failure: UpstreamError = UpstreamBroken(f"the webhook answered {reply.status}")
+                    return reply
                 wait = self._told(reply)
                 again = reply.status in _AGAIN or wait is not None
+                kind = UpstreamBroken if again else Refused
+                failure: UpstreamError = kind(f"the webhook answered {reply.status}")
             except UpstreamBroken:
                 raise
             except UpstreamError as error:

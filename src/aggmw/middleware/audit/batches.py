@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +15,7 @@ from aggmw.contracts.audit import AuditEvent
 from aggmw.contracts.metrics import Sample
 from aggmw.errors import fault
 
-__all__ = ["Batches", "NotWritten", "WhenFull"]
+__all__ = ["Batches", "NotWanted", "NotWritten", "WhenFull"]
 
 WhenFull: TypeAlias = Literal["wait", "drop"]
 
@@ -27,6 +28,10 @@ _GOODBYE_SECONDS = 3.0
 
 class NotWritten(Exception):
     """A batch could not be written; the text is safe for the log. It is tried again."""
+
+
+class NotWanted(NotWritten):
+    """A batch will not be written, however often it is tried. It is dropped and counted."""
 
 
 class Batches:
@@ -69,6 +74,7 @@ class Batches:
         self._interval = interval
         self._queue: deque[AuditEvent] = deque()
         self._some: asyncio.Event | None = None
+        self._now: asyncio.Event | None = None  # do not wait for further events
         self._waiting: list[asyncio.Future[None]] = []
         self._marks: list[tuple[int, asyncio.Future[bool]]] = []
         self._taken = 0
@@ -105,6 +111,8 @@ class Batches:
         self._taken += 1
         if self._some is not None:
             self._some.set()
+        if self._now is not None and len(self._queue) >= self._most:
+            self._now.set()
 
     async def written(self) -> bool:
         """Wait until what was taken so far is written; False as soon as a batch could not be, or one was dropped."""
@@ -114,11 +122,13 @@ class Batches:
             return True
         mark: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._marks.append((self._taken, mark))
+        if self._now is not None:
+            self._now.set()
         return await mark
 
     async def run(self) -> None:
         """Write until cancelled, then write the rest, if that is possible at once."""
-        self._some = asyncio.Event()
+        self._some, self._now = asyncio.Event(), asyncio.Event()
         if self._queue:
             self._some.set()
         retry = _FIRST_RETRY
@@ -126,7 +136,10 @@ class Batches:
             while True:
                 await self._some.wait()
                 if self._delay and len(self._queue) < self._most and not self._marks:
-                    await asyncio.sleep(self._delay)
+                    self._now.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self._delay):
+                            await self._now.wait()
                 if await _whole(self._write_some()):
                     retry = _FIRST_RETRY
                     if self._interval:
@@ -135,7 +148,7 @@ class Batches:
                     await asyncio.sleep(retry)
                     retry = min(retry * 2, _LAST_RETRY)
         finally:
-            self._some = None
+            self._some = self._now = None
             await self._end()
 
     def samples(self) -> Iterable[Sample]:
@@ -167,6 +180,12 @@ class Batches:
         batch = list(islice(self._queue, self._most))
         try:
             await self._write(batch)
+        except NotWanted as error:
+            _log.error("audit events are dropped: they are not wanted", sink=self.name, reason=str(error))
+            self._errors += 1
+            self._dropped += len(batch)
+            self._take_out(len(batch))
+            return True
         except NotWritten as error:
             self._fail(str(error))
             return False
@@ -176,11 +195,14 @@ class Batches:
         if self._failing:
             _log.info("audit events are written again", sink=self.name)
             self._failing = False
-        for _ in batch:
-            self._queue.popleft()
         self._written += len(batch)
-        self._pass(len(batch))
+        self._take_out(len(batch))
         return True
+
+    def _take_out(self, number: int) -> None:
+        for _ in range(number):
+            self._queue.popleft()
+        self._pass(number)
 
     def _pass(self, number: int) -> None:
         """So many events are through: wake who waited for that."""

@@ -1,0 +1,78 @@
+"""AuditWebhook: events as `EventList` objects to another server, from Kubernetes' kubeconfig file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aggmw.contracts.audit import AuditEvent
+from aggmw.errors import UpstreamError
+from aggmw.middleware.audit.batches import Batches, NotWanted, NotWritten, WhenFull
+from aggmw.net.kubeconfig import read_kubeconfig
+from aggmw.net.webhooks import Refused, Retries, Webhook
+
+__all__ = ["AuditWebhook"]
+
+_BEGIN = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
+
+
+class AuditWebhook(Batches):
+    """An `AuditSink`: batches of events, each one POST to a server; kube-apiserver's `--audit-webhook-config-file`.
+
+    A batch that cannot be delivered is kept and tried again, first after half a second, at last every 30 seconds; one
+    that the server calls bad (400, 413, …) is dropped and counted.
+
+    Args:
+        webhook: the server.
+        most: events in one batch.
+        delay: seconds that the first event of a batch waits for others.
+        limit: events that may wait to be sent.
+        when_full: "drop": events are dropped and counted; "wait": requests wait until there is room.
+        interval: seconds between two batches, at least.
+    """
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        *,
+        most: int = 400,
+        delay: float = 30.0,
+        limit: int = 10_000,
+        when_full: WhenFull = "drop",
+        interval: float = 0.1,
+    ) -> None:
+        super().__init__(
+            "webhook", self._post, most=most, delay=delay, limit=limit, when_full=when_full, interval=interval
+        )
+        self._webhook = webhook
+
+    @classmethod
+    def load(cls, kubeconfig: str | os.PathLike[str], **options: Any) -> AuditWebhook:
+        """From a kubeconfig file, whose current context says where the server is; `options` as in the constructor.
+
+        Raises:
+            ConfigurationError: all the mistakes in the file.
+        """
+        # The batch is tried again by us, so one attempt is enough.
+        return cls(Webhook(read_kubeconfig(Path(kubeconfig)), retries=Retries(attempts=1)), **options)
+
+    def __repr__(self) -> str:
+        return f"AuditWebhook({self._webhook!r})"
+
+    async def _post(self, events: Sequence[AuditEvent]) -> None:
+        try:
+            await self._webhook.tell(await asyncio.to_thread(_list_of, events))
+        except Refused as error:
+            raise NotWanted(str(error)) from error
+        except UpstreamError as error:
+            raise NotWritten(str(error)) from error
+
+
+def _list_of(events: Sequence[AuditEvent]) -> bytes:
+    # ASCII: what a caller wrote as half a surrogate pair in JSON could not be encoded otherwise.
+    items = [json.dumps(event, separators=(",", ":")).encode("ascii") for event in events]
+    return _BEGIN + b",".join(items) + b"]}"
