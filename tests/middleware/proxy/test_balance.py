@@ -378,6 +378,11 @@ def test_the_budget_grows_with_the_requests() -> None:
     assert sum(budget.take(2.0) for _ in range(1000)) == 200
     assert not budget.left(11.0)
     assert not budget.left(40.0)
+    idle = Budget(0.2, 0.0, 0.0)
+    for _ in range(1000):
+        idle.note(1.0)
+    assert idle.left(11.0)
+    assert not idle.left(40.0)
 
 
 # What is shown

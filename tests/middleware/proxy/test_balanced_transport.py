@@ -154,6 +154,99 @@ async def test_a_watch_goes_on_until_its_head_came() -> None:
         assert site.failed == [1, 0]
 
 
+class Recording:
+    """A transport that is told what to do with each request, and remembers it.
+
+    Attributes:
+        requests: as they came.
+    """
+
+    def __init__(self, *outcomes: Callable[[UpstreamRequest], Any]) -> None:
+        self._outcomes = list(outcomes)
+        self.requests: list[UpstreamRequest] = []
+
+    async def send(self, backend: Any, request: UpstreamRequest) -> Any:
+        self.requests.append(request)
+        return await self._outcomes.pop(0)(request)
+
+    async def aclose(self) -> None: ...
+
+
+TWO = BalancedBackend.at(["http://a:1", "http://b:1"], name=NAME)
+
+
+@pytest.mark.parametrize("touch", ["__anext__", "aclose"])
+async def test_a_body_that_was_begun_stays(touch: str) -> None:
+    """Whatever a transport says: what was taken of a body, or given up, cannot be sent to another one."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async def unreachable(request: UpstreamRequest) -> None:
+        await getattr(request.body, touch)()
+        raise UpstreamUnreachable("connection reset")
+
+    transport = Recording(unreachable, unreachable)
+    with pytest.raises(UpstreamUnreachable):
+        await BalancedTransport(transport).send(TWO, UpstreamRequest(b"POST", b"/a", body=body()))
+    assert len(transport.requests) == 1
+
+
+async def test_all_attempts_share_the_time(clock: VirtualClock) -> None:
+    """Who comes second has what the first one left, and never the request's time anew."""
+    clock.time()
+
+    async def late(request: UpstreamRequest) -> None:
+        await asyncio.sleep(20)
+        raise UpstreamBroken("it closed the connection without an answer")
+
+    transport = Recording(late, late)
+    sending = asyncio.create_task(BalancedTransport(transport).send(TWO, GET))
+    await clock.advance(50)
+    with pytest.raises(UpstreamBroken):
+        await sending
+    first, second = [request.timeout for request in transport.requests]
+    assert first == 60.0
+    assert second == pytest.approx(40.0, abs=0.5)
+
+
+async def test_watches_are_not_hurried() -> None:
+    """The head of a watch may come with its first event: `attempt_seconds` is not for it."""
+
+    async def unreachable(request: UpstreamRequest) -> None:
+        raise UpstreamUnreachable("connection refused")
+
+    transport = Recording(*[unreachable] * 4)
+    hurried = replace(TWO, balancing=Balancing(attempt_seconds=2))
+    for request in (replace(GET, long_running=True, timeout=None), GET):
+        with pytest.raises(UpstreamUnreachable):
+            await BalancedTransport(transport).send(hurried, request)
+    times = [request.timeout for request in transport.requests]
+    assert times[:3] == [None, None, 2]
+    assert times[3] == pytest.approx(60, abs=0.5)
+
+
+async def test_a_whole_body_is_a_success() -> None:
+    """An answer that is read to its end begins the row of failures anew; its head alone does not."""
+    more = asyncio.Event()
+    head, rest = respond(headers={"Transfer-Encoding": "chunked"}), b"5\r\nhello\r\n0\r\n\r\n"
+    good, cut = [ReadHead(), Send(head), Wait(more), Send(rest)], [ReadHead(), Send(STREAM), Reset()]
+    async with ScriptedBackend.per_connection(cut, cut, good) as server:
+        transport = BalancedTransport(Http1Transport())
+        backend = BalancedBackend.at([server.url], name=NAME)
+        for _ in range(2):
+            with pytest.raises(UpstreamBroken):
+                await whole(await transport.send(backend, GET))
+        (endpoint,) = transport.balances[0].endpoints
+        response = await transport.send(backend, GET)
+        assert endpoint.failures == 2
+        more.set()
+        assert await whole(response) == b"hello"
+        assert endpoint.failures == 0
+        await transport.aclose()
+
+
 async def test_busy_ones_hand_on() -> None:
     """One whose connections are all in use is no failure, and another one is asked."""
     limits = TransportLimits(connections=1, waiting=0)
@@ -259,6 +352,10 @@ async def test_who_hangs_is_not_waited_for(clock: VirtualClock) -> None:
         await clock.advance(3)
         assert await sending == (200, b"second")
         assert site.failed == [1, 0]
+        impatient = asyncio.create_task(site.send(replace(GET, timeout=4.0)))
+        await clock.advance(3)
+        assert await impatient == (200, b"second")
+        assert site.failed == [2, 0]  # the operator's two seconds were over, not the caller's four
         posting = asyncio.create_task(site.send(POST))
         await clock.advance(50)
         assert not posting.done()
