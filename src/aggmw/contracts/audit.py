@@ -26,7 +26,10 @@ class AuditLevel(IntEnum):
     @property
     def word(self) -> str:
         """As policies and events spell it."""
-        return "RequestResponse" if self is AuditLevel.REQUEST_RESPONSE else self.name.capitalize()
+        return _WORDS[self]
+
+
+_WORDS = ("None", "Metadata", "Request", "RequestResponse")
 
 
 class AuditRecord:

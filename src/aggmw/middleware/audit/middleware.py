@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -34,6 +33,9 @@ _NOT_RECORDED = status_answer(
     500, "InternalError", "Internal error occurred: the request cannot be recorded in the audit log, so it is refused"
 )
 _MAX_BODY = 131_072
+_NONE = AuditLevel.NONE  # looked up on the enumeration each time otherwise
+_METADATA = AuditLevel.METADATA
+_EVERYTHING = AuditLevel.REQUEST_RESPONSE
 
 
 class Audit:
@@ -69,7 +71,7 @@ class Audit:
         self.max_body = max_body
         self._policy = policy
         self._clock = clock
-        self._levels: Counter[AuditLevel] = Counter()
+        self._levels = [0] * len(AuditLevel)
         self._events = 0
         self._rejected = 0
         self._open = 0
@@ -105,7 +107,7 @@ class Audit:
         """Begin the record of a request, and leave it on the exchange; None when it is not recorded."""
         recorded = without_secrets(self._policy.recorded(identity, info), info)
         self._levels[recorded.level] += 1
-        if recorded.level is AuditLevel.NONE:
+        if recorded.level is _NONE:
             return None
         record = Record(exchange, recorded, identity, info, self._clock())
         exchange.audit = record
@@ -222,10 +224,10 @@ class AuditMiddleware:
             await self._inside(exchange, receive, send)
             return
         tally = Tally()
-        if record.level > AuditLevel.METADATA:
+        if record.level is not _METADATA:
             receive = _keeping(record, exchange.headers, receive, audit.max_body)
         streams = info.long_running or exchange.scope["type"] == "websocket"
-        if streams or record.level is AuditLevel.REQUEST_RESPONSE:
+        if streams or record.level is _EVERYTHING:
             send = self._watching(record, exchange, streams, tally, send)
         else:
             send = _counting(tally, send)
@@ -257,7 +259,7 @@ class AuditMiddleware:
 
     def _watching(self, record: Record, exchange: Exchange, streams: bool, tally: Tally, send: Send) -> Send:
         """Counts, writes `ResponseStarted` for what may go on for long, and keeps the body where that is asked for."""
-        keeps = record.level is AuditLevel.REQUEST_RESPONSE and not streams
+        keeps = record.level is _EVERYTHING and not streams
         limit = self._audit.max_body
 
         async def watching(message: Message) -> None:

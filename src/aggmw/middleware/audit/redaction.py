@@ -13,6 +13,9 @@ __all__ = ["REDACTED", "redacted_uri", "without_secrets"]
 
 REDACTED = "REDACTED"
 
+_NONE = AuditLevel.NONE  # looked up on the enumeration each time otherwise
+_METADATA = AuditLevel.METADATA
+
 _SECRET = frozenset(
     {
         ("", "secrets", ""),
@@ -29,10 +32,10 @@ _CREDENTIAL = re.compile(
 
 def without_secrets(recorded: Recorded, info: RequestInfo) -> Recorded:
     """What may be recorded of a request: never the body of a Secret, a TokenReview or a TokenRequest."""
-    if recorded.level > AuditLevel.METADATA and info.is_resource:
+    if recorded.level is not _METADATA and recorded.level is not _NONE and info.is_resource:
         group, resource = info.api_group, info.resource
         if (group, resource, "") in _SECRET or (group, resource, info.subresource) in _SECRET:
-            return recorded._replace(level=AuditLevel.METADATA)
+            return recorded._replace(level=_METADATA)
     return recorded
 
 
