@@ -105,6 +105,7 @@ async def test_other_authority_is_no_opinion() -> None:
         (b":AAAA:", "cannot be decoded"),
         (binary(SERVER), "extended key usage"),
     ],
+    ids=["empty", "DER", "base64 alone", "wrong padding", "no certificate", "of a server"],
 )
 async def test_refused(value: bytes, what: str) -> None:
     """What cannot be read, or may not be used by clients, is bad: never anonymous."""
@@ -131,6 +132,7 @@ async def test_twice() -> None:
         (b'Cert="a";Cert="b"', "twice"),
         (b'Cert="a', "cannot be read"),
     ],
+    ids=["more", "several", "without", "no PEM", "twice", "no end"],
 )
 async def test_refused_elements(value: bytes, what: str) -> None:
     """XFCC that was appended to, or that says nothing, is refused."""
