@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
-from aggmw import APIService, Backend, Drain, FrontProxy, Identity, LocalBackend, PathService
+from aggmw import APIService, Backend, Balancing, Drain, FrontProxy, Identity, LocalBackend, PathService
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
@@ -252,6 +252,8 @@ services: list[APIService | PathService] = [
     APIService("j.example.com", "v1", LocalBackend("v1.j.example.com", function)),
     PathService("/billing/", "https://a", ca=b"PEM", strip_prefix=True, redirects=False),
     PathService("/notes/", app=FastAPI()),
+    APIService.remote("h.example.com", "v1", ["https://a", "https://b"], balancing=Balancing(sticky="identity")),
+    PathService("/several/", ("https://a", "https://b"), balancing=Balancing(requests=100, attempt_seconds=2)),
 ]
 routes = StaticRoutes(make_routes(services))
 routes.swap(make_routes(load_api_services(Path("apiservices.yaml"), resolver=StaticResolver({"a/b": "c:1"}))))
