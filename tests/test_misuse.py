@@ -17,9 +17,11 @@ from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Presented
 from aggmw.errors import CompositionError, ConfigurationError, MisplacedStage
+from aggmw.middleware.audit import Audit, AuditMiddleware, AuditPolicy
 from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware, AuthenticatorUnion, StaticTokens
 from aggmw.middleware.authorization import AllowAll, AuthorizationMiddleware, DenyAll, Union
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware
+from aggmw.middleware.impersonation import ImpersonationMiddleware
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
 from aggmw.middleware.recovery import RecoveryMiddleware
@@ -195,6 +197,34 @@ OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ("front proxy: anonymous", FrontProxy, {"anonymous": ["/healthz"]}, "anonymous takes Anonymous, not list"),
     ("front proxy: class of application", FrontProxy, {"app": Starlette}, "ASGI application, not the class Starlette"),
     ("front proxy: after", FrontProxy, {"after": {"recovery": ["x"]}}, "after['recovery'] must hold middlewares"),
+    ("front proxy: audit", FrontProxy, {"audit": True}, "audit takes Audit, not bool"),
+    ("front proxy: impersonation", FrontProxy, {"impersonation": AllowAll()}, "impersonation takes bool, not AllowAll"),
+    ("policy by its path", Audit, {"policy": "policy.yaml", "sinks": []}, "policy takes AuditPolicy, not str"),
+    ("one sink", partial(Audit, AuditPolicy.everything()), {"sinks": AllowAll()}, "sinks takes a list, not AllowAll"),
+    (
+        "something that is no sink",
+        partial(Audit, AuditPolicy.everything()),
+        {"sinks": [AllowAll()]},
+        "sinks[0]: AllowAll has no method run()",
+    ),
+    (
+        "audit by its policy",
+        partial(AuditMiddleware, unreachable),
+        {"audit": AuditPolicy},
+        "audit takes Audit, not the",
+    ),
+    (
+        "class of an authorizer of impersonation",
+        partial(ImpersonationMiddleware, unreachable),
+        {"authorizer": AllowAll},
+        "authorizer: AllowAll is a class",
+    ),
+    (
+        "impersonation by a flag",
+        PROXY,
+        {"backend": NOWHERE.backend, "impersonation": True},
+        "impersonation takes Impersonate, not bool",
+    ),
     ("union of strings", AuthenticatorUnion, {"authenticators": ["x"]}, "authenticators[0]: str has no method"),
 ]
 

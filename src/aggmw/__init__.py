@@ -2,7 +2,8 @@
 
 Put `FrontProxy` around any ASGI application, and it becomes a front proxy. A request goes through, from the outside in:
 `recovery` (request id, errors as `Status`), `request_info` (what is asked for), `authentication` (who asks),
-`authorization` (may they), `metrics` (how much of it, if it is wanted), `discovery` (which APIs exist, from memory),
+`audit` (a record of it) and `impersonation` (acting as somebody else), if they are wanted, `authorization` (may they),
+`metrics` (how much of it, if it is wanted), `discovery` (which APIs exist, from memory),
 `registry` (where a group is served) and `proxy` (forwarding, with the caller's identity). What no stage takes reaches
 the application.
 
