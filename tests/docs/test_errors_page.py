@@ -14,9 +14,9 @@ from tests.docs.pages import DOCS, ROOT
 from aggmw import Backend, Identity, errors
 from aggmw.contracts.authorization import Attributes
 from aggmw.errors import CompositionError, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from aggmw.objects.refusal import forbidden
 from aggmw.middleware.proxy.errors import failure
 from aggmw.net import dial
+from aggmw.objects.refusal import forbidden
 
 SOURCE = ROOT / "src" / "aggmw"
 PAGE = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")

@@ -136,7 +136,10 @@ def test_commands_exist() -> None:
             assert set(words) <= {"--help"}, f"{where}: {line}"
             continue
         assert words[0] in COMMANDS, f"{where}: {line}"
-        known = {option for parameter in COMMANDS[words[0]].params for option in parameter.opts} | {"--help"}
+        command = COMMANDS[words[0]]
+        for word in words[1:2]:  # such as `auth` of `aggmw check auth`
+            command = getattr(command, "commands", {}).get(word, command)
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         assert {word for word in words if word.startswith("-")} <= known, f"{where}: {line}"
         found += 1
     assert found > 10

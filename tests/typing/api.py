@@ -40,6 +40,7 @@ from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
 from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
+from aggmw.contracts.kinds import Object, VirtualKind, WriteContext
 from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
@@ -53,8 +54,12 @@ from aggmw.middleware.authentication import (
     ClientCertificates,
     ForwardedCertificates,
     FrontProxies,
+    SelfSubjectReviews,
     StaticTokens,
+    TokenCache,
     TokenCookie,
+    TokenReviews,
+    WebhookTokens,
 )
 from aggmw.middleware.authorization import (
     AllowAll,
@@ -89,6 +94,7 @@ from aggmw.middleware.registry import (
     make_routes,
 )
 from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoResolver, parse
+from aggmw.middleware.resources import ResourcesMiddleware, VirtualKinds
 from aggmw.net.tls import ClientCertificatePair
 
 # --- an embedder's own parts, each for one Protocol ------------------------------------------------------------------
@@ -449,3 +455,22 @@ ProxyMiddleware(FrontProxy(), backend=Backend.at("https://10.0.0.1:6443"), imper
 def annotated(exchange: Exchange) -> None:
     record: AuditRecord = exchange.audit
     record.annotate("example.com/why", "because")
+
+
+class Widgets:
+    group, version = "example.com", "v1"
+    resource = APIResource("widgets", GroupVersionKind("example.com", "v1", "Widget"), verbs=("create",))
+
+    async def create(self, value: Object, context: WriteContext) -> Object:
+        context.warnings.append(f"{context.identity.user} asked, dry run: {context.dry_run}")
+        return value
+
+
+widgets: VirtualKind = Widgets()
+kinds = VirtualKinds([widgets, SelfSubjectReviews(clock=lambda: 0.0), TokenReviews([tokens], audiences=["front"])])
+groups: tuple[APIGroup, ...] = kinds.groups
+ResourcesMiddleware(FrontProxy(kinds=[widgets]), kinds=kinds, identity=lambda exchange: exchange.identity)
+webhook = WebhookTokens.load("webhook.kubeconfig", version="v1", audiences=["front"], remember_seconds=60.0)
+FrontProxy(authentication=[TokenCache([webhook], size=1000)])
+WriteContext(Identity("alice"), RequestInfo(True, "create", "POST", "/", b"/"), dry_run=True)
+ResourcesMiddleware(FrontProxy(), kinds=[Widgets])  # type: ignore[list-item]
