@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -192,6 +193,17 @@ async def test_kind_that_fails() -> None:
     )
     assert response.status == 500
     assert b"t0p-secret" not in response.body
+
+
+async def test_kind_that_does_not_end() -> None:
+    """The request's own time is over some day: 504."""
+
+    class Waiting(Widgets):
+        async def create(self, value: Object, context: WriteContext) -> Object:
+            return await asyncio.Future()
+
+    response = await alone(Waiting()).request("POST", "/apis/example.com/v1/widgets?timeout=10ms", body=b"{}")
+    assert (response.status, response.json()["reason"]) == (504, "Timeout")
 
 
 async def test_discovery_lists_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from aggmw.asgi.exchanges import enter, inside, misuse
@@ -105,15 +106,19 @@ class ResourcesMiddleware:
         if verdict is None or verdict.outcome is not Outcome.ALLOW:
             raise MissingInput("resources", "a verdict that allows", "authorization")
         headers = exchange.headers
-        return await self._kinds.create(
-            kind,
-            info,
-            identity,
-            exchange.warnings,
-            content_type=_joined(headers, b"content-type"),
-            accept=_joined(headers, b"accept"),
-            body=await _body(headers, receive),
-        )
+        try:
+            async with asyncio.timeout(info.timeout):
+                return await self._kinds.create(
+                    kind,
+                    info,
+                    identity,
+                    exchange.warnings,
+                    content_type=_joined(headers, b"content-type"),
+                    accept=_joined(headers, b"accept"),
+                    body=await _body(headers, receive),
+                )
+        except TimeoutError:
+            raise StatusError(504, "Timeout", "the request did not complete within its time") from None
 
 
 class _Gone(Exception):

@@ -128,7 +128,7 @@ class VirtualKinds:
         warnings.extend(warned)
         try:
             answer = await kind.create(value, WriteContext(identity, info, dry_run, warnings))
-        except AggmwError:
+        except (AggmwError, TimeoutError):
             raise
         except Exception as error:
             _log.error("a kind failed", resource=kind.resource.name, **fault(error))
