@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.middleware.authentication.issuing import NOW, issuer, key, token, write_keys
 
 from aggmw.contracts.identity import EXPLICIT, Identity, Presented
 from aggmw.contracts.kinds import WriteContext
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import InvalidCredentials, StatusError
-from aggmw.middleware.authentication import SelfSubjectReviews, StaticTokens, TokenReviews
+from aggmw.middleware.authentication import JWTAuthenticator, SelfSubjectReviews, StaticTokens, TokenCache, TokenReviews
 
 ANN = Identity("ann", "7", ("devs",), {"example.com/team": ("a", "b")}, EXPLICIT)
 TOKENS = StaticTokens({"t": ANN})
@@ -143,3 +145,15 @@ async def test_who_am_i() -> None:
 def test_representations_hold_no_token() -> None:
     """`repr` is for logs."""
     assert repr(TokenReviews([TOKENS])) == "TokenReviews(1 authenticators)"
+
+
+async def test_signed_tokens_and_their_audiences(tmp_path: Path) -> None:
+    """Tokens of an issuer, through a cache: they are for whom they say, and for nobody else who is asked for."""
+    path = write_keys(tmp_path / "keys.json", key("one"))
+    async with JWTAuthenticator([issuer(keys=path, audiences=["aggmw", "other"])], clock=lambda: NOW) as issuers:
+        kind = TokenReviews([TokenCache([issuers], clock=lambda: NOW), TOKENS])
+        jane = token(aud=["aggmw", "third"]).decode()
+        assert (await review(kind, token=jane))["user"]["username"] == "jane"
+        assert (await review(kind, token=jane, audiences=["third", "other"]))["audiences"] == ["third"]
+        assert await review(kind, token=jane, audiences=["other"]) == {"error": "invalid bearer token"}
+        assert (await review(kind, token="t"))["user"]["username"] == "ann"
