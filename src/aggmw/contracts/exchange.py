@@ -41,6 +41,7 @@ class Exchange:
         identified: whether authentication has begun: nobody may ask a second time, not even meanwhile.
         host_user: whether `identity` was taken from the application outside: its `scope["user"]` is left alone.
         own_cookies: names of the cookies that tell this front proxy who asks: no service may set them.
+        impersonates: whether the caller asks to act as somebody else, and no stage has decided on that yet.
         impersonator: who really asks, where `identity` is whom that caller acts as; set by the impersonation stage.
         impersonation: the right that let it, such as "impersonate:user-info"; "" for the plain one.
         audit: what is recorded of this request; stages behind the audit stage annotate it.
@@ -64,6 +65,7 @@ class Exchange:
     subprotocols: tuple[str, ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)
     own_cookies: frozenset[bytes] = frozenset()
+    impersonates: bool = False
     impersonator: Identity | None = None
     impersonation: str = ""
     audit: AuditRecord = NO_RECORD

@@ -389,6 +389,22 @@ async def test_alone_in_a_stack() -> None:
     assert (await Client(stack).request("GET", "/", headers)).status == 403
 
 
+async def test_headers_are_never_ignored() -> None:
+    """§12.6: headers that are left to a stage which is not there are an error, not a request of the caller's own."""
+    stack = RequestInfoMiddleware(
+        AuthenticationMiddleware(
+            AuthorizationMiddleware(echo, authorizer=AllowAll()),
+            authenticators=[StaticTokens({"t": ALICE})],
+            impersonation=True,
+        )
+    )
+    headers = {"Authorization": "Bearer t"}
+    assert (await Client(stack).request("GET", "/", headers)).status == 200
+    response = await Client(stack).request("GET", "/", headers | {"Impersonate-User": "bob"})
+    assert response.status == 500
+    assert "authorization needs the word on whom the caller may act as" in response.json()["message"]
+
+
 async def test_host_user_is_not_asked_again() -> None:
     """Behind impersonation, an authorization that takes its callers from elsewhere judges whom the caller acts as."""
     judge = Grants("impersonate users bob", "get  ")

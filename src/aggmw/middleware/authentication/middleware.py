@@ -104,8 +104,8 @@ class Authentication:
         exchange.own_cookies = self._cookies
         path = self._path(exchange)
         if self._exempt and path in self._exempt:
-            exchange.headers, impersonates = self._exempt_sieve.sift(exchange.headers)
-            return _NO_IMPERSONATION if impersonates and not self._impersonation else None
+            exchange.headers, exchange.impersonates = self._exempt_sieve.sift(exchange.headers)
+            return _NO_IMPERSONATION if exchange.impersonates and not self._impersonation else None
         exchange.identified = True
         presented = Presented(exchange.headers, exchange.connection, path, exchange.subprotocols, exchange.warnings)
         identity, consumed, failures = await self._union.find(presented)
@@ -123,6 +123,7 @@ class Authentication:
         if impersonates and not self._impersonation:
             return _NO_IMPERSONATION
         exchange.headers = headers
+        exchange.impersonates = impersonates
         if exchange.subprotocols and sieve.takes_tokens:
             exchange.subprotocols = without_token(exchange.subprotocols)
         exchange.identity = identity

@@ -74,6 +74,8 @@ class Authorization:
         info = exchange.request_info if self._request_info is None else self._request_info(exchange)
         if info is None:
             raise MissingInput("authorization", "the request info", "request_info")
+        if exchange.impersonates:
+            raise MissingInput("authorization", "the word on whom the caller may act as", "impersonation")
         # Whom the caller acts as is known to nobody outside.
         look_up = None if exchange.impersonator is not None else self._identity
         identity = exchange.identity if look_up is None else look_up(exchange)

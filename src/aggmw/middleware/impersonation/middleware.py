@@ -101,6 +101,7 @@ class Impersonation:
             )
             return forbidden(found.attributes, found.reason)
         exchange.headers = without_impersonation(exchange.headers)
+        exchange.impersonates = False
         exchange.impersonator = identity
         exchange.host_user = False  # whoever is acted as is nobody whom the application outside knows
         exchange.identity, mode = found
