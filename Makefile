@@ -1,6 +1,7 @@
 # Each target does its own set-up. PYTHON chooses the interpreter (3.11 or newer, with venv).
 PYTHON ?= python3
 BIN := .venv/bin
+COMPILED := build/compiled
 STAMP := .venv/.stamp
 KUBECTL := $(BIN)/kubectl
 PEERS := $(BIN)/granian
@@ -9,7 +10,7 @@ PROVIDER := tests/peers/oidc-provider/node_modules/.stamp
 WORKERS ?= auto
 SOAK_SECONDS ?= 600
 
-.PHONY: setup demo test e2e soak check docs docs-serve bench format lock clean
+.PHONY: setup demo test e2e soak check compiled test-compiled soak-compiled docs docs-serve bench format lock clean
 
 setup: $(STAMP)
 
@@ -50,6 +51,28 @@ check: $(STAMP)
 	@$(BIN)/mypy tests/typing/api.py
 	@$(BIN)/lint-imports --no-cache
 
+compiled: $(COMPILED)/.stamp
+
+# A wheel of the same sources with compiled modules, installed beside the plain package: PYTHONPATH=build/compiled uses it.
+$(COMPILED)/.stamp: $(STAMP) hatch_build.py $(shell find src -name '*.py')
+	@echo "compiling (half a minute)"
+	@rm -rf build
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group compiled
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w build .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) build/*.whl
+	@PYTHONPATH=$(COMPILED) $(BIN)/aggmw version
+	@touch $@
+
+# Those that read sources, docs or types would read the same ones; those of real clients are run against the plain package.
+NOT_COMPILED := docs e2e examples bench typing test_architecture.py test_readme.py test_typing.py
+
+test-compiled: $(COMPILED)/.stamp
+	@PYTHONPATH=$(COMPILED) $(BIN)/python -m pytest -n $(WORKERS) $(NOT_COMPILED:%=--ignore=tests/%)
+
+soak-compiled: $(COMPILED)/.stamp
+	@PYTHONPATH=$(COMPILED) $(BIN)/python -m pytest --whole tests/soak
+	@PYTHONPATH=$(COMPILED) $(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS)
+
 $(MKDOCS): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group docs
 	@touch $(MKDOCS)
@@ -66,6 +89,7 @@ $(PEERS): $(STAMP)
 		|| echo "peers cannot be installed: measuring without those that are missing"
 
 bench: $(STAMP) $(PEERS)
+	@$(MAKE) --no-print-directory compiled || echo "cannot be compiled: measuring the plain package alone"
 	@$(BIN)/python -m benchmarks
 
 format: $(STAMP)
@@ -76,4 +100,4 @@ lock: $(STAMP)
 	@{ echo '# Versions that development and CI use (names and versions only). `make lock` renews it.'; $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site

@@ -43,12 +43,22 @@ FLOORS = (
     Floor("P1", "… × asgiproxy", "bare plain × asgiproxy", 3.0),
     Floor("P1", "… × nginx", "bare plain × nginx", 0.25),
     Floor("P1", "ProxyMiddleware, TLS: requests/s × Go", "bare TLS × go", 0.8, 1.0),
+    Floor("P1", "compiled, plain: requests/s × Go", "compiled-bare plain × go", 1.2, 1.5),
+    Floor("P1", "compiled, TLS: requests/s × Go", "compiled-bare TLS × go", 0.8, 1.0),
     Floor("P2", "ProxyMiddleware on granian, plain: requests/s × Go", "granian-bare plain × go", 1.6, 2.0),
+    Floor("P2", "compiled, plain: requests/s × Go", "compiled-granian-bare plain × go", 1.6, 2.0),
     Floor("P3", "FrontProxy, plain: requests/s × bare Go", "stack-1000 plain × go", 0.8, 1.0),
     Floor("P3", "FrontProxy, TLS: requests/s × bare Go", "stack-1000 TLS × go", 0.6, 1.0),
+    Floor("P3", "compiled, plain: requests/s × bare Go", "compiled-stack-1000 plain × go", 0.8, 1.0),
+    Floor("P3", "compiled, TLS: requests/s × bare Go", "compiled-stack-1000 TLS × go", 0.6, 1.0),
     *(
         _at_most("P4", f"{title}, {side}: {cut} added × Go's", f"{server} {side} {cut} added × go", floor, 1.0)
-        for title, server in (("ProxyMiddleware", "bare"), ("FrontProxy", "stack-1000"))
+        for title, server in (
+            ("ProxyMiddleware", "bare"),
+            ("ProxyMiddleware, compiled", "compiled-bare"),
+            ("FrontProxy", "stack-1000"),
+            ("FrontProxy, compiled", "compiled-stack-1000"),
+        )
         for side in ("plain", "TLS")
         for cut, floor in (("p50", 1.4), ("p99", 1.5))
     ),

@@ -23,7 +23,9 @@ _SERVERS = {
     "nginx": "nginx proxy_pass",
     "go": "Go ReverseProxy",
     "bare": "aggmw ProxyMiddleware",
+    "compiled-bare": "ProxyMiddleware, compiled",
     "stack-1000": "aggmw FrontProxy, 1,000 rules",
+    "compiled-stack-1000": "FrontProxy, 1,000 rules, compiled",
 }
 
 Rounds = Sequence[Sequence[float]]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -24,6 +24,7 @@ __all__ = ["Missing", "Server", "Site", "need_module", "opened"]
 
 _CACHE = Path(__file__).parent.parent / ".cache" / "benchmarks"
 _PEER = Path(__file__).parent / "peers" / "proxy.go"
+_COMPILED = Path(__file__).parent.parent / "build" / "compiled"
 _PYTHON_PEERS = {"asgiproxy": "asgiproxy", "fastapi-proxy-lib": "fastapi_proxy_lib"}
 """What is asked for → the module that it is."""
 _STARTUP_SECONDS = 20.0
@@ -78,7 +79,8 @@ class Site:
     def server(self, name: str, *, tls: bool, fresh: bool = False) -> Server:
         """A running server: direct, nginx, go, asgiproxy, fastapi-proxy-lib; aggmw's answer, bare, stack-N (N rules).
 
-        With `granian-` in front, aggmw's run on granian instead of on our door.
+        With `granian-` in front, aggmw's run on granian instead of on our door; with `compiled-` in front of that, the
+        compiled build runs.
 
         Args:
             name, tls: which.
@@ -159,15 +161,20 @@ class Site:
         return self._listening(name, tls, self._python(module, [], tls))
 
     def _aggmw(self, name: str, tls: bool) -> Server:
-        case, _, rules = name.removeprefix("granian-").partition("-")
+        plain = name.removeprefix("compiled-")
+        case, _, rules = plain.removeprefix("granian-").partition("-")
         arguments = self._python("benchmarks.apps", [case], tls)
         arguments += [f"--rules={rules}"] * bool(rules)
-        if name.startswith("granian-"):
+        if plain.startswith("granian-"):
             need_module("granian")
             arguments.append("--server=granian")
         if self._profiles is not None:
             arguments.append(f"--profile={self._profiles}/{name}-{'tls' if tls else 'plain'}.prof")
-        return self._listening(name, tls, arguments)
+        if plain == name:
+            return self._listening(name, tls, arguments)
+        if not _COMPILED.is_dir():
+            raise Missing(f"not built. {INSTALL['compiled']}")
+        return self._listening(name, tls, arguments, env={"PYTHONPATH": str(_COMPILED)})
 
     def _python(self, module: str, arguments: list[str | Path], tls: bool) -> list[str | Path]:
         backend, streams = self._ports(tls)
@@ -178,16 +185,20 @@ class Site:
         (ports, _), (streams, _) = self._upstreams()
         return ports[tls], streams[tls]
 
-    def _listening(self, name: str, tls: bool, arguments: list[str | Path], port: int = 0) -> Server:
+    def _listening(
+        self, name: str, tls: bool, arguments: list[str | Path], port: int = 0, env: Mapping[str, str] | None = None
+    ) -> Server:
         """Start it on the proxy's core; without a port it prints the one it listens on."""
         log = f"{name}-{'tls' if tls else 'plain'}"
-        process = self._run(log, arguments, self.cores.proxy)
+        process = self._run(log, arguments, self.cores.proxy, env)
         port = port or int(_line(process, log, self.workspace))
         return Server(name, tls, port, process.pid, port)
 
-    def _run(self, log: str, arguments: list[str | Path], core: int | None) -> subprocess.Popen[str]:
+    def _run(
+        self, log: str, arguments: list[str | Path], core: int | None, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         errors = self.workspace.log(log)
-        env = {"GOMAXPROCS": "1"}
+        env = {"GOMAXPROCS": "1", **(env or {})}
         return self._stack.enter_context(started(arguments, core, env=env, output=subprocess.PIPE, errors=errors))
 
 

@@ -37,6 +37,7 @@ _BESIDE = (
     Contender("Go ReverseProxy", "go"),
 )
 _BARE = Contender("aggmw ProxyMiddleware", "bare")
+_COMPILED = Contender("ProxyMiddleware, compiled", "compiled-bare")
 _ANSWER = Contender("aggmw's door, answering itself", "answer")
 
 CASES: Mapping[str, Sequence[Contender]] = {
@@ -46,19 +47,23 @@ CASES: Mapping[str, Sequence[Contender]] = {
         Contender("fastapi-proxy-lib", "fastapi-proxy-lib"),
         _ANSWER,
         _BARE,
+        _COMPILED,
     ),
     "P2": (
         *_BESIDE,
         Contender("granian, answering itself", "granian-answer", tls=False),
         Contender("aggmw ProxyMiddleware on granian", "granian-bare", tls=False),
+        Contender("ProxyMiddleware on granian, compiled", "compiled-granian-bare", tls=False),
         Contender("aggmw FrontProxy on granian, 1,000 rules", "granian-stack-1000", tls=False),
     ),
     "P3": (
         *_BESIDE,
         _ANSWER,
         _BARE,
+        _COMPILED,
         Contender("aggmw FrontProxy, 1,000 rules", "stack-1000"),
-        Contender("the same, 100,000 objects", "stack-1000", spread=True),
+        Contender("FrontProxy, 1,000 rules, compiled", "compiled-stack-1000"),
+        Contender("FrontProxy, 100,000 objects", "stack-1000", spread=True),
     ),
 }
 """What is measured for each. A contender of several cases is measured once for all of them."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from aggmw.contracts.identity import Identity
     from aggmw.front_proxy import FrontProxy
 
+    __compiled__: bool
+    """Whether this is the compiled build: modules that every request goes through are C extensions."""
+
 __all__ = [
     "APIService",
     "Backend",
@@ -50,6 +53,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used: `import aggmw` alone costs nothing."""
+    if name == "__compiled__":
+        return not str(import_module("aggmw.asgi.headers").__file__).endswith(".py")
     if name not in _HOMES:
         raise AttributeError(f"module 'aggmw' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+import aggmw
 from aggmw.config import Configuration, load
 from aggmw.errors import ConfigurationError
 
@@ -133,8 +134,8 @@ def token(
 
 @app.command()
 def version() -> None:
-    """Print the version."""
-    typer.echo(f"aggmw {installed('aggmw')}")
+    """Print the version, and whether it is the compiled build."""
+    typer.echo(f"aggmw {installed('aggmw')}{' (compiled)' if aggmw.__compiled__ else ''}")
 
 
 def _configured(read: Callable[[], Configuration], host: str | None, port: int | None) -> Configuration:

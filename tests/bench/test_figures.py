@@ -146,7 +146,8 @@ def test_floors_are_of_figures_that_exist() -> None:
     throughput.tabulate(samples, report, "how")
     for tls in (False, True):
         times = {
-            name: [[each] * 9] for name, each in zip(("direct", "go", "bare", "stack-1000"), (1, 2, 3, 4), strict=True)
+            name: [[each] * 9]
+            for each, name in enumerate(("direct", "go", "bare", "compiled-bare", "stack-1000", "compiled-stack-1000"))
         }
         latency.tabulate(times, report, tls=tls)
     wanted = {floor.figure for floor in floors.FLOORS if floor.case in ("P1", "P2", "P3", "P4")}

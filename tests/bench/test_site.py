@@ -24,6 +24,14 @@ def test_missing_module_says_how_to_get_it() -> None:
         need_module("no_such_peer")
 
 
+def test_missing_build_says_how_to_get_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is the compiled build, which is measured beside the plain one."""
+    monkeypatch.setattr("benchmarks.site._COMPILED", workspace.path / "nowhere")
+    monkeypatch.setattr(Site, "_ports", lambda site, tls: (1, 2))
+    with pytest.raises(Missing, match=r"not built\. .*make compiled"):
+        Site(workspace, Cores(None, None), 1).server("compiled-bare", tls=False)
+
+
 def test_missing_program_says_how_to_get_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """So is a program, for every server that needs it: it is the backend's."""
     monkeypatch.setenv("PATH", "/nowhere")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -173,11 +174,7 @@ class MetricsMiddleware:
             await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
             return
         tally = Tally()
-
-        async def noting(message: Message) -> None:
-            tally.note(message)
-            await send(message)
-
+        noting = partial(_noting, tally, send)
         # The exchange may be shared with another metrics stage, outside or inside.
         outer, exchange.in_flight = exchange.in_flight, None
         level: object = None
@@ -196,3 +193,9 @@ class MetricsMiddleware:
             exchange.in_flight = level
             self._metrics.ended(exchange, tally.status, tally.seconds, tally.size)
             exchange.in_flight = outer
+
+
+async def _noting(tally: Tally, send: Send, message: Message) -> None:
+    """Count a message, and send it on."""
+    tally.note(message)
+    await send(message)
