@@ -78,6 +78,7 @@ from aggmw.middleware.authorization import (
     AuthorizationMiddleware,
     CasbinAuthorizer,
     DenyAll,
+    Explanation,
     PrivilegedGroups,
     Union,
 )
@@ -271,6 +272,7 @@ SAMPLES: list[object] = [
     PrivilegedGroups(),
     Union([AllowAll()]),
     CasbinAuthorizer.from_text(POLICY),
+    Explanation(Verdict()),
     AuthorizationMiddleware(HOST, authorizer=AllowAll()),
     Discovery(ROUTES, Http1Transport()),
     Timing(),

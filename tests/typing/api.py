@@ -67,6 +67,7 @@ from aggmw.middleware.authorization import (
     AuthorizationMiddleware,
     CasbinAuthorizer,
     DenyAll,
+    Explanation,
     PrivilegedGroups,
     Union,
     host_user,
@@ -241,8 +242,23 @@ authentication = AuthenticationMiddleware(
 )
 casbin = CasbinAuthorizer.from_files(Path("policy.csv"), model="model.conf", privileged=["ops"], cache=0)
 casbin = CasbinAuthorizer.from_text("p2, *, get, /", functions={"f": lambda one, other: True}, allow_eval=True)
+casbin = CasbinAuthorizer.from_text(
+    "p, a",
+    model="",
+    fields={"team": lambda attributes: attributes.identity.extra},
+    casbin_patterns=True,
+    role_patterns={"g": "keyMatch2"},
+    domain_patterns={"g": "keyMatch"},
+)
 casbin.reload()
 Authorization(Union([PrivilegedGroups(), PrivilegedGroups(["ops"]), casbin, DenyAll()]))
+
+
+async def explained(attributes: Attributes) -> tuple[Verdict, str, tuple[tuple[str, ...], ...]]:
+    explanation: Explanation = await casbin.explain(attributes)
+    return explanation.verdict, explanation.rule, explanation.ways
+
+
 AuthorizationMiddleware(function, authorizer=AllowAll())
 AuthorizationMiddleware(function, authorizer=authorizer, identity=host_user, request_info=what)
 AuthorizationMiddleware(function, authorizer=authorizer, identity=partial(host_user, groups=lambda user: user.teams))

@@ -1,6 +1,7 @@
 """Authorization: may this caller do this? The stage, and the authorizers it can ask.
 
-`CasbinAuthorizer` is imported when it is first used, so that the others do not cost casbin.
+`CasbinAuthorizer`, and the `Explanation` that it gives, are imported when they are first used, so that the others do
+not cost casbin.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from aggmw.middleware.authorization.union import Union
 
 if TYPE_CHECKING:
     from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+    from aggmw.middleware.authorization.casbin.explain import Explanation
 
 __all__ = [
     "AllowAll",
@@ -21,15 +23,16 @@ __all__ = [
     "AuthorizationMiddleware",
     "CasbinAuthorizer",
     "DenyAll",
+    "Explanation",
     "PrivilegedGroups",
     "Union",
     "host_user",
 ]
 
 
-def __getattr__(name: str) -> type[CasbinAuthorizer]:
-    if name != "CasbinAuthorizer":
+def __getattr__(name: str) -> type[CasbinAuthorizer | Explanation]:
+    if name not in ("CasbinAuthorizer", "Explanation"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+    from aggmw.middleware.authorization.casbin import authorizer, explain
 
-    return CasbinAuthorizer
+    return authorizer.CasbinAuthorizer if name == "CasbinAuthorizer" else explain.Explanation

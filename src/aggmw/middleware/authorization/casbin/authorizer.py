@@ -18,7 +18,7 @@ from aggmw.middleware.authorization.casbin.inputs import FIELDS
 from aggmw.middleware.authorization.casbin.lint import inspect
 from aggmw.middleware.authorization.casbin.model import Model, read_model
 from aggmw.middleware.authorization.casbin.policy import Row, read_rows
-from aggmw.middleware.authorization.casbin.snapshot import Snapshot, functions_of
+from aggmw.middleware.authorization.casbin.snapshot import RolePatterns, Snapshot, functions_of
 from aggmw.middleware.authorization.casbin.text import BadText, read
 from aggmw.middleware.authorization.fixed import PrivilegedGroups
 
@@ -60,6 +60,8 @@ class CasbinAuthorizer:
         functions: Mapping[str, Callable[..., object]] | None,
         fields: Mapping[str, Callable[[Attributes], object]] | None,
         casbin_patterns: bool,
+        role_patterns: Mapping[str, str] | None,
+        domain_patterns: Mapping[str, str] | None,
         cache: int,
     ) -> None:
         taken = sorted(FIELDS.keys() & (fields or {}))
@@ -73,6 +75,7 @@ class CasbinAuthorizer:
         self._functions = functions_of(dict(functions or {}), exact=not casbin_patterns)
         self._fields = dict(fields or {})
         self._exact = not casbin_patterns
+        self._patterns = RolePatterns(dict(role_patterns or {}), dict(domain_patterns or {}))
         self._cache = cache
         self._snapshot = self._load()
 
@@ -92,6 +95,8 @@ class CasbinAuthorizer:
         functions: Mapping[str, Callable[..., object]] | None = None,
         fields: Mapping[str, Callable[[Attributes], object]] | None = None,
         casbin_patterns: bool = False,
+        role_patterns: Mapping[str, str] | None = None,
+        domain_patterns: Mapping[str, str] | None = None,
         cache: int = 4096,
     ) -> CasbinAuthorizer:
         """Read a policy, and perhaps a model, from files; `reload` reads them again.
@@ -108,6 +113,8 @@ class CasbinAuthorizer:
                 number, a set, or an object with attributes. Verdicts of models that name one are not remembered.
             casbin_patterns: match `keyMatch` to `keyMatch5` and `regexMatch` as casbin does, which is more than a rule
                 seems to say, instead of literally and over whole values. Such patterns are tried one by one.
+            role_patterns, domain_patterns: where the names, or the domains, in rows of a role definition are patterns:
+                the function that matches them, such as `{"g": "keyMatch2"}`.
             cache: how many allowing and how many refusing verdicts to remember; 0 for none.
         """
         return cls(
@@ -118,6 +125,8 @@ class CasbinAuthorizer:
             functions=functions,
             fields=fields,
             casbin_patterns=casbin_patterns,
+            role_patterns=role_patterns,
+            domain_patterns=domain_patterns,
             cache=cache,
         )
 
@@ -132,6 +141,8 @@ class CasbinAuthorizer:
         functions: Mapping[str, Callable[..., object]] | None = None,
         fields: Mapping[str, Callable[[Attributes], object]] | None = None,
         casbin_patterns: bool = False,
+        role_patterns: Mapping[str, str] | None = None,
+        domain_patterns: Mapping[str, str] | None = None,
         cache: int = 4096,
     ) -> CasbinAuthorizer:
         """The same from texts, which are called "policy" and "model" in messages."""
@@ -143,6 +154,8 @@ class CasbinAuthorizer:
             functions=functions,
             fields=fields,
             casbin_patterns=casbin_patterns,
+            role_patterns=role_patterns,
+            domain_patterns=domain_patterns,
             cache=cache,
         )
 
@@ -190,11 +203,11 @@ class CasbinAuthorizer:
             objects=self._fields.keys(),
             exact=self._exact,
         )
-        problems += [*report.problems, *row_problems]
+        problems += [*report.problems, *row_problems, *self._patterns.faults(model, report)]
         if problems:
             raise ConfigurationError(sorted(dict.fromkeys(problems), key=_place))
         try:
-            snapshot = Snapshot(model, report, self._functions, self._fields, self._cache)
+            snapshot = Snapshot(model, report, self._functions, self._fields, self._patterns, self._cache)
         except ConfigurationError:
             raise
         except Exception as error:

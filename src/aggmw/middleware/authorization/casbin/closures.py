@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from aggmw.middleware.authorization.casbin.functions import PREPARED
 from aggmw.middleware.authorization.casbin.index import Request, Test
-from aggmw.middleware.authorization.casbin.matcher import read_matcher
+from aggmw.middleware.authorization.casbin.matcher import read_matcher, shown
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
 
@@ -92,7 +92,7 @@ class Closures:
         """A node as a closure."""
         method = _METHODS.get(type(node))
         if method is None:
-            raise Uncompilable(f"'{ast.unparse(node)}'")
+            raise Uncompilable(f"'{shown(node)}'")
         return method(self, node)
 
     def _constant(self, node: ast.Constant) -> Test:
@@ -135,12 +135,12 @@ class Closures:
         if isinstance(node.op, ast.USub | ast.UAdd):
             sign = operator.neg if isinstance(node.op, ast.USub) else operator.pos
             return lambda r, p: sign(value(r, p))  # type: ignore[arg-type]  # raises where it is no number, as casbin's
-        raise Uncompilable(f"'{ast.unparse(node)}'")
+        raise Uncompilable(f"'{shown(node)}'")
 
     def _binary(self, node: ast.BinOp) -> Test:
         apply = _ARITHMETIC.get(type(node.op))
         if apply is None:
-            raise Uncompilable(f"'{ast.unparse(node)}'")
+            raise Uncompilable(f"'{shown(node)}'")
         left, right = self.value(node.left), self.value(node.right)
         return lambda r, p: apply(left(r, p), right(r, p))
 
@@ -166,7 +166,7 @@ class Closures:
     def _attribute(self, node: ast.Attribute) -> Test:
         name = node.attr
         if name.startswith(("_", "func_")):
-            raise Uncompilable(f"'{ast.unparse(node)}'")
+            raise Uncompilable(f"'{shown(node)}'")
         return partial(_attribute_of, self.value(node.value), name)
 
     def _subscript(self, node: ast.Subscript) -> Test:
@@ -175,7 +175,7 @@ class Closures:
 
     def _call(self, node: ast.Call) -> Test:
         if not isinstance(node.func, ast.Name) or node.keywords:
-            raise Uncompilable(f"'{ast.unparse(node)}'")
+            raise Uncompilable(f"'{shown(node)}'")
         name, scope = node.func.id, self._scope
         if name == "eval":
             return self._eval(node)
@@ -217,7 +217,7 @@ class Closures:
     def _eval(self, node: ast.Call) -> Test:
         column = self.column(node.args[0]) if len(node.args) == 1 else -1
         if column < 0:
-            raise Uncompilable(f"'{ast.unparse(node)}'")
+            raise Uncompilable(f"'{shown(node)}'")
         texts = self._texts.setdefault(column, _Texts(self, self._scope.suffix))
         return partial(_evaluated, texts, column)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aggmw.middleware.authorization.casbin.inputs import SETS
 
-__all__ = ["Matcher", "Vocabulary", "read_matcher"]
+__all__ = ["Matcher", "Vocabulary", "read_matcher", "shown"]
 
 _STRING_OR_COMMENT = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|#""")
 _REWRITTEN = re.compile(r"!|&&|\|\||#|\b[rp]\d*\.|\beval\(")
@@ -94,7 +94,7 @@ class Matcher:
             elif isinstance(node, ast.Attribute | ast.Subscript) and _is_of(node, vocabulary):
                 continue
             elif not isinstance(node, _NODES) and id(node) not in called:
-                yield f"uses '{_shown(node)}', which casbin's matchers do not have: fields are plain text"
+                yield f"uses '{shown(node)}', which casbin's matchers do not have: fields are plain text"
         yield from self._set_faults()
 
     def warnings(self) -> Iterator[str]:
@@ -171,7 +171,8 @@ def _python(text: str) -> str:
     return _NOT.sub(" not ", text)
 
 
-def _shown(node: ast.AST) -> str:
+def shown(node: ast.AST) -> str:
+    """An expression as a matcher has it."""
     return _PREFIX.sub(r"\1.", ast.unparse(node))
 
 
@@ -215,7 +216,7 @@ def _name_faults(node: ast.Name, vocabulary: Vocabulary) -> Iterator[str]:
 
 def _call_faults(node: ast.Call, vocabulary: Vocabulary) -> Iterator[str]:
     if not isinstance(node.func, ast.Name):
-        yield f"calls {_shown(node.func)}(), which is no function of casbin's"
+        yield f"calls {shown(node.func)}(), which is no function of casbin's"
         return
     name = node.func.id
     if name == "eval":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-__all__ = ["MAX_DEPTH", "RoleGraph", "too_deep", "way_back"]
+__all__ = ["MAX_DEPTH", "RoleGraph", "reach", "too_deep", "way_back"]
 
 MAX_DEPTH = 9
 """How many memberships in a row casbin follows."""
@@ -28,7 +28,7 @@ class RoleGraph:
             edges.setdefault(domain[0] if domain else "", {}).setdefault(name, set()).add(role)
         self._edges: Mapping[str, Mapping[str, Iterable[str]]] = edges
         self._roles = {
-            domain: {name: frozenset(_reached(name, graph)) for name in graph} for domain, graph in edges.items()
+            domain: {name: frozenset(reach(name, graph)) for name in graph} for domain, graph in edges.items()
         }
 
     def roles_of(self, name: str, domain: str = "") -> frozenset[str]:
@@ -64,7 +64,7 @@ _EMPTY: Mapping[str, frozenset[str]] = MappingProxyType({})
 _NOBODY: Mapping[str, Iterable[str]] = MappingProxyType({})
 
 
-def _reached(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
+def reach(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
     """All that a name reaches, each with the number of memberships on the shortest way."""
     reached: dict[str, int] = {}
     level, depth = [name], 0
@@ -83,7 +83,7 @@ def _reached(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
 def too_deep(graph: Mapping[str, Iterable[str]]) -> Iterable[tuple[str, str, int]]:
     """Names with a role that casbin would not find: name, role, memberships on the way; the nearest such role each."""
     for name in graph:
-        beyond = [(depth, role) for role, depth in _reached(name, graph).items() if depth > MAX_DEPTH]
+        beyond = [(depth, role) for role, depth in reach(name, graph).items() if depth > MAX_DEPTH]
         if beyond:
             depth, role = min(beyond)
             yield name, role, depth

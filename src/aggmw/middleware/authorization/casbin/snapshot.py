@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TypeAlias
@@ -16,17 +16,25 @@ from aggmw.middleware.authorization.casbin.cache import VerdictCache
 from aggmw.middleware.authorization.casbin.closures import Pending, Scope, Uncompilable
 from aggmw.middleware.authorization.casbin.enforcer import Enforcer, casbin_functions, ordered
 from aggmw.middleware.authorization.casbin.expressions import LONGEST
-from aggmw.middleware.authorization.casbin.functions import FUNCTIONS, KEY_PATTERNS, LONGEST_VALUE, Unmatchable, bounded
+from aggmw.middleware.authorization.casbin.functions import (
+    FUNCTIONS,
+    KEY_PATTERNS,
+    LONGEST_VALUE,
+    Unmatchable,
+    bounded,
+    key_pattern_fault,
+)
 from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, unfit
-from aggmw.middleware.authorization.casbin.keys import KEYS
+from aggmw.middleware.authorization.casbin.keys import KEYS, Keys
 from aggmw.middleware.authorization.casbin.lint import Report
 from aggmw.middleware.authorization.casbin.model import Model
 from aggmw.middleware.authorization.casbin.policy import Row
+from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
 from aggmw.middleware.authorization.casbin.section import Decision, Effect, Section
 from aggmw.middleware.authorization.casbin.subjects import Subjects
 
-__all__ = ["Functions", "Snapshot", "functions_of"]
+__all__ = ["Functions", "RolePatterns", "Snapshot", "functions_of"]
 
 Found: TypeAlias = "tuple[Verdict, Row | None]"
 _log = structlog.get_logger("aggmw.authorization")
@@ -51,6 +59,49 @@ class Functions:
     own: frozenset[str]
     awaited: frozenset[str]
     keyed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RolePatterns:
+    """Which role definitions hold patterns, each with the function that matches them.
+
+    Attributes:
+        names: of the names in their rows.
+        domains: of the domains.
+    """
+
+    names: Mapping[str, str]
+    domains: Mapping[str, str]
+
+    def faults(self, model: Model, report: Report) -> Iterator[Problem]:
+        """Mistakes in them, for a model and its policy."""
+        for option, given in (("role_patterns", self.names), ("domain_patterns", self.domains)):
+            for key, function in given.items():
+                if key not in model.role_keys:
+                    yield Problem(model.source, f"has no role definition {key}, for which {option} is given")
+                elif function not in KEY_PATTERNS and function != "globMatch":
+                    known = ", ".join(sorted({*KEY_PATTERNS, "globMatch"}))
+                    yield Problem(model.source, f"{option} of {key}: '{function}' is none of {known}")
+                elif option == "domain_patterns" and model.definitions[key].value.count("_") < 3:
+                    yield Problem(model.definitions[key].where, f"{key} has no domain, for which {option} is given")
+                else:
+                    yield from _pattern_faults(report, key, function, 0 if given is self.names else 2)
+        if "g" in self.names and any("subjects" in d.columns for d in model.definitions.values() if d.key[0] == "r"):
+            yield Problem(model.source, "names r.subjects, which does not know of role_patterns: ask g(r.sub, p.x)")
+
+
+def _pattern_faults(report: Report, key: str, function: str, column: int) -> Iterator[Problem]:
+    for row in report.rows:
+        if row.ptype == key:
+            fault = key_pattern_fault(function, row[column]) if function in KEY_PATTERNS else None
+            if fault is not None:
+                yield Problem(row.where, fault)
+            if not column and _is_pattern(function, row[1]):
+                yield Problem(row.where, f"has the role '{row[1]}': a member may be a pattern, a role may not")
+
+
+def _is_pattern(function: str, text: str) -> bool:
+    return KEYS[function](text) != Keys((text,))
 
 
 def functions_of(own: Mapping[str, Callable[..., object]], *, exact: bool) -> Functions:
@@ -82,6 +133,7 @@ class Snapshot:
     Args:
         model, report: without mistakes.
         fields: of one's own that requests have besides.
+        patterns: of roles.
         cache: how many verdicts to remember; none are when they depend on more than the request and the policy.
 
     Raises:
@@ -90,12 +142,18 @@ class Snapshot:
     """
 
     def __init__(
-        self, model: Model, report: Report, functions: Functions, fields: Mapping[str, Reader], cache: int
+        self,
+        model: Model,
+        report: Report,
+        functions: Functions,
+        fields: Mapping[str, Reader],
+        patterns: RolePatterns,
+        cache: int,
     ) -> None:
         self.model = model
         self.report = report
         self.functions = functions
-        self.graphs = {key: RoleGraph(row for row in report.rows if row.ptype == key) for key in model.role_keys}
+        self.graphs = {key: self._graph(key, patterns) for key in model.role_keys}
         self.uncompiled: list[Problem] = []
         self._path_suffix = model.suffixes[-1]
         rules = ordered(model, report.rows)
@@ -117,6 +175,19 @@ class Snapshot:
             self._enforcer = Enforcer(model, report.rows, self.graphs, functions.known)
         pure = report.pure and not functions.own
         self._cache: VerdictCache[Found] | None = VerdictCache(cache) if cache and pure else None
+
+    def _graph(self, key: str, patterns: RolePatterns) -> RoleGraph:
+        rows = [row for row in self.report.rows if row.ptype == key]
+        names, domains = patterns.names.get(key), patterns.domains.get(key)
+        if names is None and domains is None:
+            return RoleGraph(rows)
+        known = self.functions.known
+        return PatternRoles(
+            rows,
+            names=None if names is None else known[names],  # type: ignore[arg-type]  # it gives truth values
+            domains=None if domains is None else known[domains],  # type: ignore[arg-type]  # the same
+            is_pattern=lambda text: names is not None and _is_pattern(names, text),
+        )
 
     def _subjects(self, rules: Mapping[str, tuple[Row, ...]]) -> Subjects:
         uses = any("subjects" in self.model.definitions[f"r{suffix}"].columns for suffix in self.model.suffixes)
