@@ -37,28 +37,40 @@ from aggmw.contracts.backends import (
 )
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, Check, GroupVersionKind
 from aggmw.contracts.connection import Connection
+from aggmw.contracts.documents import Publication, Publisher
 from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
 from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.kinds import Object, VirtualKind, WriteContext
 from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.request_info import RequestInfo
+from aggmw.contracts.tokens import AccountLookup, BoundObject, TokenAuthenticator
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
 from aggmw.errors import InvalidCredentials
 from aggmw.middleware.audit import Audit, AuditLog, AuditMiddleware, AuditPolicy, AuditWebhook
 from aggmw.middleware.authentication import (
     Anonymous,
     Authentication,
+    AuthenticationConfiguration,
     AuthenticationMiddleware,
     AuthenticatorUnion,
+    ClaimValidationRule,
     ClientCertificates,
+    ExtraMapping,
     ForwardedCertificates,
     FrontProxies,
+    IssuedToken,
+    JWTAuthenticator,
+    JWTIssuer,
+    MappedClaim,
     SelfSubjectReviews,
+    ServiceAccounts,
+    StaticAccounts,
     StaticTokens,
     TokenCache,
     TokenCookie,
     TokenReviews,
+    UserValidationRule,
     WebhookTokens,
 )
 from aggmw.middleware.authorization import (
@@ -229,6 +241,37 @@ anonymous = Anonymous(["/healthz"])
 anonymous = Anonymous.everywhere()
 cookie = TokenCookie("__Host-aggmw", tokens)
 union = AuthenticatorUnion([tokens, certificates, cookie, Keys()])
+issuer = JWTIssuer(
+    "https://idp.example",
+    ["aggmw"],
+    MappedClaim("sub", prefix="idp:"),
+    groups=MappedClaim(expression="claims.roles"),
+    extra=[ExtraMapping("example.com/tenant", "claims.tenant")],
+    claim_validation_rules=[ClaimValidationRule("hd", "example.com"), ClaimValidationRule(expression="true")],
+    user_validation_rules=[UserValidationRule("true", message="never")],
+    keys=Path("keys.json"),
+    algorithms=["RS256"],
+    system_names=False,
+)
+issuers = JWTAuthenticator([issuer], disallowed=["https://proxy.example"], leeway=5.0, clock=lambda: 0.0)
+issuers.reload(AuthenticationConfiguration.load("authentication.yaml", keys={"https://idp.example": Path("k")}).issuers)
+lookup: AccountLookup = StaticAccounts({("ServiceAccount", "ci", "builder"): "u1"})
+accounts = ServiceAccounts("https://proxy.example", lookup, keys=[b"PEM"], signing_key=b"PEM", max_seconds=3600.0)
+accounts.reload(keys=[], signing_key=b"PEM")
+publisher: Publisher = accounts
+judge: TokenAuthenticator = TokenCache([issuers, accounts], size=1000, refused_size=10, refused_seconds=1.0)
+
+
+async def issued() -> str:
+    made: IssuedToken = await accounts.issue(
+        "ci", "builder", audiences=["vault"], expiration_seconds=600, bound=BoundObject("Pod", "runner", "p1")
+    )
+    keys: Publication = accounts.documents["/openid/v1/jwks"]
+    async with issuers:
+        await judge.authenticate_token(made.token.encode(), frozenset({"vault"}))
+    return made.token + keys.body.decode()
+
+
 Authentication([union], anonymous=anonymous, strip_credentials=False, exempt=["/own/"], impersonation=True, origins=[])
 authentication = AuthenticationMiddleware(
     Starlette(),
