@@ -25,13 +25,22 @@ from tests.middleware.authentication.issuing import (
     write_keys,
 )
 
+from aggmw import FrontProxy
+from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.identity import Identity
 from aggmw.errors import InvalidCredentials, NotOpened, UpstreamError, UpstreamUnreachable
-from aggmw.middleware.authentication import JWTAuthenticator
+from aggmw.middleware.authentication import (
+    AuthenticationMiddleware,
+    AuthenticatorUnion,
+    JWTAuthenticator,
+    TokenCache,
+    TokenCookie,
+)
 from aggmw.middleware.authentication.jose import MAX_KEYS, BadKeys, VerificationKeys, parse_jwks
 from aggmw.middleware.authentication.jwks import IssuerKeys, check_url, discovered
+from aggmw.middleware.authorization import AllowAll
 from aggmw.pki.make import issue_server, make_ca
-from aggmw.testing import ScriptedBackend, VirtualClock, respond
+from aggmw.testing import Client, ScriptedBackend, VirtualClock, respond
 
 INTERVAL, REFRESH, RETRY = 2.0, 300.0, 10.0
 
@@ -570,3 +579,54 @@ async def test_discovery_through_an_authenticator() -> None:
             assert await authenticator.authenticate(presenting(bearer)) == Identity(
                 "jane", groups=("system:authenticated",)
             )
+
+
+# Opened by whom
+
+
+async def test_alone_and_not_opened(tmp_path: Path) -> None:
+    """An application that never opened it gets a 500 that says how, not a 401 that blames the caller."""
+    of = issuer(keys=write_keys(tmp_path / "keys.json", key("one")))
+    issuers = JWTAuthenticator([of], clock=lambda: NOW)
+    middleware = AuthenticationMiddleware(who, authenticators=[issuers])
+    headers = {"authorization": f"Bearer {token().decode()}"}
+    answer = await Client(middleware).request("GET", "/", headers=headers)
+    assert answer.status == 500
+    assert "async with the JWTAuthenticator: …" in answer.text
+    async with issuers:
+        assert (await Client(middleware).request("GET", "/", headers=headers)).body == b"jane"
+
+
+async def test_opened_twice(tmp_path: Path) -> None:
+    """It works from the first who opens it to the last who closes it, and can be opened again."""
+    of = issuer(keys=write_keys(tmp_path / "keys.json", key("one")))
+    issuers = JWTAuthenticator([of], clock=lambda: NOW, least_interval=0.0)
+    async with issuers:
+        async with issuers:
+            pass
+        write_keys(tmp_path / "keys.json", key("two"))
+        assert await issuers.authenticate(presenting(token(key("two"))))
+    write_keys(tmp_path / "keys.json", key("three"))
+    with pytest.raises(NotOpened):
+        await issuers.authenticate(presenting(token(key("three"))))
+    async with issuers:
+        assert await issuers.authenticate(presenting(token(key("three"))))
+
+
+async def test_with_a_front_proxy(tmp_path: Path) -> None:
+    """A front proxy reads the keys for as long as it runs, of every authenticator that is inside of another, too."""
+    of = issuer(keys=write_keys(tmp_path / "keys.json", key("one")))
+    issuers = JWTAuthenticator([of], clock=lambda: NOW, least_interval=0.0)
+    within = TokenCookie("session", AuthenticatorUnion([TokenCache([issuers], clock=lambda: NOW)]))
+    proxy = FrontProxy(who, authentication=[within], authorization=AllowAll())
+    headers = {"cookie": f"session={token().decode()}"}
+    assert (await Client(proxy).request("GET", "/", headers=headers)).status == 500
+    async with proxy:
+        assert (await Client(proxy).request("GET", "/", headers=headers)).body == b"jane"
+
+
+async def who(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says who asks."""
+    body = scope["aggmw.identity"].user.encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aggmw.asgi.stacking import shown
 from aggmw.contracts.identity import Authenticator, Identity, Presented, authenticated
 from aggmw.contracts.options import checked_seams
-from aggmw.errors import InvalidCredentials, InvalidIdentity
+from aggmw.errors import CompositionError, InvalidCredentials, InvalidIdentity
 
 __all__ = ["AuthenticatorUnion", "Failure", "Finding", "credentials_of"]
 
@@ -68,7 +68,11 @@ class AuthenticatorUnion:
         return f"AuthenticatorUnion([{', '.join(shown(each) for each in self.members)}])"
 
     async def find(self, presented: Presented) -> Finding:
-        """Ask everybody until one succeeds. Failures are collected, none is raised."""
+        """Ask everybody until one succeeds. Failures are collected, none is raised.
+
+        Raises:
+            CompositionError: an authenticator was not opened.
+        """
         failures: list[Failure] = []
         for authenticator, identify, authenticate, credentials in self._authenticators:
             try:
@@ -80,6 +84,8 @@ class AuthenticatorUnion:
                 raise TypeError("an authenticator returned neither an Identity nor None")
             except (InvalidCredentials, InvalidIdentity) as error:
                 failures.append(Failure(type(authenticator).__name__, error, broken=False))
+            except CompositionError:
+                raise  # not this request's fault, nor the credentials': it is told, not logged
             except Exception as error:  # noqa: BLE001  whatever broke in one must not let anybody in, nor stop the next
                 failures.append(Failure(type(authenticator).__name__, error, broken=True))
         return Finding(None, frozenset(), failures)
