@@ -42,6 +42,7 @@ authentication:
 authorization: {policy: policy.csv}
 """
 POLICY = """\
+p, user:alice, create, authentication.k8s.io, tokenreviews, *, *
 p2, group:system:authenticated, get, /version
 p2, user:idp:jane, get, /openid/v1/jwks
 """
@@ -100,11 +101,11 @@ def jane(by: str = "one", **others: Any) -> bytes:
     return signed(claims(**({"exp": now + 600, "iat": now} | others)), key(by))
 
 
-async def builder(place: Path) -> str:
+async def builder(place: Path, audiences: tuple[str, ...] = ()) -> str:
     settings = load(place / "config.yaml").authentication.service_accounts
     assert settings is not None
     accounts, _ = service_accounts(settings, "")
-    return (await accounts.issue("ci", "builder")).token
+    return (await accounts.issue("ci", "builder", audiences=audiences)).token
 
 
 async def test_each_kind_of_token(place: Path) -> None:
@@ -140,6 +141,36 @@ async def test_keys_are_published(place: Path) -> None:
         assert await status(client, "s3cr3t", "/openid/v1/jwks") == 403
         assert await status(client, "unknown", "/openid/v1/jwks") == 401
         assert (await client.request("GET", "/.well-known/openid-configuration")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("audiences", "asked", "meant"),
+    [
+        ((), [], None),
+        ((), ["https://proxy.example"], ["https://proxy.example"]),
+        (("vault",), ["vault", "bank"], ["vault"]),
+        (("vault",), [], "nobody"),
+        ((), ["vault"], "nobody"),
+    ],
+)
+async def test_token_reviews(place: Path, audiences: tuple[str, ...], asked: list[str], meant: Any) -> None:
+    """Another server asks whose token it is, and for whom: only for audiences that the token means."""
+    async with running(composed(place)) as client:
+        token = await builder(place, audiences)
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        spec = {"token": token} | ({"audiences": asked} if asked else {})
+        answer = await client.request(
+            "POST",
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            headers={"authorization": "Bearer s3cr3t", "content-type": "application/json"},
+            body=json.dumps(review | {"spec": spec}).encode(),
+        )
+        assert answer.status == 201
+        status = json.loads(answer.body)["status"]
+        assert status.get("authenticated", False) is (meant != "nobody")
+        if meant != "nobody":
+            assert status["user"]["username"] == "system:serviceaccount:ci:builder"
+            assert status.get("audiences") == meant
 
 
 async def test_issuers_are_read_again(place: Path) -> None:
