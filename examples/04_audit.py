@@ -1,18 +1,20 @@
 """4. Audit: who did what and what became of it, by Kubernetes' policy file; also what authentication refused.
 
-uvicorn --app-dir examples 04_audit:app
+The outermost stage tells of the latter, because audit stands behind authentication.
 
-$ python examples/04_audit.py
-alice   get    /apis/example.com/v1/dogs/rex               200 None
-nobody  get    /apis/example.com/v1/dogs/rex               401 None
-alice   create /apis/example.com/v1/dogs?token=REDACTED    200 {'name': 'rex'}
+    uvicorn --app-dir examples 04_audit:app
+
+    $ python examples/04_audit.py
+    alice   get    /apis/example.com/v1/dogs/rex               200 None
+    nobody  get    /apis/example.com/v1/dogs/rex               401 None
+    alice   create /apis/example.com/v1/dogs?token=REDACTED    200 {'name': 'rex'}
 """
 
 import asyncio
 import json
 import sys
-import tempfile
 from pathlib import Path
+from tempfile import mkdtemp
 
 import structlog
 from starlette.applications import Starlette
@@ -27,10 +29,9 @@ from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.request_info import RequestInfoMiddleware
 from aggmw.testing import Client
 
-rules = [{"level": "Request", "verbs": ["create", "update", "patch"]}, {"level": "Metadata"}]
+rules = [{"level": "Request", "verbs": ["create"]}, {"level": "Metadata"}]
 policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
-log = Path(tempfile.mkdtemp()) / "audit.log"
-audit = Audit(AuditPolicy(policy), [AuditLog(log, max_size=100, max_backups=5)])
+audit = Audit(AuditPolicy(policy), [AuditLog(log := Path(mkdtemp()) / "audit.log")])
 
 
 async def dogs(request: Request) -> PlainTextResponse:
@@ -38,15 +39,15 @@ async def dogs(request: Request) -> PlainTextResponse:
 
 
 app = Starlette(routes=[Route("/{path:path}", dogs, methods=["GET", "POST"])])
-app = AuditMiddleware(app, audit=audit)
-app = AuthenticationMiddleware(app, authenticators=[StaticTokens({"t": Identity("alice")})])
-app = RecoveryMiddleware(RequestInfoMiddleware(app), observers=[audit])  # tells of what comes no further
+tokens = StaticTokens({"t": Identity("alice")})
+app = AuthenticationMiddleware(AuditMiddleware(app, audit=audit), authenticators=[tokens])
+app = RecoveryMiddleware(RequestInfoMiddleware(app), observers=[audit])
 
 
 async def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     client, token = Client(app), {"Authorization": "Bearer t"}
-    async with audit.running():  # under a server, the lifespan does this
+    async with audit.running():
         await client.request("GET", "/apis/example.com/v1/dogs/rex", token)
         await client.request("GET", "/apis/example.com/v1/dogs/rex")
         await client.request("POST", "/apis/example.com/v1/dogs?token=x", token, body=b'{"name":"rex"}')

@@ -1,12 +1,14 @@
 """5. Impersonation: acting as somebody else, as far as the authorizer lets one; what `kubectl --as` asks for.
 
-uvicorn --app-dir examples 05_impersonation:app
+Each name and each group is a right of its own.
 
-$ python examples/05_impersonation.py
-nobody else         200 alice
-bob                 200 bob, really alice
-carol               403 users "carol" is forbidden: User "alice" cannot impersonate resource "users" …
-bob in system:masters 403 groups "system:masters" is forbidden: User "alice" cannot impersonate resource "groups" …
+    uvicorn --app-dir examples 05_impersonation:app
+
+    $ python examples/05_impersonation.py
+    nobody else         200 alice
+    bob                 200 bob, really alice
+    carol               403 users "carol" is forbidden: User "alice" cannot impersonate resource "users" …
+    bob in system:masters 403 groups "system:masters" is forbidden: User "alice" cannot impersonate resource "groups" …
 """
 
 import asyncio
@@ -27,7 +29,7 @@ from aggmw.testing import Client
 
 
 class AliceActsAsBob:
-    """An authorizer for one right. `FrontProxy` asks the one that decides on everything else."""
+    """An authorizer for one right."""
 
     async def authorize(self, attributes: Attributes) -> Verdict:
         asked = attributes.identity.user, attributes.verb, attributes.resource, attributes.name
@@ -39,19 +41,17 @@ async def me(request: Request) -> PlainTextResponse:
     return PlainTextResponse(request.user.display_name + (f", really {really.user}" if really else ""))
 
 
-app = Starlette(routes=[Route("/me", me)])
-app = ImpersonationMiddleware(app, authorizer=AliceActsAsBob(), constrained=False)
-alice = StaticTokens({"t": Identity("alice")})
-app = RequestInfoMiddleware(AuthenticationMiddleware(app, authenticators=[alice], impersonation=True))
+app = ImpersonationMiddleware(Starlette(routes=[Route("/me", me)]), authorizer=AliceActsAsBob(), constrained=False)
+tokens = StaticTokens({"t": Identity("alice")})
+app = RequestInfoMiddleware(AuthenticationMiddleware(app, authenticators=[tokens], impersonation=True))
 
 
 async def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     for wanted in ["", "bob", "carol", "bob in system:masters"]:
         user, _, group = wanted.partition(" in ")
-        headers = {"Impersonate-User": user} if user else {}
-        headers |= {"Impersonate-Group": group} if group else {}
-        response = await Client(app).request("GET", "/me", {"Authorization": "Bearer t", **headers})
+        asked = [("Impersonate-User", user), ("Impersonate-Group", group), ("Authorization", "Bearer t")]
+        response = await Client(app).request("GET", "/me", [field for field in asked if field[1]])
         words = response.text if response.status == 200 else response.json()["message"].partition(" in API")[0] + " …"
         print(f"{wanted or 'nobody else':<19} {response.status}", words)
 

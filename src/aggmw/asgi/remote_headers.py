@@ -75,7 +75,8 @@ def without_identity(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 def _speaks(name: bytes) -> bool:
     """Also with blanks around the name, which a receiver would trim: they fold to dashes."""
-    return is_identity(fold(name).strip(b"-"))
+    folded = fold(name)
+    return is_identity(folded) or is_identity(folded.strip(b"-"))
 
 
 def _single(headers: Headers, name: bytes) -> str:
