@@ -20,7 +20,17 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
-from aggmw import APIService, Backend, Balancing, Drain, FrontProxy, Identity, LocalBackend, PathService
+from aggmw import (
+    APIService,
+    Backend,
+    BalancedBackend,
+    Balancing,
+    Drain,
+    FrontProxy,
+    Identity,
+    LocalBackend,
+    PathService,
+)
 from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
@@ -89,6 +99,7 @@ from aggmw.middleware.impersonation import Impersonation, ImpersonationMiddlewar
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
     AsgiTransport,
+    BalancedTransport,
     Http1Transport,
     HttpxTransport,
     PoolStatistics,
@@ -108,6 +119,7 @@ from aggmw.middleware.registry import (
 )
 from aggmw.middleware.request_info import RequestInfoMiddleware, RequestInfoResolver, parse
 from aggmw.middleware.resources import ResourcesMiddleware, VirtualKinds
+from aggmw.net.addresses import INTERNAL, AddressRules
 from aggmw.net.tls import ClientCertificatePair
 
 # --- an embedder's own parts, each for one Protocol ------------------------------------------------------------------
@@ -337,6 +349,10 @@ limits = TransportLimits(
     silence_seconds=1,
 )
 http1 = Http1Transport(client_certificate=pair, limits=limits, drain=Drain())
+FrontProxy(transport=Http1Transport(addresses=AddressRules(allow=["10.0.0.0/8"], deny=INTERNAL, unix=False)))
+balanced = BalancedTransport(http1)
+endpoints = (Backend.at("https://a"), Backend.at("https://b"))
+ProxyMiddleware(function, transport=balanced, backend=BalancedBackend("several", endpoints, Balancing(failures=3)))
 http1.reload()
 http2 = HttpxTransport(http2=True, client_certificate=pair, limits=limits, drain=Drain())
 through: UpstreamTransport = HttpxTransport(
