@@ -176,7 +176,6 @@ def collecting(found: list[str]) -> Iterator[None]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-        gc.unfreeze()
         gc.enable()
 
 
@@ -221,6 +220,15 @@ def _silence() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def _aside() -> Iterator[None]:
+    """What other tests have left would take a collection a second, in which the loop is blocked."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", SCENES)
