@@ -58,7 +58,7 @@ def audited(configuration: Configuration) -> Audited:
 
 
 def _log_of(settings: AuditLogConfiguration) -> AuditLog:
-    return AuditLog(
+    log = AuditLog(
         settings.path,
         max_size=settings.max_size,
         max_age=settings.max_age,
@@ -66,6 +66,8 @@ def _log_of(settings: AuditLogConfiguration) -> AuditLog:
         limit=settings.queue,
         when_full="drop" if settings.when_full == "drop" else "wait",
     )
+    log.check()
+    return log
 
 
 def _webhook_of(settings: AuditWebhookConfiguration) -> AuditSink:

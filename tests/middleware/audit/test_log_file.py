@@ -134,7 +134,6 @@ async def test_directory_that_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     log = AuditLog(folder / "audit.log")
-    (folder / "audit.log").unlink()
     folder.rmdir()
     with capture_logs() as caught:
         async with Audit(AuditPolicy.everything(), [log]).running():
@@ -145,8 +144,12 @@ async def test_directory_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """Found when the sink is made, not with the first request."""
+    """Found when somebody asks, before the first request; making the sink touches nothing."""
     with pytest.raises(ConfigurationError, match="cannot be opened for appending: No such file or directory"):
-        AuditLog(tmp_path / "nowhere" / "audit.log")
+        AuditLog(tmp_path / "nowhere" / "audit.log").check()
     with pytest.raises(ConfigurationError, match="Is a directory"):
-        AuditLog(tmp_path)
+        AuditLog(tmp_path).check()
+    log = AuditLog(tmp_path / "audit.log")
+    assert not list(tmp_path.iterdir())
+    log.check()
+    assert (tmp_path / "audit.log").read_bytes() == b""

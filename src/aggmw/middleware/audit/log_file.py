@@ -37,7 +37,7 @@ class AuditLog:
         clock: seconds since the epoch.
 
     Raises:
-        ConfigurationError: the file cannot be opened for appending.
+        ValueError: a queue that holds nothing, or another word for `when_full`.
     """
 
     name = "log"
@@ -54,15 +54,23 @@ class AuditLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = _File(path, max_size * 1_000_000, max_age * _DAY, max_backups, clock)
-        try:
-            self._file.check()
-        except OSError as error:
-            what = error.strerror or type(error).__name__
-            raise ConfigurationError([Problem(str(path), f"cannot be opened for appending: {what}")]) from error
         self._batches = Batches(self.name, self._write, limit=limit, when_full=when_full)
 
     def __repr__(self) -> str:
         return f"AuditLog({str(self._file.path)!r})"
+
+    def check(self) -> None:
+        """Whether the file can be written, before anything depends on it; it is made if there is none.
+
+        Raises:
+            ConfigurationError: it cannot be opened for appending.
+        """
+        try:
+            self._file.check()
+        except OSError as error:
+            what = error.strerror or type(error).__name__
+            problem = Problem(str(self._file.path), f"cannot be opened for appending: {what}")
+            raise ConfigurationError([problem]) from error
 
     @property
     def full(self) -> bool:
