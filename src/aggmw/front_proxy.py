@@ -280,9 +280,9 @@ class FrontProxy:
                 asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
                 for controller in self._controllers
             ]
-            await asyncio.sleep(0)  # so that each has begun
         self._open += 1
         try:
+            await asyncio.sleep(0)  # so that each has begun
             yield
         finally:
             self._open -= 1

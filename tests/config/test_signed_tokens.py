@@ -244,9 +244,11 @@ def test_every_mistake_at_once(place: Path) -> None:
     (place / "authentication.yaml").write_text(ISSUERS.replace("claim: sub", "claim: sub, expression: claims.sub"))
     (place / "accounts.yaml").write_text("{kind: ServiceAccount}")
     (place / "sa.key").unlink()
+    (place / "keys.json").write_text("{}")
     assert mistakes(place) == [
         "accounts.yaml:1: kind: must be one of ServiceAccount, Pod, Secret, Node, of apiVersion v1",
         "sa.key: cannot be read: No such file or directory",
+        "keys.json: is no JSON Web Key Set: it has no list of keys",
         "authentication.yaml: jwt[0].issuer.url: Invalid value: https://idp.example: is the issuer of service account"
         " tokens",
         "authentication.yaml: jwt[0].claimMappings.username: Invalid value: claim and expression can't both be set",

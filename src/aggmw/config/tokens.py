@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,12 +135,32 @@ def issued_token(configuration: Configuration, account: str, *, audiences: Seque
 def _kubernetes_file(authentication: AuthenticationConfiguration) -> KubernetesFile:
     file = authentication.configuration_file
     assert file is not None
-    return known.AuthenticationConfiguration.load(
-        file,
-        keys=authentication.key_sets,
-        system_names=frozenset(authentication.system_names),
-        disallowed=_disallowed(authentication),
-    )
+    problems = list(_bad_key_sets(authentication.key_sets.values()))
+    try:
+        found = known.AuthenticationConfiguration.load(
+            file,
+            keys=authentication.key_sets,
+            system_names=frozenset(authentication.system_names),
+            disallowed=_disallowed(authentication),
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError([*problems, *error.problems]) from error
+    if problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def _bad_key_sets(paths: Iterable[Path]) -> Iterator[Problem]:
+    """What is wrong with the files now; later, in the background, that is a line in the log."""
+    from aggmw.middleware.authentication.jose import BadKeys, parse_jwks
+
+    for path in paths:
+        try:
+            parse_jwks(path.read_bytes())
+        except OSError as error:
+            yield Problem(str(path), f"cannot be read: {error.strerror}")
+        except BadKeys as error:
+            yield Problem(str(path), str(error))
 
 
 def _disallowed(authentication: AuthenticationConfiguration) -> frozenset[str]:

@@ -175,8 +175,12 @@ class JWTAuthenticator:
     async def __aenter__(self) -> JWTAuthenticator:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._renewal.run(), name=self._renewal.name)
-            await asyncio.sleep(0)  # so that it has begun
         self._open += 1
+        try:
+            await asyncio.sleep(0)  # so that it has begun
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
