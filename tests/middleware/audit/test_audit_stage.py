@@ -315,6 +315,13 @@ async def test_required_audit_refuses() -> None:
     assert {sample.name: sample.value for sample in audit.samples()}["apiserver_audit_requests_rejected_total"] == 1
 
 
+async def test_required_audit_does_not_wait_for_room() -> None:
+    """A sink that fails and is full will have no room: with `required` that is a 500 at once."""
+    sink = Collected(writable=False)
+    sink.full = True
+    assert await asked(front(sink, required=True), "GET", PODS) == 500
+
+
 async def test_without_required_audit_goes_on() -> None:
     """By default a sink that fails stops nobody."""
     assert await asked(front(Collected(writable=False)), "GET", PODS) == 201

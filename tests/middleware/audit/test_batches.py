@@ -106,6 +106,19 @@ async def test_requests_wait_for_room(clock: VirtualClock) -> None:
     assert book.events == [1, 2, 3]
 
 
+async def test_who_is_refused_does_not_fill_memory(clock: VirtualClock) -> None:
+    """Events of callers who are refused do not wait for room: above twice the limit they are dropped and counted."""
+    book = Book()
+    book.failing = NotWritten("the disk is full")
+    batches = Batches("b", book.write, limit=2)
+    with capture_logs():
+        put(batches, *range(100))
+    assert figures(batches)["aggmw_audit_queued_events"] == 4
+    assert figures(batches)["aggmw_audit_dropped_events_total"] == 96
+    assert batches.full
+    assert not await batches.written()
+
+
 async def test_full_queue_drops_and_counts(clock: VirtualClock) -> None:
     """With "drop", nobody waits: what does not fit is counted, and said once."""
     batches = Batches("b", Book().write, limit=2, when_full="drop")

@@ -46,7 +46,8 @@ class Batches:
         most: events in one batch.
         delay: seconds that the first event of a batch waits for others.
         limit: events in the queue.
-        when_full: "wait": requests wait for room; "drop": events are dropped and counted.
+        when_full: "wait": requests wait for room, and only above twice the limit events are dropped, because who is
+            refused does not wait; "drop": events are dropped and counted.
         interval: seconds between two batches, at least.
     """
 
@@ -71,6 +72,7 @@ class Batches:
         self._delay = delay
         self._limit = limit
         self._drops = when_full == "drop"
+        self._most_of_all = limit if self._drops else 2 * limit
         self._interval = interval
         self._queue: deque[AuditEvent] = deque()
         self._some: asyncio.Event | None = None
@@ -101,8 +103,9 @@ class Batches:
                     self._waiting = [each for each in self._waiting if each is not waiter]
 
     def put(self, event: AuditEvent) -> None:
-        """Take an event. One that was let in before the queue was full is taken above the limit."""
-        if self._drops and len(self._queue) >= self._limit:
+        """Take an event. That of a request that was let in before the queue was full, or refused without being asked
+        to wait, is taken above the limit, but not above twice of it."""
+        if len(self._queue) >= self._most_of_all:
             if not self._dropped:
                 _log.error("audit events are dropped: the queue is full", sink=self.name, limit=self._limit)
             self._dropped += 1
@@ -116,7 +119,7 @@ class Batches:
 
     async def written(self) -> bool:
         """Wait until what was taken so far is written; False as soon as a batch could not be, or one was dropped."""
-        if self._failing or (self._drops and len(self._queue) >= self._limit):
+        if self._failing or len(self._queue) >= self._most_of_all:
             return False
         if self._gone == self._taken:
             return True
@@ -250,4 +253,5 @@ async def _whole(work: Coroutine[Any, Any, bool]) -> bool:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=_GOODBYE_SECONDS)
+        task.cancel()
         raise

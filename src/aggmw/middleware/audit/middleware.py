@@ -125,13 +125,12 @@ class Audit:
     async def admit(self) -> bool:
         """Whether a request that is recorded may go on; waits until every sink has room, or has written."""
         for sink in self.sinks:
-            if sink.full:
-                await sink.room()
-        if self.required:
-            for sink in self.sinks:
-                if not await sink.written():
-                    self._rejected += 1
-                    return False
+            if not self.required:
+                if sink.full:
+                    await sink.room()
+            elif not await sink.written():  # never waits for room that a failing sink will not have
+                self._rejected += 1
+                return False
         return True
 
     def ended(self, exchange: Exchange, status: int, seconds: float, size: int) -> None:
