@@ -20,6 +20,7 @@ from aggmw.middleware.proxy import BalancedTransport, Http1Transport, TransportL
 from aggmw.middleware.proxy.transports import AsgiTransport
 from aggmw.testing import (
     Hold,
+    IncompleteResponse,
     ReadHead,
     ReceivedRequest,
     Reset,
@@ -225,6 +226,24 @@ async def test_watches_are_not_hurried() -> None:
     times = [request.timeout for request in transport.requests]
     assert times[:3] == [None, None, 2]
     assert times[3] == pytest.approx(60, abs=0.5)
+
+
+async def test_answers_of_a_known_length() -> None:
+    """One that went to a client whole is a success, although nobody reads past its length; one that was cut is none."""
+    size = 300_000
+    head = respond(headers={"Content-Length": str(size)})
+    good, cut = [ReadHead(), Send(head + bytes(size))], [ReadHead(), Send(head + bytes(9)), Reset()]
+    async with ScriptedBackend.per_connection(cut, cut, good, cut) as server:
+        transport = BalancedTransport(Http1Transport())
+        client = proxied(transport, BalancedBackend.at([server.url], name=NAME))
+        for failures in (1, 2, 0, 1):
+            if failures:
+                with pytest.raises(IncompleteResponse):
+                    await client.request("GET", "/a")
+            else:
+                assert len((await client.request("GET", "/a")).body) == size
+            assert transport.balances[0].endpoints[0].failures == failures
+        await transport.aclose()
 
 
 async def test_a_whole_body_is_a_success() -> None:

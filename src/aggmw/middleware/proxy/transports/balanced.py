@@ -98,9 +98,11 @@ class BalancedTransport:
 
     async def _send(self, backend: BalancedBackend, request: UpstreamRequest) -> UpstreamResponse:
         attempt, response = await self._exchange(backend, request, self.servers.send, safe=repeatable(request))
-        if response.status not in _FAILED and (response.content is not None or request.long_running or attempt.probe):
+        good = response.status not in _FAILED
+        if good and (response.content is not None or request.long_running or attempt.probe):
             attempt.succeeded()
-        return _Response(attempt, response)
+            good = False
+        return _Response(attempt, response, good=good)
 
     async def _connect(
         self, backend: BalancedBackend, request: UpstreamRequest, subprotocols: Sequence[str]
@@ -116,7 +118,7 @@ class BalancedTransport:
         if isinstance(answer, UpstreamWebSocket):
             attempt.succeeded()
             return _WebSocket(attempt, answer)
-        return _Response(attempt, answer)
+        return _Response(attempt, answer, good=answer.status not in _FAILED)
 
     async def _exchange(
         self,
@@ -168,9 +170,8 @@ class BalancedTransport:
             balance = next((kept for each, kept in balances.items() if replace(each, name="") == shared), None)
             if balance is None:
                 loop = asyncio.get_running_loop()
-                balance = Balance(
-                    backend, lambda: loop.time(), self._chance
-                )  # looked up each time: a virtual clock replaces it
+                # Looked up each time, because a virtual clock replaces the method.
+                balance = Balance(backend, lambda: loop.time(), self._chance)
             balances[backend] = balance
         return balance
 
@@ -305,27 +306,35 @@ class _Body:
 
 
 class _Response:
-    """An answer that is under way at its endpoint until it is closed."""
+    """An answer that is under way at its endpoint until it is closed.
 
-    __slots__ = ("_attempt", "_response", "content", "headers", "status")
+    Its head alone is no success where a body follows. That it was closed without having failed is one: who reads
+    exactly as much as the head says does not read the end.
 
-    def __init__(self, attempt: Attempt, response: UpstreamResponse) -> None:
+    Args:
+        attempt: what it came of.
+        response: as it came.
+        good: whether its end is still to show that the endpoint works.
+    """
+
+    __slots__ = ("_attempt", "_good", "_response", "content", "headers", "status")
+
+    def __init__(self, attempt: Attempt, response: UpstreamResponse, *, good: bool) -> None:
         self._attempt = attempt
         self._response = response
         self.status = response.status
         self.headers = response.headers
         self.content = response.content
+        self._good = good
 
     async def read(self) -> bytes:
         """As `UpstreamResponse.read`."""
         try:
-            piece = await self._response.read()
+            return await self._response.read()
         except UpstreamError:
+            self._good = False
             self._attempt.failed()
             raise
-        if not piece and self.status not in _FAILED:
-            self._attempt.succeeded()
-        return piece
 
     def end(self) -> None:
         """As `UpstreamResponse.end`."""
@@ -336,6 +345,8 @@ class _Response:
         try:
             await self._response.aclose()
         finally:
+            if self._good:
+                self._attempt.succeeded()
             self._attempt.over()
 
 
