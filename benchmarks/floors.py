@@ -76,6 +76,7 @@ FLOORS = (
     _at_most("P7", "10,000 rules, 50 groups, deny, cold: µs", "deny cold", 50, 10),
     _at_most("P7", "10,000 rules, 50 groups, remembered: µs", "remembered", 3),
     _at_most("P7", "loading 10,000 rules: s", "loading", 1.0),
+    _at_most("P7", "a million different callers: MiB more", "strangers", 2),
     _at_most("P8", "a token, remembered among 100,000: µs", "token remembered", 3),
     _at_most("P8", "a token, RS256, for the first time: µs", "RS256 token cold", 120),
     _at_most("P8", "a token, ES256, for the first time: µs", "ES256 token cold", 200),

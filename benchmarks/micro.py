@@ -10,7 +10,6 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import count
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -19,7 +18,6 @@ from uvicorn.server import ServerState
 
 from aggmw.asgi.exchanges import Stages, enter, leave
 from aggmw.asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send
-from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.backends import AnyBackend, APIService, Backend, PathService, UpstreamRequest
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Stage
@@ -35,6 +33,7 @@ from aggmw.middleware.request_info import RequestInfoResolver
 from aggmw.middleware.request_info.parse import parse
 from aggmw.pki.make import make_ca
 from aggmw.server.door import Door
+from benchmarks.policies import SIZES, decisions, loading, strangers
 from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.tokens import COLD, REMEMBERED, token_checks
 from benchmarks.workspace import ANSWER, GROUP, ONE, TOKEN, rules
@@ -61,6 +60,7 @@ Call: TypeAlias = Callable[[], object]
 Batch: TypeAlias = Callable[[int], float]
 """Makes so many calls; the seconds that they took."""
 
+STRANGERS = 1_000_000
 _BATCHES = 9
 _BATCH_SECONDS = 0.05
 CALLER = Identity("alice", "1042", ("developers", "team-a", "system:authenticated"))
@@ -91,9 +91,10 @@ def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, 
     """
     found: dict[str, float] = {}
     rows: list[Row] = []
+    sizes = SIZES if seconds else SIZES[:-1]
     loop = asyncio.new_event_loop()
     try:
-        for title, batch in (*_on(loop), *_of(_stages()), *_of(_authorizing()), *_of(token_checks(_run))):
+        for title, batch in (*_on(loop), *_of(_stages()), *_of(decisions(sizes)), *_of(token_checks(_run))):
             progress(f"  {title}")
             times = _timed(batch, seconds)
             found[title] = median(times)
@@ -107,15 +108,8 @@ def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, 
     report.reached("token remembered", Figure(found[REMEMBERED]))
     for name, title in COLD.items():
         report.reached(f"{name} token cold", Figure(found[title]))
-    rows = []
-    for number in (10, 1000, 10_000):
-        progress(f"  loading {number} rules")
-        began = time.perf_counter()
-        CasbinAuthorizer.from_text(rules(number))
-        took = time.perf_counter() - began
-        rows.append({"policy": f"{number:,} rules", "load and compile, s": took})
-        report.reached("loading", Figure(took))
-    report.table("Loading a policy", rows)
+    loading(report, sizes)
+    strangers(report, STRANGERS if seconds else 1000)
     return found
 
 
@@ -347,27 +341,3 @@ def _growing(report: Report, seconds: float) -> dict[str, float]:
         before = now
     report.table("Deciding stages, each on top of those before it", rows)
     return found
-
-
-def _authorizing() -> Iterator[tuple[str, Call]]:
-    """The authorizer alone, on questions that it never saw (P7) and on one that it did."""
-    groups = tuple(f"group-of-the-caller-{number}" for number in range(47))
-    caller = Identity("alice", "1042", ("developers", "team-a", *groups, "system:authenticated"))
-    for number in (10, 1000, 10_000):
-        authorizer = CasbinAuthorizer.from_text(rules(number))
-        names = count()
-        allowed = Attributes(caller, "get", True, GROUP, "v1", "things", "", "dev", "one")
-
-        yield f"casbin, {number:,} rules, 50 groups, allow, cold", partial(_asked, authorizer, allowed, "get", names)
-        denied = partial(_asked, authorizer, allowed, "deletecollection", names)
-        yield f"casbin, {number:,} rules, 50 groups, deny, cold", denied
-        yield f"casbin, {number:,} rules, 50 groups, remembered", partial(_again, authorizer, allowed)
-
-
-def _asked(authorizer: CasbinAuthorizer, like: Attributes, verb: str, names: Iterator[int]) -> object:
-    """A question that was never asked before: another name each time."""
-    return _run(authorizer.authorize(like._replace(verb=verb, name=f"thing-{next(names)}")))
-
-
-def _again(authorizer: CasbinAuthorizer, asked: Attributes) -> object:
-    return _run(authorizer.authorize(asked))

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from aggmw.contracts.authorization import Attributes
 
-__all__ = ["FIELDS", "SETS", "Names", "Reader", "key_of", "request_path", "unfit"]
+__all__ = ["FIELDS", "SETS", "Names", "Reader", "key_of", "request_path", "text_of", "unfit"]
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _COLLECTION_VERBS = frozenset({"list", "watch", "deletecollection"})
@@ -93,15 +93,19 @@ def key_of(attributes: Attributes) -> Hashable:
     return (identity.user, identity.groups, *attributes[1:10])
 
 
-def unfit(attributes: Attributes) -> bool:
+def text_of(attributes: Attributes) -> str:
+    """All that was asked, and by whom, in one text."""
+    identity = attributes.identity
+    return "".join((identity.user, attributes.verb, *attributes[3:10], *identity.groups))
+
+
+def unfit(attributes: Attributes, text: str) -> bool:
     """Whether a value holds what no rule is written for: control bytes, or a `/` where a path has one segment.
 
     Patterns could be fooled by them (a line break ends a line for some, a slash begins a new segment).
+
+    Args:
+        text: as `text_of` makes it.
     """
-    identity = attributes.identity
-    segments = "".join(attributes[3:9])
-    if "/" in segments:
-        return True
-    text = "".join((identity.user, attributes.verb, segments, attributes.path, *identity.groups))
     # What is printable holds nothing of what the expression looks for, and is found to be so much sooner.
-    return not text.isprintable() and _UNFIT.search(text) is not None
+    return "/" in "".join(attributes[3:9]) or (not text.isprintable() and _UNFIT.search(text) is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TypeAlias
@@ -24,7 +24,7 @@ from aggmw.middleware.authorization.casbin.functions import (
     bounded,
     key_pattern_fault,
 )
-from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, unfit
+from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, text_of, unfit
 from aggmw.middleware.authorization.casbin.keys import KEYS, Keys
 from aggmw.middleware.authorization.casbin.lint import Report
 from aggmw.middleware.authorization.casbin.model import Model
@@ -41,7 +41,7 @@ _log = structlog.get_logger("aggmw.authorization")
 _DENIED = Verdict(Outcome.DENY)
 _NO_OPINION = Verdict(Outcome.NO_OPINION)
 _BY_RULE = Verdict(Outcome.DENY, "denied by policy")
-_CACHEABLE = 2048
+_CACHEABLE = 2048  # characters: what is longer is not worth its memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,20 +245,23 @@ class Snapshot:
                 found = _verdict(await self._awaited(attributes))
             except Unmatchable:
                 found = _DENIED, None
-            self._remember(attributes, key_of(attributes), found)
+            if self._cache is not None and len(text_of(attributes)) <= _CACHEABLE:
+                self._cache.put(key_of(attributes), found, allowed=found[0].allowed)
         return found
 
     def _found(self, attributes: Attributes) -> Found | None:
         if not self.has_rules or not attributes.identity.user or not attributes.verb:
             return _DENIED, None
-        if self._cache is None:
-            return self._decided(attributes)
+        cache = self._cache
+        if cache is None:
+            return self._decided(attributes, text_of(attributes))
         key = key_of(attributes)
-        found = self._cache.get(key)
+        found = cache.get(key)
         if found is None:
-            found = self._decided(attributes)
-            if found is not None:
-                self._remember(attributes, key, found)
+            text = text_of(attributes)
+            found = self._decided(attributes, text)
+            if found is not None and len(text) <= _CACHEABLE:
+                cache.put(key, found, allowed=found[0].allowed)
         return found
 
     async def _awaited(self, attributes: Attributes) -> Decision:
@@ -279,11 +282,12 @@ class Snapshot:
                 pending = raised
             pending.place[pending.key] = await pending.call()
 
-    def _decided(self, attributes: Attributes) -> Found | None:
+    def _decided(self, attributes: Attributes, text: str) -> Found | None:
+        if unfit(attributes, text):
+            return _DENIED, None
         suffix = "" if attributes.is_resource else self._path_suffix
-        verdict = self._untried(attributes, suffix)
-        if verdict is not None:
-            return verdict, None
+        if suffix in self._without_rules:
+            return (_DENIED if self.report.without_match else _NO_OPINION), None
         section = self._sections[suffix]
         if section is None or suffix in self._awaiting:
             return None
@@ -292,14 +296,6 @@ class Snapshot:
         except Unmatchable:
             return _DENIED, None
 
-    def _untried(self, attributes: Attributes, suffix: str) -> Verdict | None:
-        """The verdict on a request for which no rule is tried."""
-        if unfit(attributes):
-            return _DENIED
-        if suffix in self._without_rules:
-            return _DENIED if self.report.without_match else _NO_OPINION
-        return None
-
     def suffix(self, attributes: Attributes) -> str:
         """Of the definitions that decide on a request."""
         return "" if attributes.is_resource else self._path_suffix
@@ -307,10 +303,6 @@ class Snapshot:
     def values(self, attributes: Attributes) -> list[object]:
         """The values of the request definition's fields."""
         return [read(attributes) for read in self._readers[self.suffix(attributes)]]
-
-    def _remember(self, attributes: Attributes, key: Hashable, found: Found) -> None:
-        if self._cache is not None and _size(attributes) <= _CACHEABLE:
-            self._cache.put(key, found, allowed=found[0].allowed)
 
 
 def _verdict(decision: Decision) -> Found:
@@ -326,9 +318,3 @@ def _told(found: Found) -> Verdict:
     if verdict is _BY_RULE:
         _log.debug("denied by rule", rule=str(rule))
     return verdict
-
-
-def _size(attributes: Attributes) -> int:
-    """How many characters a key holds: a long one is not worth its memory."""
-    identity = attributes.identity
-    return len(identity.user) + sum(map(len, identity.groups)) + sum(map(len, attributes[3:10]))
