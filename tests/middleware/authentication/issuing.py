@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,3 @@ class Published:
 def write_keys(path: Path, *keys: Key) -> Path:
     path.write_bytes(jwks(*keys))
     return path
-
-
-def texts(values: Sequence[object]) -> list[str]:
-    return [str(value) for value in values]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -125,12 +125,6 @@ class VerificationKeys:
         return any(key.verify(algorithm, signed, signature) for key in candidates)
 
 
-class _Read(NamedTuple):
-    key: _Key
-    kid: str
-    algorithms: tuple[str, ...]
-
-
 def parse_jwks(data: bytes) -> VerificationKeys:
     """The keys of a JSON Web Key Set that can verify signatures.
 
@@ -151,11 +145,10 @@ def parse_jwks(data: bytes) -> VerificationKeys:
     usable = [key for key in map(_usable, keys) if key is not None]
     if not usable:
         raise BadKeys("has no key that can be used: public RSA, EC or OKP keys for signatures")
-    found = (VerificationKey(each.key, each.kid, each.algorithms) for each in usable)
-    return VerificationKeys(found, source=data, dropped=len(keys) - len(usable))
+    return VerificationKeys(usable, source=data, dropped=len(keys) - len(usable))
 
 
-def _usable(value: object) -> _Read | None:
+def _usable(value: object) -> VerificationKey | None:
     if not isinstance(value, dict) or value.get("use", "sig") != "sig" or "d" in value or "k" in value:
         return None
     operations = value.get("key_ops")
@@ -176,7 +169,7 @@ def _usable(value: object) -> _Read | None:
     declared = value.get("alg")
     if declared is not None:
         algorithms = tuple(name for name in algorithms if name == declared)
-    return _Read(key, kid, algorithms) if algorithms else None
+    return VerificationKey(key, kid, algorithms) if algorithms else None
 
 
 def _algorithms(key: _Key) -> tuple[str, ...]:
@@ -184,7 +177,6 @@ def _algorithms(key: _Key) -> tuple[str, ...]:
         numbers = key.public_key.public_numbers()
         strong = numbers.n.bit_length() in _RSA_BITS and numbers.e.bit_length() <= _MAX_EXPONENT_BITS
         return _RSA if strong else ()
-    key.raw_value  # noqa: B018  a point that is not on the curve is found here
     return _CURVES.get(key.curve_name, ())
 
 
