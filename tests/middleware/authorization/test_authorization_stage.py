@@ -63,6 +63,20 @@ async def test_allowed_goes_on_and_leaves_the_verdict() -> None:
     assert one.verdict == ALLOW
 
 
+@pytest.mark.parametrize("outcome", [Outcome.ALLOW, Outcome.DENY])
+async def test_verdict_that_has_to_wait(outcome: Outcome) -> None:
+    """An authorizer that can answer at once is awaited where it cannot; nothing passes meanwhile."""
+
+    class Waiting(Scripted):
+        def verdict(self, attributes: Attributes) -> Verdict | None:
+            return None
+
+    one = exchange()
+    answer = await Authorization(Waiting(get=Verdict(outcome))).decide(one)
+    assert (answer is None) is (outcome is Outcome.ALLOW)
+    assert one.verdict == Verdict(outcome)
+
+
 @pytest.mark.parametrize("verdict", [Verdict(), Verdict(Outcome.DENY), Verdict(Outcome.NO_OPINION)])
 async def test_everything_but_allow_is_403(verdict: Verdict) -> None:
     """Deny, no opinion at the end, and the zero verdict are all refused."""

@@ -234,6 +234,35 @@ def test_expressions_of_rules_are_looked_through(text: str, message: str) -> Non
     )
 
 
+SLOW = "could keep the server busy with one request"
+
+
+@pytest.mark.parametrize(
+    ("matcher", "row", "where", "text"),
+    [
+        ("regexMatch(r.obj, '(a+)+')", "x", "model:8: ", SLOW),
+        ("keyMatch(r.obj, '/a/*/b')", "x", "model:8: ", "ignores what follows it"),
+        ("eval(p.sub)", "\"regexMatch(r.obj, '(a+)+')\"", "policy:1: ", SLOW),
+        ("eval(p.sub)", "keyMatch(r.obj, '/a/*/b')", "policy:1: ", "ignores what follows it"),
+        ("regexMatch(r.obj, p.sub + '.*')", "x", "model:8: ", "takes a field of the policy or a text as its pattern"),
+        ("keyMatch(r.obj, r.sub + '*')", "x", "model:8: ", "takes a value, then a pattern of the policy's"),
+        ("regexMatch(r.obj)", "x", "model:8: ", "takes a value, then a pattern of the policy's"),
+    ],
+)
+def test_patterns_wherever_they_stand(matcher: str, row: str, where: str, text: str) -> None:
+    """C4: patterns in matchers and in expressions of rules are looked through; a caller never writes one."""
+    [message] = mistakes(f"p, {row}, /x\n", matcher, allow_eval=True)
+    assert message.startswith(where)
+    assert text in message
+
+
+def test_patterns_that_are_put_together(outcome: OutcomeOf) -> None:
+    """keyMatch and globMatch cannot be kept busy, so their patterns may be made of the policy's fields."""
+    authorizer = load("p, alice, /x\n", "r.sub == p.sub && keyMatch(r.obj, p.obj + '/*')")
+    assert outcome(authorizer, "alice", "get", "/x/y") is ALLOW
+    assert outcome(authorizer, "alice", "get", "/xy") is NO_OPINION
+
+
 # Switches
 
 
@@ -360,6 +389,22 @@ async def test_explanation_of_a_role() -> None:
     assert (nothing.verdict.outcome, nothing.rule, nothing.ways) == (NO_OPINION, "", ())
     root = await authorizer.explain(get("root", "/x", "system:masters"))
     assert (root.verdict.allowed, root.rule) == (True, "")
+
+
+async def test_explanation_shows_what_it_can() -> None:
+    """A look-up that has to be awaited, or that casbin alone can evaluate, is left out; the rule is there."""
+
+    async def renamed(user: str) -> str:
+        return user
+
+    policy, roles = "p, reader, /x\ng, alice, reader\n", {"g": "_, _"}
+    shown, awaited = "g(r.sub, p.sub) && r.obj in {p.obj}", "g(renamed(r.sub), p.sub)"
+    for matcher in (shown, awaited, "g([x for x in ('alice',)], p.sub)"):
+        functions = {"renamed": renamed} if matcher is awaited else {}
+        authorizer = load(policy, matcher, roles=roles, functions=functions)
+        explanation = await authorizer.explain(get("alice", "/x"))
+        assert explanation.rule == "policy:1: p, reader, /x"
+        assert explanation.ways == ((("alice", "reader"),) if matcher is shown else ())
 
 
 async def test_explanation_of_several_roles() -> None:

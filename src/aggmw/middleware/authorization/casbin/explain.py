@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aggmw.contracts.authorization import Attributes, Verdict
-from aggmw.middleware.authorization.casbin.closures import Closures
+from aggmw.middleware.authorization.casbin.closures import Closures, Pending, Uncompilable
 from aggmw.middleware.authorization.casbin.inputs import Names
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.snapshot import Snapshot
@@ -33,22 +34,25 @@ def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: 
     """The explanation of a verdict that this snapshot gave, by this rule."""
     if rule is None:
         return Explanation(verdict)
-    suffix = snapshot.suffix(attributes)
-    request = snapshot.values(attributes)
-    closures = Closures(snapshot.scope(suffix))
-    ways = []
-    for node in ast.walk(snapshot.report.matchers[suffix].tree):
-        match node:
-            case ast.Call(func=ast.Name(id=name), args=[held, role, *domain]) if name in snapshot.graphs:
-                values = [closures.value(one)(request, rule) for one in (held, role, *domain)]
-                way = snapshot.graphs[name].way(values[0], *map(str, values[1:]))
-            case ast.Compare(left=ast.Name() as role, ops=[ast.In()], comparators=[ast.Name() as held]):
-                names = closures.value(held)(request, rule)
-                if "g" not in snapshot.graphs or not isinstance(names, Names):
-                    continue
-                way = snapshot.graphs["g"].way(tuple(names.own()), str(closures.value(role)(request, rule)))
-            case _:
-                continue
-        if len(way) > 1:
-            ways.append(way)
-    return Explanation(verdict, str(rule), tuple(ways))
+    tree = snapshot.report.matchers[snapshot.suffix(attributes)].tree
+    return Explanation(
+        verdict, str(rule), tuple(way for way in _ways(tree, snapshot, attributes, rule) if len(way) > 1)
+    )
+
+
+def _ways(tree: ast.expr, snapshot: Snapshot, attributes: Attributes, rule: Row) -> Iterator[tuple[str, ...]]:
+    """How the request comes by each role that a matcher looks up for the rule."""
+    request = [*snapshot.values(attributes), {}]
+    closures = Closures(snapshot.scope(snapshot.suffix(attributes)))
+    for node in ast.walk(tree):
+        try:
+            match node:
+                case ast.Call(func=ast.Name(id=name), args=[held, role, *domain]) if name in snapshot.graphs:
+                    names, *texts = [closures.value(one)(request, rule) for one in (held, role, *domain)]
+                    yield snapshot.graphs[name].way(names, *map(str, texts))
+                case ast.Compare(left=ast.Name() as role, ops=[ast.In()], comparators=[ast.Name() as held]):
+                    names = closures.value(held)(request, rule)
+                    if "g" in snapshot.graphs and isinstance(names, Names):
+                        yield snapshot.graphs["g"].way(tuple(names.own()), str(closures.value(role)(request, rule)))
+        except (Uncompilable, Pending):
+            continue  # what has to be awaited, or casbin alone can evaluate, is not shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from aggmw.middleware.authorization.casbin import standard
 from aggmw.middleware.authorization.casbin.expressions import expression_fault
 from aggmw.middleware.authorization.casbin.functions import KEY_PATTERNS, PURE, key_pattern_fault
 from aggmw.middleware.authorization.casbin.inputs import FIELDS
-from aggmw.middleware.authorization.casbin.matcher import Matcher, Vocabulary, read_matcher
+from aggmw.middleware.authorization.casbin.matcher import Matcher, Vocabulary, field_of, read_matcher
 from aggmw.middleware.authorization.casbin.model import Definition, Model
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.roles import too_deep, way_back
@@ -28,6 +29,7 @@ _EFFECTS = (
     "subjectPriority(p.eft) || deny",
     _NONE_DENIED,
 )
+_PATTERNS = frozenset({*KEY_PATTERNS, "regexMatch", "globMatch", "ipMatch"})
 _CALLERS = {"sub": "user", "user": "user", "groups": "group"}
 _ENDED = re.compile(r".*(?<!\\)(\$|\.\*|\\Z)", re.DOTALL)
 
@@ -88,9 +90,11 @@ def inspect(
     _inspect_roles(report)
     for suffix, matcher in report.matchers.items():
         _inspect_callers(matcher, model, suffix, report)
-        _inspect_patterns(matcher, model, suffix, exact, report)
+        policy, where = model.definitions[f"p{suffix}"], model.definitions[f"m{suffix}"].where
+        rows = [row for row in report.rows if row.ptype == policy.key]
+        _inspect_patterns(matcher, policy, rows, where, exact, report)
         if allow_eval:
-            _inspect_texts(matcher, model, vocabularies[suffix], report)
+            _inspect_texts(matcher, model, vocabularies[suffix], exact, report)
     if shipped:
         report.warnings.extend(Problem(row.where, text) for row, text in standard.unused_roles(report.rows))
     return report
@@ -259,7 +263,7 @@ def _inspect_callers(matcher: Matcher, model: Model, suffix: str, report: Report
             )
 
 
-def _inspect_texts(matcher: Matcher, model: Model, vocabulary: Vocabulary, report: Report) -> None:
+def _inspect_texts(matcher: Matcher, model: Model, vocabulary: Vocabulary, exact: bool, report: Report) -> None:
     """The expressions in rules that a matcher evaluates."""
     policy = model.definitions[f"p{vocabulary.suffix}"]
     for function, arguments in matcher.calls():
@@ -274,61 +278,65 @@ def _inspect_texts(matcher: Matcher, model: Model, vocabulary: Vocabulary, repor
                     report.problem(row.where, f"{column} {error}")
                 else:
                     report.problems.extend(Problem(row.where, fault) for fault in text.faults(vocabulary))
+                    _inspect_patterns(text, policy, [row], row.where, exact, report)
 
 
-def _inspect_patterns(matcher: Matcher, model: Model, suffix: str, exact: bool, report: Report) -> None:
-    """The columns that a matcher uses as patterns, row by row."""
-    policy = model.definitions[f"p{suffix}"]
-    where = model.definitions[f"m{suffix}"].where
-    for function, arguments in matcher.calls():
-        if function not in KEY_PATTERNS and function not in ("regexMatch", "globMatch", "ipMatch"):
-            continue
-        if len(arguments) != 2 or (arguments[1] or "").startswith("r"):
-            report.problem(where, f"[matchers] {function}() takes a value, then a pattern of the policy's")
-            continue
-        column = (arguments[1] or "").partition(".")[2]
-        if column not in policy.columns:
-            continue
-        index = policy.columns.index(column)
+def _inspect_patterns(
+    matcher: Matcher, policy: Definition, rows: Sequence[Row], where: str, exact: bool, report: Report
+) -> None:
+    """What a matcher, or the expression of a rule, uses as patterns: columns, row by row, and texts of its own."""
+    effect = policy.columns.index("eft") if "eft" in policy.columns else None
+    for function, pattern in matcher.patterns(_PATTERNS):
         inverted = matcher.negates(function)
-        effect = policy.columns.index("eft") if "eft" in policy.columns else None
-        for row in report.rows:
-            if row.ptype == policy.key:
+        column = (field_of(pattern) or "").partition(".")[2] if pattern is not None else ""
+        if isinstance(pattern, ast.Constant) and isinstance(pattern.value, str):
+            _inspect_pattern(function, where, pattern.value, inverted, exact, report)
+        elif pattern is None or _names_request(pattern):
+            report.problem(where, f"[matchers] {function}() takes a value, then a pattern of the policy's")
+        elif column in policy.columns:
+            index = policy.columns.index(column)
+            for row in rows:
                 denies = inverted or (effect is not None and row[effect] == "deny")
-                _inspect_pattern(function, row, row[index], denies, exact, report)
+                _inspect_pattern(function, row.where, row[index], denies, exact, report)
+        elif function not in ("keyMatch", "globMatch"):
+            report.problem(where, f"[matchers] {function}() takes a field of the policy or a text as its pattern")
 
 
-def _inspect_pattern(function: str, row: Row, pattern: str, denies: bool, exact: bool, report: Report) -> None:
+def _names_request(pattern: ast.expr) -> bool:
+    return any((field_of(node) or "").startswith("r") for node in ast.walk(pattern))
+
+
+def _inspect_pattern(function: str, where: str, pattern: str, denies: bool, exact: bool, report: Report) -> None:
     if function in KEY_PATTERNS:
         fault = key_pattern_fault(function, pattern)
         if fault:
-            (report.problem if exact else report.warning)(row.where, fault)
+            (report.problem if exact else report.warning)(where, fault)
     elif function == "ipMatch":
         try:
             ipaddress.ip_network(pattern, strict=False)
         except ValueError:
-            report.problem(row.where, f"the pattern '{pattern}' is no address, and no network like 10.0.0.0/8")
+            report.problem(where, f"the pattern '{pattern}' is no address, and no network like 10.0.0.0/8")
     elif function == "regexMatch":
-        _inspect_expression(row, pattern, denies, exact, report)
+        _inspect_expression(where, pattern, denies, exact, report)
 
 
-def _inspect_expression(row: Row, pattern: str, denies: bool, exact: bool, report: Report) -> None:
+def _inspect_expression(where: str, pattern: str, denies: bool, exact: bool, report: Report) -> None:
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        report.problem(row.where, f"the pattern '{pattern}' is no regular expression: {error}")
+        report.problem(where, f"the pattern '{pattern}' is no regular expression: {error}")
         return
     slow = expression_fault(pattern)
     if slow is not None:
-        report.problem(row.where, f"the pattern '{pattern}' could keep the server busy with one request: it {slow}")
+        report.problem(where, f"the pattern '{pattern}' could keep the server busy with one request: it {slow}")
     if not _ENDED.fullmatch(pattern):
         if not exact:
-            report.warning(row.where, f"the pattern '{pattern}' also matches whatever only begins so")
+            report.warning(where, f"the pattern '{pattern}' also matches whatever only begins so")
             return
         # Matching less than casbin would is safe where it allows, and a hole where it denies.
         tell = report.problem if denies else report.warning
         tell(
-            row.where,
+            where,
             f"the pattern '{pattern}' is matched against whole values here, against their beginning by casbin:"
             " end it with $, or with .* where anything may follow",
         )

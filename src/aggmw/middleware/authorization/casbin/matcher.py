@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aggmw.middleware.authorization.casbin.inputs import SETS
 
-__all__ = ["Matcher", "Vocabulary", "read_matcher", "shown"]
+__all__ = ["Matcher", "Vocabulary", "field_of", "read_matcher", "shown"]
 
 _STRING_OR_COMMENT = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|#""")
 _REWRITTEN = re.compile(r"!|&&|\|\||#|\b[rp]\d*\.|\beval\(")
@@ -102,7 +102,7 @@ class Matcher:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Compare):
                 for operator, right in zip(node.ops, node.comparators, strict=True):
-                    field = _field(right)
+                    field = field_of(right)
                     if isinstance(operator, ast.In | ast.NotIn) and field and not _is_set(right):
                         yield (
                             f"asks whether a value is in {field}, which is true for any part of that text:"
@@ -113,7 +113,13 @@ class Matcher:
         """The functions that are called, each with the field that each argument is, if it is one."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                yield node.func.id, tuple(_field(argument) for argument in node.args)
+                yield node.func.id, tuple(field_of(argument) for argument in node.args)
+
+    def patterns(self, functions: Collection[str]) -> Iterator[tuple[str, ast.expr | None]]:
+        """The calls of these functions, each with its pattern; None where it has no value and pattern."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions:
+                yield node.func.id, node.args[1] if len(node.args) == 2 and not node.keywords else None
 
     def negates(self, function: str) -> bool:
         """Whether a call of the function stands behind a `!`."""
@@ -135,7 +141,7 @@ class Matcher:
                 looked_into.update({id(node.args[0])} if _SETS_TAKEN_BY.match(node.func.id) else ())
         for node in ast.walk(self.tree):
             if _is_set(node) and id(node) not in looked_into:
-                field = _field(node)
+                field = field_of(node)
                 yield f"compares {field}, which is a set: write p.x in {field} or inGroups({field}, p.x)"
 
 
@@ -176,14 +182,14 @@ def shown(node: ast.AST) -> str:
     return _PREFIX.sub(r"\1.", ast.unparse(node))
 
 
-def _field(node: ast.AST) -> str | None:
+def field_of(node: ast.AST) -> str | None:
     """`r.sub` for a field, None for anything else."""
     found = _NAME.fullmatch(node.id) if isinstance(node, ast.Name) else None
     return f"{found[1]}{found[2]}.{found[3]}" if found else None
 
 
 def _is_set(node: ast.AST) -> bool:
-    field = _field(node)
+    field = field_of(node)
     return field is not None and field[0] == "r" and field.partition(".")[2] in SETS
 
 
@@ -193,12 +199,12 @@ def _is_of(node: ast.AST, vocabulary: Vocabulary) -> bool:
         if isinstance(node, ast.Attribute) and node.attr.startswith(("_", "func_")):
             return False
         node = node.value
-    field = _field(node)
+    field = field_of(node)
     return field is not None and field[0] == "r" and field.partition(".")[2] in vocabulary.objects
 
 
 def _name_faults(node: ast.Name, vocabulary: Vocabulary) -> Iterator[str]:
-    field = _field(node)
+    field = field_of(node)
     if field is None:
         yield f"names '{node.id}', which is neither a field (r.…, p.…) nor a text in quotes"
         return
