@@ -68,7 +68,8 @@ class Visitors:
     async def visit(self) -> None:
         """Send a request, whole or in part, and leave in some phase, politely or not."""
         chance = self._chance
-        wanted = chance.choice(PLACES)
+        rarest = min((*PHASES, "behind", "arriving"), key=lambda name: self.phases[name])
+        wanted = chance.choice([rarest, chance.choice(PLACES)])  # else there may be too few in one of them
         options: dict[str, Any] = {}
         if self._asking is not None and (wanted != "arriving" or chance.random() < 0.5):  # else: in the handshake
             options = {"ssl": self._asking, "server_hostname": "localhost"}
