@@ -6,8 +6,8 @@ import pytest
 from cryptography.x509.oid import NameOID
 from tests.pki.certificates import NOW, SERVER, Certificate, authority, connection, leaf
 
-from aggmw.asgi.types import Headers
 from aggmw.asgi.request_headers import RequestHeaders
+from aggmw.asgi.types import Headers
 from aggmw.contracts.connection import UNKNOWN, Connection
 from aggmw.contracts.identity import Identity
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity

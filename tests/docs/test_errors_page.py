@@ -57,6 +57,7 @@ HANDED_ON = {  # messages that a call does not spell: where, which expression, a
     ],
     ("middleware/request_info/refusals.py", "message"): [" is not supported on resources of kind "],
     ("middleware/proxy/transports/flights.py", "_reason(error)"): [reason for _, reason in dial._REASONS],
+    ("middleware/proxy/transports/flights.py", "_reason(TimeoutError())"): [],
     ("net/dial.py", "reason"): [reason for _, reason in dial._REASONS],
     ("net/fetch.py", "reason_of(_origin(error))"): [],
     ("objects/status.py", "error.message"): [],

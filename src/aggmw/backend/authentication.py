@@ -9,9 +9,9 @@ import structlog
 
 from aggmw.asgi.exchanges import Stages, path_of
 from aggmw.asgi.remote_headers import without_identity
+from aggmw.asgi.request_headers import RequestHeaders
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.asgi.request_headers import RequestHeaders
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.connection import UNKNOWN
 from aggmw.contracts.exchange import Answer, Exchange

@@ -337,9 +337,6 @@ class Flight:
         if "TimeoutException" in kinds:
             return UpstreamTimeout("it fell silent" if self.status else "it did not answer in time")
         if "TransportError" not in kinds:
-            import traceback
-
-            traceback.print_exception(error)
             _log.error("a transport failed", service=self._lines.backend.name, **fault(error))
             return UpstreamBroken(_FAILED)
         if self.status:
