@@ -20,6 +20,7 @@ CASES = {
     "P1": "throughput of bare forwarding: ProxyMiddleware alone, on our door under uvicorn",
     "P2": "the same on granian, plain HTTP",
     "P3": "throughput of the whole FrontProxy",
+    "P3K": "the same beside the aggregation layer of a real kube-apiserver, TLS on both sides",
     "P4": "latency added at 100 requests/s",
     "micro": "single parts in one process, µs per call (P7, and where the microseconds of P3 go)",
     "P5": "one large response and one large upload",

@@ -51,6 +51,7 @@ FLOORS = (
     Floor("P3", "FrontProxy, TLS: requests/s × bare Go", "stack-1000 TLS × go", 0.6, 1.0),
     Floor("P3", "compiled, plain: requests/s × bare Go", "compiled-stack-1000 plain × go", 0.8, 1.0),
     Floor("P3", "compiled, TLS: requests/s × bare Go", "compiled-stack-1000 TLS × go", 0.6, 1.0),
+    Floor("P3", "FrontProxy, TLS: requests/s × kube-apiserver's", "stack-1000 TLS × kube-apiserver", 2.0),
     *(
         _at_most("P4", f"{title}, {side}: {cut} added × Go's", f"{server} {side} {cut} added × go", floor, 1.0)
         for title, server in (

@@ -30,6 +30,8 @@ __all__ = [
 INSTALL = {
     "bench": "Python peers: `make bench` installs them, or: pip install -c constraints.txt --group bench",
     "compiled": "The compiled build: `make compiled` (needs a C compiler and Python's headers)",
+    "etcd": "etcd: apt-get install etcd-server, or your system's package",
+    "kube-apiserver": "kube-apiserver: make kube-apiserver (needs Go; ten minutes)",
     "go": "Go: https://go.dev/dl (any version from 1.21 on)",
     "nginx": "nginx: apt-get install nginx-light, or your system's package",
     "wrk": "wrk: apt-get install wrk, or your system's package",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import nginx
+from benchmarks.aggregator import start_aggregator
 from benchmarks.machine import INSTALL, Cores, free_port, program, started
 from benchmarks.workspace import ONE, SERVER_NAME, STREAMS, TOKEN, UPLOAD, Workspace
 
@@ -24,6 +25,7 @@ __all__ = ["Missing", "Server", "Site", "need_module", "opened"]
 
 _CACHE = Path(__file__).parent.parent / ".cache" / "benchmarks"
 _PEER = Path(__file__).parent / "peers" / "proxy.go"
+_KUBE_APISERVER = _CACHE / "kube-apiserver"
 _COMPILED = Path(__file__).parent.parent / "build" / "compiled"
 _PYTHON_PEERS = {"asgiproxy": "asgiproxy", "fastapi-proxy-lib": "fastapi_proxy_lib"}
 """What is asked for → the module that it is."""
@@ -77,7 +79,8 @@ class Site:
         self._stack.close()
 
     def server(self, name: str, *, tls: bool, fresh: bool = False) -> Server:
-        """A running server: direct, nginx, go, asgiproxy, fastapi-proxy-lib; aggmw's answer, bare, stack-N (N rules).
+        """A running server: direct, nginx, go, kube-apiserver, asgiproxy, fastapi-proxy-lib; aggmw's answer, bare, and
+        stack-N (N rules).
 
         With `granian-` in front, aggmw's run on granian instead of on our door; with `compiled-` in front of that, the
         compiled build runs.
@@ -107,7 +110,12 @@ class Site:
     def _start(self, name: str) -> Callable[[str, bool], Server]:
         if name in _PYTHON_PEERS:
             return self._python_peer
-        starts = {"direct": self._direct, "nginx": self._nginx, "go": self._go}
+        starts = {
+            "direct": self._direct,
+            "nginx": self._nginx,
+            "go": self._go,
+            "kube-apiserver": self._kube_apiserver,
+        }
         return starts.get(name, self._aggmw)
 
     @property
@@ -154,6 +162,18 @@ class Site:
         if tls:
             arguments.append(f"-tls={self.workspace.path}")
         return self._listening(name, tls, arguments)
+
+    def _kube_apiserver(self, name: str, tls: bool) -> Server:
+        if not _KUBE_APISERVER.exists():
+            raise Missing(f"not built. {INSTALL['kube-apiserver']}")
+        backend, _ = self._ports(tls)
+        programs = str(_KUBE_APISERVER), _need("etcd")
+        cores = self.cores.proxy, self.cores.rest
+        try:
+            port, pid = start_aggregator(self._run, programs, self.workspace, cores, backend)
+        except (TimeoutError, RuntimeError) as error:
+            raise Missing(f"does not start: {error}") from None
+        return Server(name, tls, port, pid, port)
 
     def _python_peer(self, name: str, tls: bool) -> Server:
         need_module(_PYTHON_PEERS[name])
@@ -267,7 +287,7 @@ def _wait(server: Server) -> None:
     while True:
         try:
             status = _status(server, server.port, "GET", ONE)
-            if status == 200 and not server.name.endswith("answer"):
+            if status == 200 and not server.name.endswith(("answer", "kube-apiserver")):
                 status = _status(server, server.streams, "PUT", UPLOAD, b"x")
         except (OSError, HTTPException) as error:
             status = 0

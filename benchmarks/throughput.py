@@ -23,12 +23,14 @@ class Contender(NamedTuple):
         server: which one, as `Site.server` calls it.
         spread: ask for many different objects, so that remembered verdicts do not help.
         tls: measured with TLS on both sides too.
+        plain: measured with plain HTTP.
     """
 
     title: str
     server: str
     spread: bool = False
     tls: bool = True
+    plain: bool = True
 
 
 _BESIDE = (
@@ -64,6 +66,13 @@ CASES: Mapping[str, Sequence[Contender]] = {
         Contender("aggmw FrontProxy, 1,000 rules", "stack-1000"),
         Contender("FrontProxy, 1,000 rules, compiled", "compiled-stack-1000"),
         Contender("FrontProxy, 100,000 objects", "stack-1000", spread=True),
+    ),
+    # A case of its own: it never rests, which would disturb whatever else is on its core.
+    "P3K": (
+        Contender("Go ReverseProxy", "go"),
+        Contender("kube-apiserver's aggregation layer, 1,000 bindings", "kube-apiserver", plain=False),
+        Contender("aggmw FrontProxy, 1,000 rules", "stack-1000"),
+        Contender("FrontProxy, 1,000 rules, compiled", "compiled-stack-1000"),
     ),
 }
 """What is measured for each. A contender of several cases is measured once for all of them."""
@@ -102,7 +111,7 @@ def measure(site: Site, report: Report, cases: Sequence[str], rounds: int, secon
     running: dict[tuple[Contender, bool], Server] = {}
     for tls in (False, True):
         for contender in contenders:
-            if tls and not contender.tls:
+            if not (contender.tls if tls else contender.plain):
                 continue
             try:
                 running[contender, tls] = site.server(contender.server, tls=tls)
@@ -144,7 +153,7 @@ def tabulate(samples: Samples, report: Report, how: str) -> None:
         report.table(title, [_row(contender, found, go) for contender, found in of_kind.items()])
         report.keep(title, {contender.title: [_kept(each) for each in found] for contender, found in of_kind.items()})
         for ours in by_server:
-            for theirs in ("go", "nginx", "asgiproxy"):
+            for theirs in ("go", "nginx", "asgiproxy", "kube-apiserver"):
                 if theirs in by_server:
                     name = f"{ours} {'TLS' if tls else 'plain'} × {theirs}"
                     report.reached(name, _compared(by_server[ours], by_server[theirs]))
