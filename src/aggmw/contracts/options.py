@@ -61,7 +61,7 @@ def check_type(option: str, value: object, *kinds: type) -> None:
 
 def _awaitable(function: object) -> bool:
     """Whether what it returns can be awaited: it is `async def`, or says that it hands on somebody else's coroutine."""
-    returns = str(getattr(function, "__annotations__", {}).get("return", ""))
+    returns = str((getattr(function, "__annotations__", None) or {}).get("return", ""))
     return iscoroutinefunction(function) or "Awaitable" in returns or "Coroutine" in returns
 
 
