@@ -6,6 +6,7 @@ import base64
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,12 @@ def front(tmp_path: Path, kubectl_program: Path) -> Iterator[Front]:
             assert lines[-1], lines
         home = tmp_path / "home"
         home.mkdir()
-        yield Front(Kubectl(kubectl_program, tmp_path / "state" / "admin.kubeconfig", home), process)
+        kubectl = Kubectl(kubectl_program, tmp_path / "state" / "admin.kubeconfig", home)
+        deadline = time.monotonic() + 20
+        while kubectl.run("get", "--raw", "/readyz").stdout != "ok":  # what the server serves is known
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield Front(kubectl, process)
         for each in (process, backend):
             each.send_signal(signal.SIGTERM)
             assert each.wait(15) == 0
