@@ -45,8 +45,8 @@ MIB = 1 << 20
 # What may be more in the late window of samples than in the early one, as a share and on top of it. What is resident
 # does not tell: the allocator keeps the most that ever met at once, and takes its time to have seen it.
 TOLERANCE = {
-    "MiB allocated": (0.25, 140.0),  # 3.5 MiB for each client: where all of them meet at their worst
-    "thousand blocks": (0.25, 60.0),
+    "MiB allocated": (0.25, 48.0),
+    "thousand blocks": (0.25, 40.0),
     "descriptors": (0.25, 20.0),
     "tasks": (0.25, 20.0),
     "taken": (0.5, 20.0),

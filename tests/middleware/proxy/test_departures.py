@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 
 from aggmw.asgi.types import Message
@@ -95,3 +97,23 @@ async def test_endless_empty_messages_do_not_hold_the_loop(clock: VirtualClock) 
     ending = departures.forget(watched)
     assert ending is not None
     await asyncio.gather(ending, return_exceptions=True)
+
+
+async def test_who_stays_leaves_no_cycle() -> None:
+    """A client that stayed longer than a tick: what watched it is freed at once, and all that it holds with it."""
+    departures = Departures()
+    watched = departures.watch(asyncio.Event().wait, lambda: None)  # type: ignore[arg-type]
+    while watched.task is None:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    gone = weakref.ref(watched.task)
+    gc.disable()
+    try:
+        ending = departures.forget(watched)
+        assert ending is not None
+        await asyncio.gather(ending, return_exceptions=True)
+        del ending, watched
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()

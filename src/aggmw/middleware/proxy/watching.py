@@ -85,11 +85,15 @@ class Departures:
 
     def forget(self, watched: Watched) -> asyncio.Task[None] | None:
         """The exchange is over. Gives the task that still has to end, cancelled."""
-        if watched.task is None:
+        task, watched.task = (
+            watched.task,
+            None,
+        )  # its end keeps the frame that holds `watched`: no cycle for the collector
+        if task is None:
             watched.tick.young.discard(watched)
             return None
-        watched.task.cancel()
-        return watched.task
+        task.cancel()
+        return task
 
     def tick(self) -> Tick:
         """The exchanges of the running event loop."""
