@@ -28,6 +28,11 @@ DIRECTIVES = {
 }
 FLAGS = ["-O2", "-g0", "-fno-plt"]  # calls into Python's library without a detour: two per cent of a request
 
+_NEEDS = (
+    "the compiled build needs a C compiler and Python's headers (gcc and python3-dev on Debian);"
+    " without HATCH_BUILD_HOOK_ENABLE_CUSTOM the wheel is plain Python and needs neither"
+)
+
 
 class CompiledModules(BuildHookInterface[Any]):
     """Compiles into a folder of its own and adds what came out to the wheel, which is then one for this platform."""
@@ -61,9 +66,13 @@ def compiled(sources: Path, modules: dict[Path, list[str]], folder: Path) -> lis
 
     Returns:
         The extensions, below `folder/extensions`.
+
+    Raises:
+        RuntimeError: what it needs is not there.
     """
     from Cython.Build import cythonize  # only here are they needed
     from setuptools import Distribution, Extension
+    from setuptools.errors import CompileError
 
     shutil.copytree(sources, folder / "sources")
     for path, classes in modules.items():
@@ -82,7 +91,10 @@ def compiled(sources: Path, modules: dict[Path, list[str]], folder: Path) -> lis
         build.build_temp = str(folder / "objects")
         build.parallel = os.cpu_count()
         build.ensure_finalized()
-        build.run()
+        try:
+            build.run()
+        except CompileError as error:
+            raise RuntimeError(_NEEDS) from error
         return [folder / "extensions" / build.get_ext_filename(extension.name) for extension in extensions]
     finally:
         os.chdir(here)
