@@ -69,6 +69,8 @@ def test_what_is_listed_exists(module: str) -> None:
         node = classes[name]
         assert fields(node), f"{name} has no __slots__: they are the fields of its C struct"
         assert not node.bases, f"{name}: a C struct has no base in Python"
+        called = [each for each in node.body if isinstance(each, ast.AsyncFunctionDef) and each.name == "__call__"]
+        assert not called, f"{name}: servers would not see that a C struct is a coroutine function"
         assert fields(node) == assigned(node, "__init__"), f"{name}: unset fields of a C struct are None"
 
 
