@@ -292,11 +292,20 @@ def test_body_that_was_not_asked_for(serve: Callable[..., Any]) -> None:
     assert wire.rest() == b""
 
 
-@pytest.mark.parametrize("parts", [[b"x" * 4_000, GET], [b"x" * 4_000 + GET], [b"x" * 4_000 + GET[:-5], GET[-5:]]])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"x" * 4_000, GET],
+        [b"x" * 4_000 + GET],
+        [b"x" * 4_000 + GET[:-5], GET[-5:]],
+        [b"x" * 1_000, b"x" * 3_000 + CHUNKED + b"5\r\nhello\r\n"],
+    ],
+    ids=["packets", "one packet", "a part of the head", "a part of the next body"],
+)
 def test_early_answer(serve: Callable[..., Any], loop: str, parts: list[bytes]) -> None:
     """The rest of a body that the application did not want is read away, and the connection goes on.
 
-    None of it counts as a part of the next head, however they come in packets.
+    None of it counts as a part of the next head, or as framing of the next body, however they come in packets.
     """
     wire = serve(answer_at_once, loop=loop, limits=LIMITS).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n")

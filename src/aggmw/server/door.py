@@ -261,7 +261,7 @@ class Door(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         if self._stale:
             self._restart()
-        phase = self._phase
+        phase, current = self._phase, self._current
         brought = self._body_bytes if phase == _BODY else 0
         try:
             self.parser.feed_data(data)
@@ -271,7 +271,8 @@ class Door(HttpToolsProtocol):
             if self._phase != _DEAF:
                 self._refuse(self._answer or BAD_REQUEST)
         else:
-            if self._phase == _BODY and self._framing.chunked:
+            # Not in the packet that holds the rest of the last body too: one, and no larger than what is read at once.
+            if self._phase == _BODY and self._framing.chunked and (phase != _BODY or self._current is current):
                 size = len(data) if phase == _BODY else self._fed - self._head_size()
                 self._count_framing(size, self._body_bytes - brought)
 
