@@ -5,12 +5,26 @@ Follows `k8s.io/apiserver/pkg/authorization/authorizer`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from aggmw.contracts.identity import Identity
 
-__all__ = ["Attributes", "Authorizer", "Outcome", "Verdict"]
+__all__ = [
+    "Attributes",
+    "Authorizer",
+    "Explainer",
+    "Explanation",
+    "Miss",
+    "NonResourceRule",
+    "Outcome",
+    "ResourceRule",
+    "RuleLister",
+    "Rules",
+    "Verdict",
+]
 
 
 class Attributes(NamedTuple):
@@ -61,3 +75,78 @@ class Authorizer(Protocol):
     """Decides on attributes. An exception is an error (500), never an allow."""
 
     async def authorize(self, attributes: Attributes) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A rule that nearly matched.
+
+    Attributes:
+        rule: the rule, with the place where it is written.
+        differs: each thing in which the request differs from it: its name, what the rule has, what the request has.
+    """
+
+    rule: str
+    differs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A verdict and where it comes from.
+
+    Attributes:
+        verdict: the verdict.
+        rule: the rule that decided, `file:line: p, …`, or the binding and role; empty where none did.
+        ways: for each role that the rule is about, how the request comes by it: the caller's name first, the role last.
+        misses: of what was not allowed: the rules nearest to it, the nearest first.
+    """
+
+    verdict: Verdict
+    rule: str = ""
+    ways: tuple[tuple[str, ...], ...] = ()
+    misses: tuple[Miss, ...] = ()
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """An authorizer that can say why. May take long: not for the request path."""
+
+    async def explain(self, attributes: Attributes) -> Explanation: ...
+
+
+class ResourceRule(NamedTuple):
+    """`authorization.k8s.io/v1` `ResourceRule`: "*" stands for everything; no names: all objects."""
+
+    verbs: tuple[str, ...]
+    api_groups: tuple[str, ...]
+    resources: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+class NonResourceRule(NamedTuple):
+    """`authorization.k8s.io/v1` `NonResourceRule`: a path may end in "*"."""
+
+    verbs: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+class Rules(NamedTuple):
+    """What somebody may do in a namespace and beside all namespaces, as `SelfSubjectRulesReview` tells it.
+
+    Attributes:
+        resource, non_resource: what is allowed.
+        incomplete: whether there may be more, or less.
+        error: why it is not complete; safe to show.
+    """
+
+    resource: Sequence[ResourceRule] = ()
+    non_resource: Sequence[NonResourceRule] = ()
+    incomplete: bool = False
+    error: str = ""
+
+
+@runtime_checkable
+class RuleLister(Protocol):
+    """An authorizer that can list what somebody may do (`authorizer.RuleResolver`)."""
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules: ...

@@ -1,7 +1,6 @@
 """Authorization: may this caller do this? The stage, and the authorizers it can ask.
 
-`CasbinAuthorizer`, and the `Explanation` that it gives, are imported when they are first used, so that the others do
-not cost casbin.
+`CasbinAuthorizer` is imported when it is first used, so that the others do not cost casbin.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aggmw.asgi.users import host_user
+from aggmw.contracts.authorization import Explanation
 from aggmw.middleware.authorization.fixed import AllowAll, DenyAll, PrivilegedGroups
 from aggmw.middleware.authorization.middleware import Authorization, AuthorizationMiddleware
 from aggmw.middleware.authorization.union import Union
 
 if TYPE_CHECKING:
     from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
-    from aggmw.middleware.authorization.casbin.explain import Explanation
 
 __all__ = [
     "AllowAll",
@@ -30,9 +29,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> type[CasbinAuthorizer | Explanation]:
-    if name not in ("CasbinAuthorizer", "Explanation"):
+def __getattr__(name: str) -> type[CasbinAuthorizer]:
+    if name != "CasbinAuthorizer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from aggmw.middleware.authorization.casbin import authorizer, explain
+    from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
 
-    return authorizer.CasbinAuthorizer if name == "CasbinAuthorizer" else explain.Explanation
+    return CasbinAuthorizer

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import structlog
 
-from aggmw.contracts.authorization import Attributes, Verdict
+from aggmw.contracts.authorization import Attributes, Explanation, Verdict
 from aggmw.contracts.identity import SYSTEM_MASTERS
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authorization.casbin.enforcer import check_distribution
-from aggmw.middleware.authorization.casbin.explain import Explanation, explain
+from aggmw.middleware.authorization.casbin.explain import explain
 from aggmw.middleware.authorization.casbin.inputs import FIELDS
 from aggmw.middleware.authorization.casbin.lint import inspect
 from aggmw.middleware.authorization.casbin.model import Model, read_model

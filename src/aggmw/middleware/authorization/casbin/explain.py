@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from aggmw.contracts.authorization import Attributes, Verdict
+from aggmw.contracts.authorization import Attributes, Explanation, Verdict
 from aggmw.middleware.authorization.casbin.closures import Closures, Pending, Uncompilable
 from aggmw.middleware.authorization.casbin.inputs import Names
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.snapshot import Snapshot
 
-__all__ = ["Explanation", "explain"]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A verdict and where it comes from.
-
-    Attributes:
-        verdict: the verdict.
-        rule: the rule that decided, `file:line: p, …`; empty where none did.
-        ways: for each role that the rule is about, how the request comes by it: the caller's name first, the role last.
-    """
-
-    verdict: Verdict
-    rule: str = ""
-    ways: tuple[tuple[str, ...], ...] = ()
+__all__ = ["explain"]
 
 
 def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: Row | None) -> Explanation:
