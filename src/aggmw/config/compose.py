@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from aggmw.asgi.types import ASGIApp
 from aggmw.config.applications import import_application, import_wsgi
 from aggmw.config.audit import Audited, audited
+from aggmw.config.authorizers import Authorized, authorized
 from aggmw.config.certificates import by_certificate, read_bundle
 from aggmw.config.configuration import (
     Configuration,
@@ -19,7 +20,6 @@ from aggmw.config.configuration import (
     ServicesConfiguration,
 )
 from aggmw.config.tokens import SignedTokens, signed_tokens
-from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
@@ -35,7 +35,7 @@ from aggmw.middleware.authentication import (
     TokenCookie,
     TokenReviews,
 )
-from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
+from aggmw.middleware.authorization import DenyAll
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes, load_api_services, make_routes
@@ -111,7 +111,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     if judges:
         authenticators.append(TokenCache(judges))
     audit = attempt(lambda: audited(configuration), Audited())
-    authorization = attempt(lambda: _authorizer(configuration), None)
+    authorization = attempt(lambda: authorized(configuration), Authorized(DenyAll()))
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     applications = attempt(lambda: _applications(configuration.services), [])
     routes = StaticRoutes(attempt(lambda: _routes(configuration.services, resolver, applications), None))
@@ -131,7 +131,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         origins=configuration.authentication.origins,
         audit=audit.audit,
         impersonation=configuration.authentication.impersonation,
-        authorization=authorization,
+        authorization=authorization.authorizer,
         services=routes,
         kinds=[TokenReviews(authenticators, audiences=configuration.authentication.audiences), SelfSubjectReviews()],
         transport=transport,
@@ -141,8 +141,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     )
     reloads: dict[str, Callable[[], None]] = {**certificates.reloads, **audit.reloads}
     reloads |= signed.reloads
-    if isinstance(authorization, CasbinAuthorizer):
-        reloads["policy"] = authorization.reload
+    reloads |= authorization.reloads
     reloads["client certificate for services"] = transport.reload
     reloads["services"] = lambda: routes.swap(_routes(configuration.services, resolver, applications))
     return Composed(proxy, tuple(authenticators), certificates.bundles, reloads)
@@ -162,14 +161,6 @@ def _webhook(configuration: Configuration) -> WebhookTokens | None:
         system_names=webhook.system_names,
         remember_seconds=webhook.remember,
     )
-
-
-def _authorizer(configuration: Configuration) -> Authorizer:
-    """`system:masters`, then the policy."""
-    policy, model = configuration.authorization.policy, configuration.authorization.model
-    if policy is None:
-        return PrivilegedGroups()
-    return CasbinAuthorizer.from_files(policy, model=model)
 
 
 def _resolver(configuration: Configuration) -> BackendResolver:
