@@ -1,4 +1,4 @@
-"""The command line: parse and call. Mistakes of the operator are a line each on standard error, and status 2."""
+"""The commands that serve, and those that look at what would be served."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 import aggmw
+from aggmw.cli.options import ConfigOption, DirectoryOption, HostOption, PortOption, reported
 from aggmw.config import Configuration, load
-from aggmw.errors import ConfigurationError
 
 __all__ = ["app"]
-
-_T = TypeVar("_T")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,31 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Kubernetes aggregation layer in Python: a front proxy that authenticates, authorizes, and forwards.",
 )
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", envvar="AGGMW_CONFIG", metavar="FILE", help="Configuration, YAML.")
-]
-HostOption = Annotated[
-    str | None,
-    typer.Option("--host", envvar="AGGMW_HOST", metavar="HOST", help="Address to listen on.", show_default="127.0.0.1"),
-]
-PortOption = Annotated[
-    int | None,
-    typer.Option(
-        "--port",
-        envvar="AGGMW_PORT",
-        metavar="PORT",
-        min=0,
-        max=65535,
-        help="Port to listen on; 0 takes a free one.",
-        show_default="6443",
-    ),
-]
-
-
-DirectoryOption = Annotated[
-    Path, typer.Option("--dir", envvar="AGGMW_DIR", metavar="DIR", help="Certificates, keys and kubeconfig.")
-]
 
 checks = typer.Typer(no_args_is_help=True, help="Look at a configuration without serving it.")
 app.add_typer(checks, name="check")
@@ -68,7 +41,7 @@ def serve(
     from aggmw.server.run import run
 
     configuration = _configured(lambda: load(config) if config else Configuration(), host, port)
-    raise typer.Exit(_reported(lambda: run(configuration, directory)))
+    raise typer.Exit(reported(lambda: run(configuration, directory)))
 
 
 @app.command()
@@ -82,7 +55,7 @@ def demo(
     """
     from aggmw.server.demo import run_demo
 
-    raise typer.Exit(_reported(lambda: run_demo(directory, port)))
+    raise typer.Exit(reported(lambda: run_demo(directory, port)))
 
 
 @checks.command("auth")
@@ -104,8 +77,8 @@ def check_auth(
 
     if (token_file is None) == (certificate is None):
         raise typer.BadParameter("give one of --token-file and --cert")
-    configuration = _reported(lambda: load(config) if config else Configuration())
-    lines, known = _reported(
+    configuration = reported(lambda: load(config) if config else Configuration())
+    lines, known = reported(
         lambda: check_auth(configuration, directory, token_file=token_file, certificate=certificate)
     )
     for line in lines:
@@ -129,7 +102,7 @@ def token(
     from aggmw.config.tokens import issued_token
 
     configuration = _configured(lambda: load(config) if config else Configuration(), None, None)
-    typer.echo(_reported(lambda: issued_token(configuration, account, audiences=audience or (), seconds=seconds)))
+    typer.echo(reported(lambda: issued_token(configuration, account, audiences=audience or (), seconds=seconds)))
 
 
 @app.command()
@@ -140,18 +113,9 @@ def version() -> None:
 
 def _configured(read: Callable[[], Configuration], host: str | None, port: int | None) -> Configuration:
     """The configuration with what the command line overrides."""
-    configuration = _reported(read)
+    configuration = reported(read)
     if host is not None:
         configuration = replace(configuration, host=host)
     if port is not None:
         configuration = replace(configuration, port=port)
     return configuration
-
-
-def _reported(action: Callable[[], _T]) -> _T:
-    """Do it; every configuration mistake is printed, and the command ends with status 2."""
-    try:
-        return action()
-    except ConfigurationError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
