@@ -61,10 +61,13 @@ class Verdict(NamedTuple):
     Attributes:
         outcome: the decision.
         reason: why, for the audit record and, when refused, for the 403's text; safe to show.
+        error: what could not be found out meanwhile: an allow stands all the same, anything else is a 500 instead of a
+            403. Safe to show.
     """
 
     outcome: Outcome = Outcome.DENY
     reason: str = ""
+    error: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -72,7 +75,11 @@ class Verdict(NamedTuple):
 
 
 class Authorizer(Protocol):
-    """Decides on attributes. An exception is an error (500), never an allow."""
+    """Decides on attributes. An exception is an error (500), never an allow.
+
+    A method `verdict(attributes)` may give the same at once, or None where that has to be awaited. `members`, a
+    sequence, are authorizers that it asks; `revision`, a text, says which policy is in force.
+    """
 
     async def authorize(self, attributes: Attributes) -> Verdict: ...
 
@@ -99,12 +106,15 @@ class Explanation:
         rule: the rule that decided, `file:line: p, …`, or the binding and role; empty where none did.
         ways: for each role that the rule is about, how the request comes by it: the caller's name first, the role last.
         misses: of what was not allowed: the rules nearest to it, the nearest first.
+        opinions: where several authorizers were asked: the name of each and what it said, in the order in which they
+            were asked. The last one decided, if any did.
     """
 
     verdict: Verdict
     rule: str = ""
     ways: tuple[tuple[str, ...], ...] = ()
     misses: tuple[Miss, ...] = ()
+    opinions: tuple[tuple[str, Verdict], ...] = ()
 
 
 @runtime_checkable

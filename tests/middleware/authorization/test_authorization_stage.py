@@ -155,6 +155,25 @@ async def test_failing_authorizer_is_500(broken: object) -> None:
     assert "s3cr3t" not in str(entry)
 
 
+@pytest.mark.parametrize("outcome", [Outcome.DENY, Outcome.NO_OPINION])
+async def test_denial_with_an_error_is_500(outcome: Outcome) -> None:
+    """§7.1: what was denied because something could not be found out is a 500; the log says what."""
+    one = exchange()
+    with capture_logs() as logs:
+        answer = await Authorization(Scripted(get=Verdict(outcome, "r", "the webhook is gone"))).decide(one)
+    assert answer is not None
+    assert answer.status == 500
+    assert b"gone" not in answer.body
+    assert one.verdict is not None
+    assert not one.verdict.allowed
+    assert [(each["event"], each["problem"]) for each in logs] == [("authorization failed", "the webhook is gone")]
+
+
+async def test_allow_with_an_error_is_an_allow() -> None:
+    """§7.1: an allow stands, whatever else could not be found out."""
+    assert await Authorization(Scripted(get=ALLOW._replace(error="a role is missing"))).decide(exchange()) is None
+
+
 async def test_stale_verdict_does_not_survive_a_failure() -> None:
     """A verdict that something outside left is no verdict on this request."""
     one = exchange()

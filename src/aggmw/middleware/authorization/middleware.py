@@ -34,8 +34,8 @@ _BROKEN = status_answer(
 class Authorization:
     """Lets a request pass when the authorizer allows it; else answers 403, and leaves the verdict on the exchange.
 
-    Only `ALLOW` passes: no opinion denies, and an authorizer that fails is a 500. A request without a user or a verb
-    is denied before any authorizer sees it. A WebSocket handshake for exec, attach or portforward needs the right to
+    Only `ALLOW` passes: no opinion denies, and an authorizer that fails, or denies because something failed, is a 500.
+    A request without a user or a verb is denied before any authorizer sees it. A WebSocket handshake for exec, attach or portforward needs the right to
     create besides its own verb.
 
     Who was judged is who goes on: what `identity` found is left for the stages inside, which forward as that caller.
@@ -103,11 +103,17 @@ class Authorization:
             if verdict is None:
                 verdict = await self._authorizer.authorize(attributes)
             allowed = verdict.outcome is Outcome.ALLOW
+            problem = verdict.error
         except Exception as error:  # noqa: BLE001  whatever it was, it is not an allow
             _log.error("authorizer failed", error=type(error).__name__, request_id=exchange.request_id)
             return _BROKEN
         exchange.verdict = verdict
-        return None if allowed else forbidden(attributes, verdict.reason)
+        if allowed:
+            return None
+        if problem:
+            _log.error("authorization failed", problem=problem, request_id=exchange.request_id)
+            return _BROKEN
+        return forbidden(attributes, verdict.reason)
 
 
 class AuthorizationMiddleware:
