@@ -35,8 +35,8 @@ class Authorization:
     """Lets a request pass when the authorizer allows it; else answers 403, and leaves the verdict on the exchange.
 
     Only `ALLOW` passes: no opinion denies, and an authorizer that fails, or denies because something failed, is a 500.
-    A request without a user or a verb is denied before any authorizer sees it. A WebSocket handshake for exec, attach or portforward needs the right to
-    create besides its own verb.
+    A request without a user or a verb is denied before any authorizer sees it. A WebSocket handshake for exec, attach
+    or portforward needs the right to create besides its own verb.
 
     Who was judged is who goes on: what `identity` found is left for the stages inside, which forward as that caller.
 
