@@ -15,6 +15,7 @@ from aggmw.contracts.identity import Identity
 __all__ = [
     "Attributes",
     "Authorizer",
+    "Change",
     "Explainer",
     "Explanation",
     "Miss",
@@ -30,7 +31,12 @@ __all__ = [
 class Attributes(NamedTuple):
     """What is decided on. `path` is set for non-resource requests only, the resource fields for the others.
 
-    `api_group` "" is the core group; `subresource` and `name` are "" where the request names none.
+    `api_group` "" is the core group; `subresource` and `name` are "" where the request names none. A review that says
+    nothing of the version has "*" as `api_version`.
+
+    `field_selector` and `label_selector`, of list, watch and deletecollection alone, are in the one spelling of
+    `aggmw.objects.selectors`: `a=1,b in (x,y),!c`, sorted, whichever way the caller wrote it. They can only limit what is
+    asked for: "" is everything, also where the caller's selector does not parse.
     """
 
     identity: Identity
@@ -91,10 +97,28 @@ class Miss:
     Attributes:
         rule: the rule, with the place where it is written.
         differs: each thing in which the request differs from it: its name, what the rule has, what the request has.
+            The names "user", "group" and "role" say whom the rule is about; the request then has the caller's name.
     """
 
     rule: str
     differs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One way to allow what was not.
+
+    Attributes:
+        text: what to do, in words.
+        add: lines to add to the policy.
+        remove: rules to take out of it, written as in `Miss.rule`.
+        groups: groups that the caller would have to be in.
+    """
+
+    text: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +138,7 @@ class Explanation:
     rule: str = ""
     ways: tuple[tuple[str, ...], ...] = ()
     misses: tuple[Miss, ...] = ()
+    changes: tuple[Change, ...] = ()
     opinions: tuple[tuple[str, Verdict], ...] = ()
 
 
