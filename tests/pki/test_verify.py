@@ -29,6 +29,8 @@ from aggmw.pki.verify import ClientCA, Subject
 
 CA = authority("clients")
 OTHER = authority("front proxies")
+MIDDLE = Certificate([(NameOID.COMMON_NAME, "middle")], CA)
+BESIDE = "that of an intermediate authority needs its certificate beside it"
 
 
 def clients(ca: bytes = CA.pem, *, crl: bytes | None = None) -> ClientCA[Subject]:
@@ -177,6 +179,37 @@ def test_reload_reaches_open_connections() -> None:
     assert ca.find(shown) is None
 
 
+def test_c5_4_what_is_no_longer_believed_is_withdrawn() -> None:
+    """C5.4: whoever goes on by a certificate is told when it is revoked or its authority goes; others are not."""
+    ca = clients(CA.pem + OTHER.pem)
+    revoked, stays, others = leaf(CA), leaf(CA), leaf(OTHER)
+    shown = [connection(revoked, CA), connection(stays, CA), connection(others, OTHER)]
+    found = [ca.find(each) for each in shown]
+    ca.reload(CA.pem + OTHER.pem)
+    first, second, third = [each.withdrawal for each in found if each is not None]
+    assert (first.begun, second.begun, third.begun) == (False, False, False)
+    ca.reload(CA.pem + OTHER.pem, crl=revocations(CA, revoked))
+    assert (first.begun, second.begun, third.begun) == (True, False, False)
+    ca.reload(CA.pem, crl=revocations(CA, revoked))
+    assert (second.begun, third.begun) == (False, True)
+    with pytest.raises(ConfigurationError):
+        ca.reload(OTHER.pem, crl=b"nothing")
+    assert not second.begun
+    ca.reload(OTHER.pem)
+    assert second.begun
+
+
+def test_c5_4_withdrawals_are_not_kept() -> None:
+    """Who watches nobody's certificate any more costs nothing, also while its connection goes on."""
+    ca = clients()
+    shown = connection(leaf(CA), CA)
+    assert ca.find(shown) is not None
+    assert len(ca._believed) == 1
+    ca.reload(CA.pem)
+    gc.collect()
+    assert len(ca._believed) == 0
+
+
 def test_mistaken_reload_changes_nothing() -> None:
     """A broken bundle leaves the former trust as it was."""
     ca = clients()
@@ -196,15 +229,60 @@ def test_revocation_is_per_authority() -> None:
     assert "revoked" in refusal(connection(bad, CA), ca)
 
 
+def test_lists_of_intermediate_authorities() -> None:
+    """A list that an intermediate authority signed counts for what it issued, if its certificate is beside the list."""
+    lower = Certificate([(NameOID.COMMON_NAME, "lower")], MIDDLE)
+    good, bad, below, top = leaf(MIDDLE), leaf(MIDDLE), leaf(lower), leaf(CA)
+    beside = lower.pem + MIDDLE.pem
+    ca = clients(crl=beside + revocations(MIDDLE, bad, top) + revocations(lower, below))
+    assert ca.find(connection(good, MIDDLE, CA)) is not None
+    assert ca.find(connection(top, CA)) is not None
+    assert "revoked" in refusal(connection(bad, MIDDLE, CA), ca)
+    assert "revoked" in refusal(connection(below, lower, MIDDLE, CA), ca)
+    ca.reload(CA.pem, crl=revocations(CA, MIDDLE))
+    assert "revoked" in refusal(connection(good, MIDDLE, CA), ca)
+
+
+def test_an_authority_is_its_name_and_its_key() -> None:
+    """An intermediate authority with a newer certificate for the same key has issued what it had issued before."""
+    renewed = Certificate([(NameOID.COMMON_NAME, "middle")], CA, lifetime=(-10, 9))
+    bad = leaf(MIDDLE)
+    ca = clients(crl=MIDDLE.pem + revocations(MIDDLE, bad))
+    assert "revoked" in refusal(connection(bad, renewed, CA), ca)
+
+
 @pytest.mark.parametrize(
     ("ca", "crl", "text"),
     [
         (b"", None, "fleet CA: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"),
         (CA.pem, b"", "CRL: holds no PEM list (-----BEGIN X509 CRL-----)"),
         (CA.pem, b"x\n-----END X509 CRL-----\n", "CRL: holds a list that cannot be decoded"),
-        (CA.pem, revocations(OTHER), "CRL: list 1 is not signed by any authority of the fleet CA"),
-        (CA.pem, revocations(CA, name=OTHER.name), "CRL: list 1 is not signed by any authority of the fleet CA"),
-        (CA.pem, revocations(authority("clients")), "CRL: list 1 is not signed by any authority of the fleet CA"),
+        (CA.pem, revocations(OTHER), f"CRL: list 1 is not signed by any authority of the fleet CA; {BESIDE}"),
+        (
+            CA.pem,
+            revocations(CA, name=OTHER.name),
+            f"CRL: list 1 is not signed by any authority of the fleet CA; {BESIDE}",
+        ),
+        (
+            CA.pem,
+            revocations(MIDDLE, leaf(MIDDLE)),
+            f"CRL: list 1 is not signed by any authority of the fleet CA; {BESIDE}",
+        ),
+        (
+            CA.pem,
+            OTHER.pem + revocations(CA),
+            "CRL: a certificate beside the lists is not signed by any authority of the fleet CA",
+        ),
+        (
+            CA.pem,
+            b"-----BEGIN CERTIFICATE-----\n" + revocations(CA),
+            "CRL: holds a list that cannot be decoded",
+        ),
+        (
+            CA.pem,
+            revocations(authority("clients")),
+            f"CRL: list 1 is not signed by any authority of the fleet CA; {BESIDE}",
+        ),
     ],
 )
 def test_mistakes(ca: bytes, crl: bytes | None, text: str) -> None:

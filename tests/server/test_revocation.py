@@ -21,10 +21,42 @@ from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.make import KeyPair, issue_client, make_ca
 from aggmw.server.tls import DoorTLS
 
+STREAM = b"GET /apis/wardle.example.com/v1/flunders?watch=true HTTP/1.1\r\nHost: x\r\n\r\n"
+WEBSOCKET = (
+    b"GET /apis/wardle.example.com/v1/namespaces/a/flunders/b/attach HTTP/1.1\r\nHost: x\r\n"
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+PING, PONG = b"\x89\x80\x00\x00\x00\x00", b"\x8a\x00"
+CLOSED = b"\x88\x26\x03\xf0the credential is no longer believed"
+"""A close frame with the code 1008 and the reason."""
+
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 CONFIG = """
 authentication: {clientCA: more.crt, clientCertificates: {crls: [revoked.crl]}}
 authorization: {policy: policy.csv}
+services:
+  local: [{group: wardle.example.com, version: v1, app: "streams:app"}]
+"""
+STREAMS = """
+import asyncio
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await receive()
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "begun"})
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    while not (await receive())["type"].endswith("disconnect"):
+        pass
 """
 
 
@@ -50,7 +82,8 @@ class Site:
         (place / "own.crt").write_bytes(self.own.certificate)
         (place / "more.crt").write_bytes(self.more.certificate)
         (place / "revoked.crl").write_bytes(list_of(self.own))
-        (place / "policy.csv").write_text("p2, user:alice, get, /*\n")
+        (place / "policy.csv").write_text("p2, user:alice, get, /*\np, user:alice, *, *, *, *, *\n")
+        (place / "streams.py").write_text(STREAMS)
         (place / "aggmw.yaml").write_text(CONFIG)
         front = issue_client(self.own, "front-proxy")
         (place / "front.crt").write_bytes(front.certificate)
@@ -139,6 +172,31 @@ def test_resumed_session(
     for before in (session, None):
         status, reused, _ = ask(before)
         assert (status, reused) == (b"401", False)
+
+
+@pytest.mark.parametrize("how", ["revoked", "authority removed"])
+def test_c5_4_what_is_going_on_ends(
+    serve: Callable[..., Any], loop: str, authority: KeyPair, tmp_path: Path, site: Site, how: str
+) -> None:
+    """C5.4: watches and WebSockets that somebody has open who is cut off end at once, and nobody else's."""
+    ca = site.own if how == "revoked" else site.more
+    alice, other = issue_client(ca, "alice"), issue_client(site.own, "alice")
+    served = serve(site.composed.front_proxy, loop=loop, tls=site.tls, lifespan=False)
+    served.server.reloads.update(site.composed.reloads)
+    wires = [served.connect(client(authority, tmp_path, pair)) for pair in (alice, alice, other)]
+    for wire, request in zip(wires, [STREAM, WEBSOCKET, WEBSOCKET], strict=True):
+        wire.send(request)
+        wire.until(b"begun")
+    if how == "revoked":
+        (tmp_path / "revoked.crl").write_bytes(list_of(site.own, alice))
+    else:
+        (tmp_path / "more.crt").write_bytes(site.own.certificate)
+    served.server._on_loop(served.server.reload)  # what SIGHUP does
+    watch, websocket, stays = wires
+    assert watch.until(b"0\r\n\r\n")
+    assert websocket.until(CLOSED)
+    stays.send(PING)
+    assert stays.until(PONG)
 
 
 def test_broken_list_changes_nothing(

@@ -100,7 +100,7 @@ class RequestHeaders:
             front_proxy = self._ca.find(connection)
             if front_proxy is None:
                 raise InvalidCredentials("the client certificate is not signed by the front-proxy CA")
-            credential = Credential(expires=front_proxy.expires)
+            credential = Credential(expires=front_proxy.expires, withdrawal=front_proxy.withdrawal)
         identity = read_identity(headers)
         return None if identity is None else authenticated(identity.known_by(credential))
 

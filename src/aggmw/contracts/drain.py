@@ -16,7 +16,7 @@ class Drain:
     Not thread-safe: begin it on the event loop.
     """
 
-    __slots__ = ("_callbacks", "begun")
+    __slots__ = ("__weakref__", "_callbacks", "begun")
 
     def __init__(self) -> None:
         self.begun = False

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aggmw.asgi.types import Headers
 from aggmw.contracts.connection import Connection
+from aggmw.contracts.drain import Drain
 from aggmw.errors import InvalidIdentity
 
 __all__ = [
@@ -56,10 +57,13 @@ class Credential:
             (security cases C5.10). False only for what the page itself has to know and to put into the request, as a
             bearer token; true unless an authenticator says so, because a mistake must not let anybody in.
         expires: seconds since the epoch; what it opened ends then, at the latest. None: it has no end.
+        withdrawal: begins when it is no longer believed, as a certificate that is revoked; what it opened ends then.
+            None where nobody would tell.
     """
 
     ambient: bool = True
     expires: float | None = None
+    withdrawal: Drain | None = field(default=None, compare=False, repr=False)
 
 
 EXPLICIT = Credential(ambient=False)

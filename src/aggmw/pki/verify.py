@@ -8,27 +8,34 @@ The rules on key usage are those of Go's `crypto/x509`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from aggmw.contracts.connection import Connection
+from aggmw.contracts.drain import Drain
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
 from aggmw.pki.make import USER_ID
-from aggmw.pki.read import fingerprint, pem_certificates
+from aggmw.pki.read import fingerprint, pem_certificates, signed_by
 
 __all__ = ["ClientCA", "Subject"]
 
 _USER_ID = ObjectIdentifier(USER_ID)
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _CRL_END = b"-----END X509 CRL-----"
+_BESIDE = "that of an intermediate authority needs its certificate beside it"
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 _T = TypeVar("_T")
-_Revocations = dict[bytes, list[x509.CertificateRevocationList]]
+_Signer: TypeAlias = tuple[bytes, bytes]
+_Revocations: TypeAlias = dict[_Signer, frozenset[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Subject:
         uids: the values of Kubernetes' attribute for a uid (wire contract §6.4).
         fingerprint: SHA-256 of the certificate, in lower-case hexadecimal digits.
         expires: when the first certificate of the chain does, in seconds since the epoch.
+        withdrawal: begins when the chain no longer counts: its authority is gone, or a certificate of it revoked.
     """
 
     common_name: str
@@ -48,6 +56,7 @@ class Subject:
     uids: tuple[str, ...]
     fingerprint: str
     expires: float
+    withdrawal: Drain = field(default_factory=Drain, compare=False, repr=False)
 
 
 class _Checked(NamedTuple, Generic[_T]):
@@ -57,6 +66,18 @@ class _Checked(NamedTuple, Generic[_T]):
     complaint: str = ""
     not_before: float = float("-inf")
     not_after: float = float("inf")
+
+
+class _Chain(NamedTuple):
+    """What has to be looked at again when authorities or lists are others.
+
+    Attributes:
+        root: in DER.
+        links: each certificate's issuer and serial number.
+    """
+
+    root: bytes
+    links: tuple[tuple[_Signer, int], ...]
 
 
 class ClientCA(Generic[_T]):
@@ -70,7 +91,8 @@ class ClientCA(Generic[_T]):
         read: what a certificate that counts means to the caller; asked once per connection. May raise
             `InvalidCredentials` or `InvalidIdentity`.
         crl: certificate revocation lists, a PEM bundle; each signed by a member of `ca`, and effective for the
-            certificates that this member issued itself. A list past its date keeps its effect.
+            certificates that this member issued itself. A list past its date keeps its effect. The list of an
+            intermediate authority needs the certificate of that authority in the same bundle.
         name: what `ca` is called in error messages.
         clock: seconds since the epoch.
 
@@ -90,6 +112,7 @@ class ClientCA(Generic[_T]):
         self._read = read
         self._name = name
         self._clock = clock
+        self._believed: WeakKeyDictionary[Drain, _Chain] = WeakKeyDictionary()
         self.reload(ca, crl=crl)
 
     def __repr__(self) -> str:
@@ -103,6 +126,8 @@ class ClientCA(Generic[_T]):
     def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
         """Trust these authorities from now on, also on connections that are open. On a mistake nothing changes.
 
+        `Subject.withdrawal` begins for every chain that was believed and no longer counts.
+
         Raises:
             ConfigurationError: as on construction.
         """
@@ -114,6 +139,12 @@ class ClientCA(Generic[_T]):
         self._authorities = frozenset(authorities)
         self._revocations = revocations
         self._checked: WeakKeyDictionary[Connection, _Checked[_T]] = WeakKeyDictionary()
+        believed, self._believed = self._believed, WeakKeyDictionary()
+        for withdrawal, chain in list(believed.items()):
+            if chain.root in self._authorities and not self._is_revoked(chain):
+                self._believed[withdrawal] = chain
+            else:
+                withdrawal.begin()
 
     def find(self, connection: Connection) -> _T | None:
         """What `read` makes of the client's certificate; None without one, and with one of another authority.
@@ -132,23 +163,27 @@ class ClientCA(Generic[_T]):
             raise InvalidCredentials("a certificate of the client's chain is expired or not valid yet")
         return checked.found
 
-    def _check(self, chain: Sequence[bytes]) -> _Checked[_T]:
-        if chain[-1] not in self._authorities:
+    def _check(self, shown: Sequence[bytes]) -> _Checked[_T]:
+        if shown[-1] not in self._authorities:
             return _Checked(None)
         try:
-            certificates = [x509.load_der_x509_certificate(der) for der in chain]
+            certificates = [x509.load_der_x509_certificate(der) for der in shown]
             if not all(map(_is_for_clients, certificates)):
                 return _Checked(None, "the client certificate may not be used by clients (extended key usage)")
-            if self._is_revoked(certificates, chain):
+            chain = _Chain(shown[-1], tuple(_links(certificates)))
+            if self._is_revoked(chain):
                 return _Checked(None, "a certificate of the client's chain is revoked")
             expires = min(certificate.not_valid_after_utc.timestamp() for certificate in certificates)
-            found = self._read(_subject(certificates[0], chain[0], expires))
+            subject = _subject(certificates[0], shown[0], expires)
+            found = self._read(subject)
         except InvalidCredentials as error:
             return _Checked(None, str(error))
         except InvalidIdentity as error:
             return _Checked(None, f"the client certificate names nobody that can be used: {error}")
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
             return _Checked(None, "the client certificate cannot be decoded")
+        if found is not None:
+            self._believed[subject.withdrawal] = chain
         return _Checked(
             found,
             "",
@@ -156,30 +191,59 @@ class ClientCA(Generic[_T]):
             expires,
         )
 
-    def _is_revoked(self, certificates: Sequence[x509.Certificate], chain: Sequence[bytes]) -> bool:
-        return any(
-            revocation.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
-            for certificate, issuer in zip(certificates, chain[1:], strict=False)
-            for revocation in self._revocations.get(issuer, ())
-        )
+    def _is_revoked(self, chain: _Chain) -> bool:
+        return any(serial in self._revocations.get(issuer, ()) for issuer, serial in chain.links)
 
 
 def _revocations(crl: bytes, authorities: Sequence[bytes], name: str) -> _Revocations:
-    """The lists by the authority that signed them, whose signatures are checked here once."""
+    """The serial numbers on the lists by who signed them; the signatures are checked here once."""
     try:
         lists = [x509.load_pem_x509_crl(block + _CRL_END) for block in crl.split(_CRL_END)[:-1]]
     except ValueError as error:
         raise ConfigurationError([Problem("CRL", "holds a list that cannot be decoded")]) from error
     if not lists:
         raise ConfigurationError([Problem("CRL", "holds no PEM list (-----BEGIN X509 CRL-----)")])
-    found: _Revocations = {}
+    signers = [*authorities, *_intermediates(crl, authorities, name)]
+    found: dict[_Signer, set[int]] = {}
     for number, revocation in enumerate(lists, 1):
-        signers = [der for der in authorities if _has_signed(der, revocation)]
-        if not signers:
-            raise ConfigurationError([Problem("CRL", f"list {number} is not signed by any authority of the {name}")])
-        for signer in signers:
-            found.setdefault(signer, []).append(revocation)
+        signed = [der for der in signers if _has_signed(der, revocation)]
+        if not signed:
+            text = f"list {number} is not signed by any authority of the {name}; {_BESIDE}"
+            raise ConfigurationError([Problem("CRL", text)])
+        serials = {each.serial_number for each in revocation}
+        for der in signed:
+            found.setdefault(_signer(x509.load_der_x509_certificate(der)), set()).update(serials)
+    return {signer: frozenset(serials) for signer, serials in found.items()}
+
+
+def _intermediates(crl: bytes, authorities: Sequence[bytes], name: str) -> list[bytes]:
+    """The authorities beside the lists, each of which another one has to have signed."""
+    if _CERTIFICATE not in crl:
+        return []
+    try:
+        waiting = list(pem_certificates(crl))
+    except ValueError as error:
+        raise ConfigurationError([Problem("CRL", str(error))]) from error
+    found: list[bytes] = []
+    while waiting:
+        signed = [der for der in waiting if any(signed_by(der, by) for by in (*authorities, *found))]
+        if not signed:
+            text = f"a certificate beside the lists is not signed by any authority of the {name}"
+            raise ConfigurationError([Problem("CRL", text)])
+        found += signed
+        waiting = [der for der in waiting if der not in signed]
     return found
+
+
+def _signer(certificate: x509.Certificate) -> _Signer:
+    """An authority, whichever of its certificates says so: its name and its key."""
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return certificate.subject.public_bytes(), key
+
+
+def _links(certificates: Sequence[x509.Certificate]) -> Iterator[tuple[_Signer, int]]:
+    for certificate, issuer in pairwise(certificates):
+        yield _signer(issuer), certificate.serial_number
 
 
 def _has_signed(authority: bytes, revocation: x509.CertificateRevocationList) -> bool:

@@ -48,6 +48,20 @@ async def test_ends_with_the_certificate() -> None:
     assert found.credential.ambient
 
 
+async def test_c5_4_ends_when_the_certificate_no_longer_counts() -> None:
+    """C5.4: everybody for whom that front proxy spoke is told when its authority goes."""
+    one = proxies()
+    on = connection(PROXY, FRONT)
+    alice = await one.authenticate(presented(on, *told()))
+    bob = await one.authenticate(presented(on, *told(Identity("bob"))))
+    assert alice is not None
+    assert bob is not None
+    one.reload(FRONT.pem)
+    assert [each.credential.withdrawal.begun for each in (alice, bob) if each.credential.withdrawal] == [False, False]
+    one.reload(CLIENTS.pem)
+    assert [each.credential.withdrawal.begun for each in (alice, bob) if each.credential.withdrawal] == [True, True]
+
+
 @pytest.mark.parametrize("on", [Connection(trailers_apart=True), connection(PROXY, FRONT)], ids=["none", "front"])
 async def test_no_user_is_no_opinion(on: Connection) -> None:
     """Without a user, or without a certificate, it is somebody else's to say."""

@@ -135,6 +135,62 @@ async def test_c5_11_no_head_yet(
         assert (response.status, response.json()["message"]) == (status, message)
 
 
+# Credentials that are no longer believed
+
+
+def held() -> tuple[Drain, Identity]:
+    """Alice, by a credential that can be withdrawn."""
+    withdrawal = Drain()
+    return withdrawal, ALICE.known_by(Credential(withdrawal=withdrawal))
+
+
+@pytest.mark.parametrize(("target", "whole"), [("/a?watch=true", True), ("/a", False)])
+async def test_c5_4_streams_end_with_their_credential(transport: Http1Transport, target: str, *, whole: bool) -> None:
+    """C5.4: a watch gets its final chunk, and anything else is cut, as when the credential expires."""
+    withdrawal, alice = held()
+    async with ScriptedBackend([ReadHead(), SendBytes(STREAM), Hold()]) as backend:
+        async with proxied(transport, backend_of(backend), identity=alice).stream("GET", target) as response:
+            assert await anext(response) == b"one\n"
+            withdrawal.begin()
+            if whole:
+                assert await response.read() == b""
+            else:
+                with pytest.raises(IncompleteResponse):
+                    await response.read()
+        await backend.connections[0].gone()
+    assert not withdrawal._callbacks
+
+
+async def test_c5_4_no_head_yet(transport: Http1Transport) -> None:
+    """C5.4: a watch that nothing came of is 401, and one that begins too late is asked of nobody."""
+    withdrawal, alice = held()
+    async with ScriptedBackend([ReadHead(), Hold()]) as backend:
+        client = proxied(transport, backend_of(backend), identity=alice)
+        asking = asyncio.create_task(client.request("GET", "/a?watch=true"))
+        await backend.connected()
+        withdrawal.begin()
+        assert (await asking).status == 401
+        assert (await client.request("GET", "/a?watch=true")).status == 401
+        assert len(backend.connections) == 1
+
+
+async def test_c5_4_a_websocket_ends() -> None:
+    """C5.4: both sides are told to come back with another credential."""
+    withdrawal, alice = held()
+    echo, transport = Echo(), AsgiTransport()
+    local = LocalBackend(NAME, echo)
+    async with transport.applications.running([local]):
+        async with proxied(transport, local, identity=alice).websocket("/a") as websocket:
+            await websocket.send("hello")
+            assert await websocket.receive() == "hello"
+            withdrawal.begin()
+            with pytest.raises(WebSocketClosed) as closed:
+                await websocket.receive()
+            assert (closed.value.code, closed.value.reason) == (1008, "the credential is no longer believed")
+        assert echo.ended == [(1008, "the credential is no longer believed")]
+    await transport.aclose()
+
+
 async def test_c5_11_an_application_in_this_process(clock: VirtualClock) -> None:
     """C5.11: the same for a local service; it sees its client go."""
     left = asyncio.Event()

@@ -27,7 +27,8 @@ class ClientCertificates:
     Args:
         ca: the authorities, a PEM bundle.
         crl: certificate revocation lists, a PEM bundle; each signed by a member of `ca`, and effective for the
-            certificates that this member issued itself. A list past its date keeps its effect.
+            certificates that this member issued itself. A list past its date keeps its effect. The list of an
+            intermediate authority needs the certificate of that authority in the same bundle.
         clock: seconds since the epoch.
 
     Raises:
@@ -44,6 +45,8 @@ class ClientCertificates:
 
     def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
         """Trust these authorities from now on, also on connections that are open. On a mistake nothing changes.
+
+        Streams that are forwarded for a certificate that no longer counts end. Call it on the event loop.
 
         Raises:
             ConfigurationError: as on construction.
@@ -75,5 +78,5 @@ def _identity(subject: Subject) -> Identity | None:
     extra = {_CREDENTIAL_ID: (f"X509SHA256={subject.fingerprint}",)}
     uid = "".join(subject.uids)
     # Browsers show a certificate that was chosen once to every page's requests.
-    credential = Credential(ambient=True, expires=subject.expires)
+    credential = Credential(ambient=True, expires=subject.expires, withdrawal=subject.withdrawal)
     return authenticated(Identity(subject.common_name, uid, subject.organizations, extra, credential))

@@ -14,6 +14,7 @@ _CUT = frozenset({1006, 1015})  # no close frame came: the connection broke, or 
 ENDS = {
     End.STOPPING: Close(1001, End.STOPPING.value),
     End.EXPIRED: Close(1008, End.EXPIRED.value),
+    End.REVOKED: Close(1008, End.REVOKED.value),
     End.AGED: Close(1001, End.AGED.value),
 }
 """Told to both sides when a lifetime is over."""

@@ -27,6 +27,7 @@ STOPPING = status_answer(503, "ServiceUnavailable", "the front proxy is shutting
 ENDED = {
     End.STOPPING: STOPPING,
     End.EXPIRED: UNAUTHORIZED,
+    End.REVOKED: UNAUTHORIZED,
     End.AGED: status_answer(504, "Timeout", "no answer came for as long as a stream may take"),
 }
 """What a long-running request is answered whose lifetime is over before anything came back."""

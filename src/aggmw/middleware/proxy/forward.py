@@ -27,7 +27,7 @@ __all__ = ["Forwarding"]
 
 _log = structlog.get_logger("aggmw.proxy")
 
-_CUTTING = (End.EXPIRED, End.LATE)
+_CUTTING = (End.EXPIRED, End.REVOKED, End.LATE)
 _HTTP_1 = frozenset({"1.0", "1.1"})
 _USUALLY_WITH_A_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 

@@ -29,6 +29,7 @@ class End(Enum):
 
     STOPPING = "the front proxy is shutting down"
     EXPIRED = "the credential has expired"
+    REVOKED = "the credential is no longer believed"
     AGED = "the stream is as old as it may be"
     LATE = "the answer took longer than the request may"
 
@@ -41,19 +42,24 @@ class Lifetime:
         due: when it has to, on the event loop's clock.
     """
 
-    __slots__ = ("_calendar", "_call", "_drain", "_why", "due", "ended")
+    __slots__ = ("_calendar", "_call", "_drain", "_why", "_withdrawal", "due", "ended")
 
-    def __init__(self, calendar: _Calendar, drain: Drain | None, due: float, why: End) -> None:
+    def __init__(
+        self, calendar: _Calendar, drain: Drain | None, due: float, why: End, withdrawal: Drain | None = None
+    ) -> None:
         self.due = due
         self.ended: End | None = None
         self._why = why
         self._call: Callable[[], None] | None = None
         self._calendar = calendar
         self._drain = drain
+        self._withdrawal = withdrawal
         if due < math.inf:
             calendar.add(self)
         if drain is not None:
             drain.add(self._stopping)
+        if withdrawal is not None:
+            withdrawal.add(self._withdrawn)
 
     def then(self, call: Callable[[], None] | None) -> None:
         """What to call, once, when it has to end; at once when it has to already. In place of what was to be called."""
@@ -67,6 +73,8 @@ class Lifetime:
         self._calendar.remove(self)
         if self._drain is not None:
             self._drain.remove(self._stopping)
+        if self._withdrawal is not None:
+            self._withdrawal.remove(self._withdrawn)
 
     def expire(self) -> None:
         """Its time has come."""
@@ -74,6 +82,9 @@ class Lifetime:
 
     def _stopping(self) -> None:
         self._end(End.STOPPING)
+
+    def _withdrawn(self) -> None:
+        self._end(End.REVOKED)
 
     def _end(self, why: End) -> None:
         if self.ended is None:
@@ -117,19 +128,22 @@ class Lifetimes:
         """
         drain = self._drain if long_running else None
         left, why = math.inf, End.EXPIRED
-        if caller is not None and (expires := caller.credential.expires) is not None:
-            left = expires - self._clock()
+        withdrawal: Drain | None = None
+        if caller is not None:
+            withdrawal = caller.credential.withdrawal
+            if (expires := caller.credential.expires) is not None:
+                left = expires - self._clock()
         if long_running and self._max_seconds is not None:
             age = self._max_seconds * (1 - self._spread() / 2)
             if age < left:
                 left, why = age, End.AGED
-        if drain is None and left == math.inf and deadline is None:
+        if drain is None and withdrawal is None and left == math.inf and deadline is None:
             return None
         loop = asyncio.get_running_loop()
         due = loop.time() + left
         if deadline is not None and deadline < due:
             due, why = deadline, End.LATE
-        return Lifetime(self._calendar(loop), drain, due, why)
+        return Lifetime(self._calendar(loop), drain, due, why, withdrawal)
 
     def _calendar(self, loop: asyncio.AbstractEventLoop) -> _Calendar:
         calendar = self._calendars.get(loop)
