@@ -5,6 +5,7 @@ from __future__ import annotations
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.request_info import RequestInfo
+from aggmw.objects.selectors import field_selector, label_selector
 
 __all__ = ["attributes_of", "handshake_attributes"]
 
@@ -12,7 +13,10 @@ _STREAMS = frozenset({"attach", "exec", "portforward"})
 
 
 def attributes_of(identity: Identity, info: RequestInfo) -> Attributes:
-    """The attributes of a request (`authorizer.Attributes`): its resource fields, or its path when it names none."""
+    """The attributes of a request (`authorizer.Attributes`): its resource fields, or its path when it names none.
+
+    Selectors are in one spelling. One that does not parse is left out: then the whole collection is asked for.
+    """
     if not info.is_resource:
         return Attributes(identity, info.verb, is_resource=False, path=info.path)
     return Attributes(
@@ -26,8 +30,8 @@ def attributes_of(identity: Identity, info: RequestInfo) -> Attributes:
         info.namespace,
         info.name,
         "",
-        info.field_selector,
-        info.label_selector,
+        field_selector(info.field_selector) if info.field_selector else "",
+        label_selector(info.label_selector) if info.label_selector else "",
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggmw.middleware.request_info.durations import seconds_of
-from aggmw.middleware.request_info.selectors import exact_name, is_label_selector
+from aggmw.objects.selectors import exact_name, is_label_selector
 
 
 @pytest.mark.parametrize(

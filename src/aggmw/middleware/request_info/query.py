@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from aggmw.middleware.request_info.durations import seconds_of
 from aggmw.middleware.request_info.refusals import bad_request
-from aggmw.middleware.request_info.selectors import exact_name, is_label_selector
+from aggmw.objects.selectors import exact_name, is_label_selector
 
 __all__ = ["Pairs", "check", "demanded_name", "is_watch", "pairs", "resource_pairs", "text", "timeout_of"]
 
