@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -157,13 +156,16 @@ class _Builder:
 
     def _left(self, numbers: tuple[int, ...], condition: Condition) -> tuple[float, int]:
         """How many rules a request that asks for what is there often has to look at then, and the entries of that."""
-        sizes: Counter[str] = Counter()
+        sizes: dict[str, int] = {}
+        get = sizes.get
         rest = 0
         for number in numbers:
-            keys = self._keys_of(condition, number)
-            rest += keys.anything
-            sizes.update(keys.exact)
-            sizes.update(keys.prefixes)
-        entries = sizes.total()
+            exact, prefixes, anything = self._keys_of(condition, number)
+            rest += anything
+            for key in exact:
+                sizes[key] = get(key, 0) + 1
+            for key in prefixes:
+                sizes[key] = get(key, 0) + 1
+        entries = sum(sizes.values())
         often = sum(size * size for size in sizes.values()) / entries if entries else 0
         return rest + often, entries + rest

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from aggmw.errors import Problem
 from aggmw.middleware.authorization.casbin.text import numbered
 
 __all__ = ["Row", "read_rows"]
 
 _OPENS, _CLOSES = "([", ")]"
+_NESTED = re.compile(r'["()\[\]]')
 
 
 class Row(tuple[str, ...]):
@@ -40,6 +43,8 @@ def read_rows(text: str, source: str) -> tuple[list[Row], list[Problem]]:
     """
     rows: list[Row] = []
     problems: list[Problem] = []
+    known: dict[str, str] = {}
+    once = known.setdefault  # the same few names stand in many rows
     for where, line, problem in numbered(text, source):
         if problem is not None:
             problems.append(problem)
@@ -49,11 +54,13 @@ def read_rows(text: str, source: str) -> tuple[list[Row], list[Problem]]:
         except ValueError as error:
             problems.append(Problem(where, str(error)))
         else:
-            rows.append(Row(tuple(columns), ptype, where))
+            rows.append(Row(tuple([once(column, column) for column in columns]), once(ptype, ptype), where))
     return rows, problems
 
 
 def _columns(line: str) -> list[str]:
+    if _NESTED.search(line) is None:
+        return [column.strip(" \t") for column in line.split(",")]
     columns: list[str] = []
     at = 0
     while True:

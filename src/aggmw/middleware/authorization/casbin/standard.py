@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from aggmw.middleware.authorization.casbin.policy import Row
 
@@ -29,7 +30,7 @@ def row_faults(row: Row) -> Iterator[str]:
     """What is wrong with a row whose number of columns is right."""
     if row.ptype == "g":
         yield from _subject(row[0], "the member")
-        if not _is_subject(row[1], ("role:",)):
+        if not _is_subject(row[1], ("role",)):
             yield f"grants '{row[1]}', which is no role: write role:NAME"
         return
     yield from _subject(row[0], "the subject")
@@ -96,8 +97,9 @@ def unused_roles(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
             yield row, f"is about {role}, which is granted to nobody"
 
 
-def _is_subject(text: str, kinds: tuple[str, ...] = ("user:", "group:", "role:")) -> bool:
-    return any(text.startswith(kind) and text != kind for kind in kinds)
+def _is_subject(text: str, kinds: tuple[str, ...] = ("user", "group", "role")) -> bool:
+    kind, _, name = text.partition(":")
+    return bool(name) and kind in kinds
 
 
 def _subject(text: str, what: str) -> Iterator[str]:
@@ -106,12 +108,14 @@ def _subject(text: str, what: str) -> Iterator[str]:
 
 
 def _each(column: str, text: str, form: re.Pattern[str], hint: str) -> Iterator[str]:
-    if text == "*":
-        return
-    for alternative in text.split("|"):
-        if not form.fullmatch(alternative):
-            yield f"has {column} '{text}': {hint}"
-            return
+    if text != "*" and not _are_all(text, form):
+        yield f"has {column} '{text}': {hint}"
+
+
+@lru_cache(1024)  # most rows of a long policy say the same
+def _are_all(text: str, form: re.Pattern[str]) -> bool:
+    """Whether each of several alternatives has this form."""
+    return all(map(form.fullmatch, text.split("|")))
 
 
 def _paths(text: str) -> Iterator[str]:
