@@ -28,10 +28,11 @@ from aggmw.config.configuration import (
 from aggmw.config.reader import Section
 from aggmw.contracts.balancing import STICKY, Balancing
 from aggmw.contracts.impersonation import Impersonate
+from aggmw.contracts.peers import Peers
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication.cookies import check_name
 from aggmw.middleware.authentication.origins import Origins
-from aggmw.middleware.authentication.terminators import FIELDS, Terminators
+from aggmw.middleware.authentication.terminators import FIELDS
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
 
@@ -126,7 +127,7 @@ def _authentication(section: Section) -> AuthenticationConfiguration:
 
 
 def _terminators(section: Section) -> TerminatorsConfiguration | None:
-    peers = section.checked_texts("peers", lambda peer: Terminators([peer]))
+    peers = section.checked_texts("peers", lambda peer: Peers([peer]))
     if not peers:
         section.missing("peers", "must list at least one address or network, such as 10.0.0.7 or 10.1.0.0/24")
     field = section.choice("field", FIELDS, FIELDS[0])

@@ -44,6 +44,8 @@ class Exchange:
         impersonates: whether the caller asks to act as somebody else, and no stage has decided on that yet.
         impersonator: who really asks, where `identity` is whom that caller acts as; set by the impersonation stage.
         impersonation: the right that let it, such as "impersonate:user-info"; "" for the plain one.
+        asked_by: the proxy that only asks whether it may forward this request, such as "nginx"; "" where the request is
+            answered here. Whether it is a WebSocket handshake is then not known for certain.
         audit: what is recorded of this request; stages behind the audit stage annotate it.
         in_flight: what the metrics stage counts this request under; None when it does not.
         warnings: texts for `Warning: 299` response headers.
@@ -70,6 +72,7 @@ class Exchange:
     impersonation: str = ""
     audit: AuditRecord = NO_RECORD
     in_flight: object = None
+    asked_by: str = ""
 
 
 class Stage(Protocol):

@@ -16,9 +16,9 @@ from tests.pki.certificates import Certificate, revocations
 
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.peers import Peers
 from aggmw.errors import InvalidCredentials
 from aggmw.middleware.authentication import ForwardedCertificates
-from aggmw.middleware.authentication.terminators import Terminators
 from aggmw.pki.make import issue_client, issue_server, make_ca
 from aggmw.pki.read import pem_certificates
 
@@ -194,9 +194,9 @@ def test_bounded_memory() -> None:
 def test_peers_that_are_none(peers: list[str], what: str) -> None:
     """Trust is listed and narrow: nothing, and what is no address, is an error."""
     with pytest.raises(ValueError, match=what):
-        Terminators(peers)
+        Peers(peers)
     with pytest.raises(TypeError, match="not one string"):
-        Terminators("10.0.0.1")
+        Peers("10.0.0.1")
 
 
 @given(st.binary(max_size=200))

@@ -107,6 +107,17 @@ async def test_attributes_of_a_path() -> None:
     assert authorizer.asked == [Attributes(ALICE, "get", False, path="/healthz")]
 
 
+@pytest.mark.parametrize(("asked_by", "status"), [("", None), ("nginx", 403)])
+async def test_handshake_that_may_be_one(asked_by: str, status: int | None) -> None:
+    """§7.4b: a proxy that only asks does not say what is upgraded, so the right to get an exec is no shell there."""
+    one = exchange(GET_POD._replace(subresource="exec"))
+    one.asked_by = asked_by
+    authorizer = Scripted(get=ALLOW)
+    answer = await Authorization(authorizer).decide(one)
+    assert (answer.status if answer else None) == status
+    assert [each.verb for each in authorizer.asked] == (["get", "create"] if asked_by else ["get"])
+
+
 @pytest.mark.parametrize(
     ("info", "identity", "text"),
     [

@@ -27,6 +27,7 @@ _SLOW = 0.5  # seconds, from which Kubernetes tells how long a request took
 _DECISION = "authorization.k8s.io/decision"
 _REASON = "authorization.k8s.io/reason"
 _LATENCY = "apiserver.latency.k8s.io/total"
+_ASKED_BY = "audit.aggmw/asked-by"
 
 
 class Record(AuditRecord):
@@ -73,6 +74,8 @@ class Record(AuditRecord):
             base["objectRef"] = _object(info)
         base["requestReceivedTimestamp"] = _timestamp(received)
         self._base = base
+        if exchange.asked_by:
+            self.annotate(_ASKED_BY, exchange.asked_by)
 
     def event(self, stage: str, now: float, exchange: Exchange, status: int | None = None) -> AuditEvent:
         """The event of a stage.

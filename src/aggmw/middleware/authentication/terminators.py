@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +14,13 @@ from aggmw.asgi.headers import first, values
 from aggmw.asgi.types import Headers
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.peers import Peers
 from aggmw.errors import InvalidCredentials
 from aggmw.middleware.authentication.client_cert import ClientCertificates
 from aggmw.pki.paths import build_chain
 from aggmw.pki.read import pem_certificates
 
-__all__ = ["FIELDS", "ForwardedCertificates", "Terminators"]
+__all__ = ["FIELDS", "ForwardedCertificates"]
 
 Field: TypeAlias = Literal["client-cert", "x-forwarded-client-cert"]
 FIELDS: tuple[Field, ...] = ("client-cert", "x-forwarded-client-cert")
@@ -28,39 +28,6 @@ FIELDS: tuple[Field, ...] = ("client-cert", "x-forwarded-client-cert")
 _REMEMBERED = 1024
 _BINARY = re.compile(rb":([A-Za-z0-9+/]+={0,2}):").fullmatch
 _PAIR = re.compile(rb'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)([;,]|$)')
-
-
-class Terminators:
-    """Addresses of those who end TLS in front of this server.
-
-    Args:
-        peers: addresses and networks, such as "10.0.0.7" and "10.1.0.0/24".
-
-    Raises:
-        ValueError: something that is neither, or none at all: whoever can set the field is whoever they say.
-        TypeError: one string instead of several.
-    """
-
-    __slots__ = ("_networks",)
-
-    def __init__(self, peers: Iterable[str]) -> None:
-        if isinstance(peers, str):
-            raise TypeError("peers takes a list of addresses and networks, not one string")
-        self._networks = tuple([ipaddress.ip_network(each) for each in peers])
-        if not self._networks:
-            raise ValueError("peers needs at least one address or network: nobody else's word counts")
-
-    def __repr__(self) -> str:
-        return repr([str(each) for each in self._networks])
-
-    def __contains__(self, address: object) -> bool:
-        try:
-            peer = ipaddress.ip_address(str(address))
-        except ValueError:
-            return False
-        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
-            peer = peer.ipv4_mapped
-        return any(peer in network for network in self._networks)
 
 
 class ForwardedCertificates:
@@ -97,7 +64,7 @@ class ForwardedCertificates:
     ) -> None:
         if field not in FIELDS:
             raise ValueError(f"field must be one of {', '.join(FIELDS)}, not {field!r}")
-        self._peers = Terminators(peers)
+        self._peers = Peers(peers)
         self._field = field
         self._certificates = ClientCertificates(ca, crl=crl, clock=clock)
         self._authorities = pem_certificates(ca)

@@ -36,7 +36,8 @@ class Authorization:
 
     Only `ALLOW` passes: no opinion denies, and an authorizer that fails, or denies because something failed, is a 500.
     A request without a user or a verb is denied before any authorizer sees it. A WebSocket handshake for exec, attach
-    or portforward needs the right to create besides its own verb.
+    or portforward needs the right to create besides its own verb, and so does any request for them that another proxy
+    only asks about, because that proxy may not have said that it is one.
 
     Who was judged is who goes on: what `identity` found is left for the stages inside, which forward as that caller.
 
@@ -88,7 +89,7 @@ class Authorization:
             exchange.identity = identity
         attributes = attributes_of(identity, info)
         answer = await self._check(exchange, attributes)
-        if answer is None and exchange.scope["type"] == "websocket":
+        if answer is None and (exchange.asked_by or exchange.scope["type"] == "websocket"):
             besides = handshake_attributes(attributes)
             if besides is not None:
                 answer = await self._check(exchange, besides)
