@@ -16,7 +16,7 @@ from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Retries, Webhook
 from aggmw.pki.make import issue_client, issue_server, make_ca
 from aggmw.testing import ScriptedBackend, respond
-from aggmw.testing.steps import ReadHead, ReadToEnd
+from aggmw.testing.steps import Close, ReadHead, ReadRequest, ReadToEnd, Reset, Send
 
 SOON = Retries(pause=0.0)
 
@@ -143,6 +143,26 @@ async def test_asks_again_after_a_passing_failure(status: int) -> None:
     async with ScriptedBackend(lambda _: answers.pop(0)) as backend:
         assert await to(backend).ask({}) == {}
         assert answers == []
+
+
+async def test_asks_again_when_the_connection_ends_early() -> None:
+    """A reset says nothing of the next connection; a question that is read twice changes nothing."""
+    cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"
+    whole = respond(200, body=b"{}")
+    scripts = ([ReadRequest(), Reset()], [ReadRequest(), Send(cut), Close()], [ReadRequest(), Send(whole), Close()])
+    async with ScriptedBackend.per_connection(*scripts) as backend:
+        assert await to(backend).ask({}) == {}
+        assert len(backend.connections) == 3
+
+
+async def test_nonsense_is_not_asked_for_again() -> None:
+    """What is no HTTP, or too large, will be the same the next time."""
+    async with ScriptedBackend(
+        [ReadRequest(), Send(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n{}"), Close()]
+    ) as backend:
+        with pytest.raises(UpstreamBroken, match="compressed"):
+            await to(backend).ask({})
+        assert len(backend.connections) == 1
 
 
 async def test_the_last_failure_counts() -> None:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.request_info.parse import parse
 from aggmw.objects.attributes import attributes_of
-from aggmw.objects.selectors import Requirement, field_demands, field_selector, label_demands, label_selector
+from aggmw.objects.selectors import (
+    Requirement,
+    field_demands,
+    field_requirements,
+    field_selector,
+    label_demands,
+    label_requirements,
+    label_selector,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +98,19 @@ def test_demands_on_fields(requirements: list[Requirement], spelled: tuple[str, 
 def test_demands_on_labels(requirements: list[Requirement], spelled: tuple[str, int]) -> None:
     """The same; nothing of a key or value that is none gets into the spelling."""
     assert label_demands(requirements) == spelled
+
+
+def test_what_is_demanded() -> None:
+    """Each requirement with its operator and values, for who asks others; what does not parse demands nothing."""
+    assert field_requirements(r"a=1,b!=x\,y") == [Requirement("a", "In", ("1",)), Requirement("b", "NotIn", ("x,y",))]
+    assert label_requirements("a in (x,y),!b,c") == [
+        Requirement("a", "In", ("x", "y")),
+        Requirement("b", "DoesNotExist"),
+        Requirement("c", "Exists"),
+    ]
+    assert not field_requirements("x")
+    assert not label_requirements("(")
+    assert not label_requirements("")
 
 
 def test_attributes_of_a_request() -> None:

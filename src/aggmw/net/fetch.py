@@ -16,7 +16,11 @@ import httpx
 from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.net.dial import reason_of
 
-__all__ = ["Reply", "fetch"]
+__all__ = ["BrokenOff", "Reply", "fetch"]
+
+
+class BrokenOff(UpstreamBroken):
+    """The connection ended in the middle: another one may have more luck."""
 
 
 class Reply(NamedTuple):
@@ -51,6 +55,7 @@ async def fetch(
     Raises:
         UpstreamUnreachable: nothing was sent.
         UpstreamTimeout: no answer, or not all of it, in time.
+        BrokenOff: the connection ended before the answer did.
         UpstreamBroken: no answer of HTTP, one that is too large, or one in a coding that was not asked for.
     """
     if (context is None) == url.lower().startswith("https:"):
@@ -91,7 +96,9 @@ def _translated(error: Exception) -> UpstreamError:
         return UpstreamTimeout("it did not answer in time")
     if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.InvalidURL | UnicodeError):
         return UpstreamUnreachable(reason_of(_origin(error)))
-    return UpstreamBroken("its answer broke off, or is none of HTTP")
+    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+        return BrokenOff("its answer broke off, or is none of HTTP")
+    return UpstreamBroken("its answer is none of HTTP")
 
 
 def _origin(error: Exception) -> OSError:

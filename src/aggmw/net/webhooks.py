@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
-from aggmw.net.fetch import Reply, fetch
+from aggmw.net.fetch import BrokenOff, Reply, fetch
 from aggmw.net.kubeconfig import Remote
 from aggmw.objects.encoding import encode
 
@@ -91,9 +91,9 @@ class Webhook:
                 again = reply.status in _AGAIN or wait is not None
                 kind = UpstreamBroken if again else Refused
                 failure: UpstreamError = kind(f"the webhook answered {reply.status}")
-            except UpstreamBroken:
-                raise
             except UpstreamError as error:
+                if isinstance(error, UpstreamBroken) and not isinstance(error, BrokenOff):
+                    raise
                 failure, again = error, True
             if not left or not again:
                 raise failure

@@ -14,11 +14,13 @@ __all__ = [
     "Requirement",
     "exact_name",
     "field_demands",
+    "field_requirements",
     "field_selector",
     "is_label_key",
     "is_label_selector",
     "is_label_value",
     "label_demands",
+    "label_requirements",
     "label_selector",
 ]
 
@@ -65,6 +67,16 @@ def field_selector(selector: str) -> str:
 def label_selector(selector: str) -> str:
     """A label selector in the one spelling of its demands: sorted, none twice; "" when it does not parse."""
     return label_demands(_parsed_labels(selector) or ())[0]
+
+
+def field_requirements(selector: str) -> Sequence[Requirement]:
+    """What a field selector demands; nothing when it does not parse."""
+    return _parsed_fields(selector) or ()
+
+
+def label_requirements(selector: str) -> Sequence[Requirement]:
+    """What a label selector demands; nothing when it does not parse."""
+    return _parsed_labels(selector) or ()
 
 
 def field_demands(requirements: Iterable[Requirement]) -> tuple[str, int]:
