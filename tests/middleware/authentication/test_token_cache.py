@@ -33,11 +33,14 @@ class Judge:
         self.revision: object = object()
         self.asked: list[bytes] = []
         self.error: Exception | None = None
+        self.go: asyncio.Event | None = None
         self._expires = expires
         self._prefix = prefix
 
     async def authenticate_token(self, token: bytes, audiences: frozenset[str] = NO_AUDIENCES) -> Identity | None:
         self.asked.append(token)
+        if self.go is not None:
+            await self.go.wait()
         if self.error is not None:
             raise self.error
         if audiences and "vault" not in audiences:
@@ -271,11 +274,90 @@ async def test_only_what_judges_tokens_alone() -> None:
             TokenCache([wrong])  # type: ignore[list-item]
 
 
-async def test_concurrent() -> None:
-    """Many requests with one new token: each gets the answer."""
-    cache = cached(Judge())
-    found = await asyncio.gather(*(cache.authenticate(presenting(b"good")) for _ in range(50)))
-    assert {each.user for each in found if each is not None} == {"good"}
+class Slow(Judge):
+    """Judges when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go: asyncio.Event = asyncio.Event()
+
+
+async def begun(cache: TokenCache, bearer: bytes, times: int = 10) -> list[asyncio.Task[Any]]:
+    """So many requests with one token, each as far as it comes by itself."""
+    tasks = [asyncio.create_task(cache.authenticate(presenting(bearer))) for _ in range(times)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return tasks
+
+
+@pytest.mark.parametrize(
+    ("bearer", "error", "answer"),
+    [
+        (b"good", None, "good"),
+        (b"bad", None, "Slow: unknown"),
+        (b"good", RuntimeError("it is down"), "it is down"),
+    ],
+    ids=["good", "bad", "broken"],
+)
+async def test_concurrent(bearer: bytes, error: Exception | None, answer: str) -> None:
+    """Many requests with one new token: it is judged once, also where that fails, and each gets the answer."""
+    judge = Slow()
+    judge.error = error
+    cache = cached(judge)
+    tasks = await begun(cache, bearer)
+    other = await begun(cache, b"good-other", 1)
+    judge.go.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {getattr(each, "user", str(each)) for each in found} == {answer}
+    await asyncio.gather(*other, return_exceptions=True)
+    assert judge.asked == [bearer, b"good-other"]
+    assert not cache._flights
+
+
+async def test_concurrent_and_cancelled() -> None:
+    """Who leaves takes nobody along: the one that judges leaves it to another, and one that waits just goes."""
+    judge = Slow()
+    cache = cached(judge)
+    tasks = await begun(cache, b"good")
+    for gone in (tasks[0], tasks[4]):
+        gone.cancel()
+    judge.asked.clear()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert judge.asked == [b"good"]
+    judge.go.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(each, "user", type(each).__name__) for each in found] == [
+        "CancelledError" if number in (0, 4) else "good" for number in range(10)
+    ]
+    assert judge.asked == [b"good"]
+    assert not cache._flights
+
+
+async def test_concurrent_and_all_cancelled() -> None:
+    """Nothing is left of a judgement that nobody waits for, and the next request has one of its own."""
+    judge = Slow()
+    cache = cached(judge)
+    tasks = await begun(cache, b"good")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not cache._flights
+    judge.go.set()
+    assert await cache.authenticate(presenting(b"good")) is not None
+
+
+async def test_concurrent_with_another_revision() -> None:
+    """Who comes with other keys or another configuration gets no answer that rests on those before."""
+    judge = Slow()
+    cache = cached(judge)
+    before = await begun(cache, b"good", 2)
+    judge.revision = object()
+    after = await begun(cache, b"good", 2)
+    assert judge.asked == [b"good", b"good"]
+    judge.go.set()
+    await asyncio.gather(*before, *after)
+    assert not cache._flights
 
 
 async def test_in_a_union() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import secrets
@@ -35,12 +36,39 @@ class _Bad(NamedTuple):
     revisions: tuple[object, ...]
 
 
+class _Flight:
+    """One judgement that is going on, for all who ask for it meanwhile.
+
+    Attributes:
+        revisions: what it rests on.
+        loop: where it goes on.
+        over: set when it is over; made by the first who waits for that.
+        found: what came of it; None while it goes on, and when whoever began it was cancelled.
+    """
+
+    __slots__ = ("found", "loop", "over", "revisions")
+
+    def __init__(self, revisions: tuple[object, ...], loop: asyncio.AbstractEventLoop) -> None:
+        self.revisions = revisions
+        self.loop = loop
+        self.over: asyncio.Event | None = None
+        self.found: Identity | Exception | None = None
+
+    async def end(self) -> Identity | Exception | None:
+        """What came of it."""
+        if self.over is None:
+            self.over = asyncio.Event()
+        await self.over.wait()
+        return self.found
+
+
 class TokenCache:
     """Bearer tokens through several authenticators that judge nothing but the token, each answer remembered.
 
     Good answers hold until the token expires, bad ones for some seconds, both no longer than what they rest on: with
     other keys or another configuration a token is judged anew. The two are kept apart, so that a flood of bad tokens
-    puts no good one out; when there are too many, the oldest goes. Only digests of tokens are kept.
+    puts no good one out; when there are too many, the oldest goes. Only digests of tokens are kept. A new token with
+    which several requests come at the same time is judged once.
 
     Args:
         authenticators: asked in this order until one knows the token. One with an attribute `remember_seconds` has its
@@ -72,6 +100,7 @@ class TokenCache:
         self._secret = secrets.token_bytes(32)
         self._good: dict[_Key, _Good] = {}
         self._bad: dict[_Key, _Bad] = {}
+        self._flights: dict[_Key, _Flight] = {}
 
     def __repr__(self) -> str:
         return f"TokenCache([{', '.join(map(shown, self._members))}])"
@@ -110,20 +139,49 @@ class TokenCache:
         return await self._judge((digest, audiences) if audiences else digest, token, audiences)
 
     async def _judge(self, key: _Key, token: bytes, audiences: frozenset[str]) -> Identity:
-        now = self._clock()
-        good = self._good.get(key)
-        if good is not None:
-            if good.revision == good.authenticator.revision and now < good.until:
-                return good.identity
-            self._good.pop(key, None)
-        bad = self._bad.get(key)
-        # Before anybody is asked, so that what changes meanwhile counts.
-        revisions = self.revision
-        if bad is not None:
-            if now < bad.until and bad.revisions == revisions:
-                raise InvalidCredentials(bad.reason)
-            self._bad.pop(key, None)
-        return await self._ask(key, token, audiences, revisions)
+        loop = asyncio.get_running_loop()
+        while True:
+            now = self._clock()
+            good = self._good.get(key)
+            if good is not None:
+                if good.revision == good.authenticator.revision and now < good.until:
+                    return good.identity
+                self._good.pop(key, None)
+            bad = self._bad.get(key)
+            # Before anybody is asked, so that what changes meanwhile counts.
+            revisions = self.revision
+            if bad is not None:
+                if now < bad.until and bad.revisions == revisions:
+                    raise InvalidCredentials(bad.reason)
+                self._bad.pop(key, None)
+            flight = self._flights.get(key)
+            if flight is None or flight.revisions != revisions or flight.loop is not loop:
+                return await self._lead(key, token, audiences, _Flight(revisions, loop))
+            found = await flight.end()
+            if isinstance(found, Identity):
+                return found
+            if found is not None:
+                try:
+                    raise found
+                finally:
+                    del flight, found  # they would hold each other, by the traceback
+
+    async def _lead(self, key: _Key, token: bytes, audiences: frozenset[str], flight: _Flight) -> Identity:
+        """Judge, for all who wait. Whoever is cancelled leaves it to one of them."""
+        self._flights[key] = flight
+        try:
+            flight.found = await self._ask(key, token, audiences, flight.revisions)
+            return flight.found
+        except Exception as error:
+            if flight.over is not None:
+                flight.found = error
+            raise
+        finally:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            if flight.over is not None:
+                flight.over.set()
+            del flight
 
     async def _ask(self, key: _Key, token: bytes, audiences: frozenset[str], revisions: tuple[object, ...]) -> Identity:
         refusals: list[str] = []
