@@ -139,6 +139,7 @@ class Explanation:
     ways: tuple[tuple[str, ...], ...] = ()
     misses: tuple[Miss, ...] = ()
     changes: tuple[Change, ...] = ()
+    note: str = ""
     opinions: tuple[tuple[str, Verdict], ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -25,6 +26,7 @@ from aggmw.middleware.authorization.fixed import PrivilegedGroups
 __all__ = ["CasbinAuthorizer"]
 
 _log = structlog.get_logger("aggmw.authorization")
+_FEW = 200  # rows that are looked through in less than a millisecond or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +185,15 @@ class CasbinAuthorizer:
         return privileged if privileged.allowed else self._snapshot.verdict(attributes)
 
     async def explain(self, attributes: Attributes) -> Explanation:
-        """The verdict, with the rule that decided and the roles by which it concerns the caller."""
+        """The verdict, with the rule that decided and how it concerns the caller; or what nearly did, and would."""
         privileged = self._privileged.verdict(attributes)
         if privileged.allowed:
             return Explanation(privileged)
         snapshot = self._snapshot
         verdict, rule = await snapshot.found(attributes)
-        return explain(snapshot, attributes, verdict, rule)
+        if len(snapshot.report.rows) <= _FEW:
+            return explain(snapshot, attributes, verdict, rule)
+        return await asyncio.to_thread(explain, snapshot, attributes, verdict, rule)
 
     def _load(self) -> Snapshot:
         model, problems = self._read_model()

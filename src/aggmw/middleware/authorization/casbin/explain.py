@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 
 from aggmw.contracts.authorization import Attributes, Explanation, Verdict
+from aggmw.middleware.authorization.casbin.changes import changes
 from aggmw.middleware.authorization.casbin.closures import Closures, Pending, Uncompilable
-from aggmw.middleware.authorization.casbin.inputs import Names
+from aggmw.middleware.authorization.casbin.inputs import Names, text_of, unfit
+from aggmw.middleware.authorization.casbin.misses import near, told
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.snapshot import Snapshot
 
@@ -15,12 +18,22 @@ __all__ = ["explain"]
 
 
 def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: Row | None) -> Explanation:
-    """The explanation of a verdict that this snapshot gave, by this rule."""
-    if rule is None:
-        return Explanation(verdict)
-    tree = snapshot.report.matchers[snapshot.suffix(attributes)].tree
-    return Explanation(
-        verdict, str(rule), tuple(way for way in _ways(tree, snapshot, attributes, rule) if len(way) > 1)
+    """The explanation of a verdict that this snapshot gave, by this rule. Takes longer the more rules there are."""
+    ways: tuple[tuple[str, ...], ...] = ()
+    if rule is not None:
+        tree = snapshot.report.matchers[snapshot.suffix(attributes)].tree
+        ways = tuple(way for way in _ways(tree, snapshot, attributes, rule) if len(way) > 1)
+    decided = Explanation(verdict, "" if rule is None else str(rule), ways)
+    if verdict.allowed:
+        return decided
+    if unfit(attributes, text_of(attributes)):
+        return replace(decided, note="the request holds control characters, or a / inside a name: no rule is for those")
+    nearest = near(snapshot, attributes)
+    return replace(
+        decided,
+        misses=told(one for one in nearest if one.differences),
+        changes=changes(snapshot, attributes, nearest) if snapshot.report.shipped else (),
+        note="" if snapshot.has_rules else "the policy has no rule: everything is denied",
     )
 
 

@@ -45,6 +45,7 @@ class Report:
         matchers: by suffix, those that can be read.
         pure: whether a verdict depends on the request and the policy alone.
         without_match: whether a request that matches no rule is allowed (deny-override).
+        shipped: whether this is the model that ships.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Report:
     matchers: dict[str, Matcher] = field(default_factory=dict)
     pure: bool = True
     without_match: bool = False
+    shipped: bool = False
 
     def problem(self, where: str, text: str) -> None:
         self.problems.append(Problem(where, text))
@@ -80,7 +82,7 @@ def inspect(
         objects: fields of one's own that requests have besides.
         exact: whether patterns match whole values literally, or as casbin matches them.
     """
-    report = Report()
+    report = Report(shipped=shipped)
     vocabularies: dict[str, Vocabulary] = {}
     for suffix in model.suffixes:
         vocabulary = _inspect_definitions(model, suffix, functions, allow_eval, objects, report)

@@ -1,0 +1,174 @@
+"""What would allow a request: lines to add to a policy and rules to take out of it, each found to be enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from aggmw.contracts.authorization import Attributes, Change
+from aggmw.middleware.authorization.casbin.misses import Near, caller_subjects, covers, request_values
+from aggmw.middleware.authorization.casbin.policy import Row
+from aggmw.middleware.authorization.casbin.roles import MAX_DEPTH, reach
+from aggmw.middleware.authorization.casbin.snapshot import Snapshot
+from aggmw.middleware.authorization.casbin.standard import row_faults
+
+__all__ = ["changes", "line"]
+
+_MOST = 4
+
+
+def line(row: Sequence[str], ptype: str) -> str:
+    """A row as it is written in a policy file."""
+    return ", ".join((ptype, *map(_column, row)))
+
+
+def _column(text: str) -> str:
+    if text and not any(character in text for character in ',"()[]#') and text == text.strip():
+        return text
+    quoted = text.replace('"', '""')
+    return f'"{quoted}"'
+
+
+def changes(snapshot: Snapshot, attributes: Attributes, nearest: Sequence[Near]) -> tuple[Change, ...]:
+    """Ways to allow a request under the model that ships, the narrowest first; none where no rule could.
+
+    Args:
+        nearest: rules that allow, as `near` finds them.
+    """
+    work = _Work(snapshot, attributes)
+    if any(not one.differences for one in nearest):
+        return (work.removal(),)
+    found = (change for change in work.all(nearest) if change is not None)
+    return tuple(dict.fromkeys(found))[:_MOST]
+
+
+class _Work:
+    def __init__(self, snapshot: Snapshot, attributes: Attributes) -> None:
+        self._snapshot = snapshot
+        self._attributes = attributes
+        self._user = f"user:{attributes.identity.user}"
+        self._roles = snapshot.graphs["g"]
+        self._subjects = caller_subjects(snapshot, attributes)
+        self._edges: dict[str, list[str]] = {}
+        for row in snapshot.report.rows:
+            if row.ptype == "g":
+                self._edges.setdefault(row[0], []).append(row[1])
+        self._ptype = f"p{snapshot.suffix(attributes)}"
+        self._denying = [
+            row
+            for row in snapshot.report.rows
+            if row.ptype == self._ptype and row[-1] == "deny" and covers(row, attributes)
+        ]
+        denying = self._deny(self._subjects)
+        self._remove = tuple(map(str, denying))
+        self._besides = ""
+        if denying:
+            places = ", ".join(row.where for row in denying)
+            self._besides = f"take out what denies it ({places}), and "
+
+    def _deny(self, subjects: Iterable[str]) -> list[Row]:
+        held = frozenset(subjects)
+        return [row for row in self._denying if row[0] in held]
+
+    def removal(self) -> Change:
+        """Where another rule allows it already."""
+        rules = "the rule that denies it" if len(self._remove) == 1 else "all the rules that deny it"
+        return Change(f"take out {rules}: {'; '.join(self._remove)}", remove=self._remove)
+
+    def all(self, nearest: Sequence[Near]) -> Iterator[Change | None]:
+        yield self._own_line()
+        for one in nearest:
+            if len(one.differences) == 1:
+                (difference,) = one.differences
+                if difference.what == "role":
+                    yield self._membership(one.rule[0])
+                elif difference.what == "group":
+                    yield self._group(one.rule[0])
+                elif difference.what != "user":
+                    yield self._wider(one.rule, difference.column)
+
+    def _own_line(self) -> Change | None:
+        """A rule about this caller and this request."""
+        columns = [self._user]
+        wide: list[str] = []
+        names = ("verb", "path") if self._ptype == "p2" else ("verb", "apiGroup", "resource", "namespace", "name")
+        for name, value in zip(names, request_values(self._attributes), strict=True):
+            columns.append(value or "*")
+            trial = Row((*columns, *("*" for _ in names[len(columns) - 1 :]), "allow"), self._ptype, "")
+            if not value or "|" in value or any(row_faults(trial)) or not covers(trial, self._attributes):
+                columns[-1] = "*"
+                wide.append(name)
+        row = Row((*columns, "allow"), self._ptype, "")
+        if any(row_faults(row)):
+            return None
+        text = line(columns, self._ptype)
+        return Change(f"{self._besides}add the line  {text}{_covers(wide)}", (text,), self._remove)
+
+    def _membership(self, role: str) -> Change | None:
+        """The caller in a role."""
+        gained = {role, *self._roles.roles_of(role)}
+        if self._deny(gained - self._subjects):
+            return None  # another rule would deny it then
+        if max(reach(role, self._edges).values(), default=0) >= MAX_DEPTH:
+            return None
+        if any(row_faults(Row((self._user, role), "g", ""))):
+            return None
+        text = line((self._user, role), "g")
+        rules = sum(row[0] in gained for row in self._snapshot.report.rows if row.ptype != "g")
+        what = f", which has {rules} rules: it gives them all" if rules > 1 else ""
+        return Change(
+            f"{self._besides}make {self._attributes.identity.user} a member of {role}{what}; add the line  {text}",
+            (text,),
+            self._remove,
+        )
+
+    def _group(self, subject: str) -> Change | None:
+        """The caller in a group, which no policy can do."""
+        gained = {subject, *self._roles.roles_of(subject)}
+        group = subject.partition(":")[2]
+        if self._deny(gained - self._subjects) or group.startswith("system:"):
+            return None
+        return Change(
+            f"{self._besides}put {self._attributes.identity.user} into the group {group},"
+            " where the user is known: no policy can do that",
+            (),
+            self._remove,
+            (group,),
+        )
+
+    def _wider(self, rule: Row, column: int) -> Change | None:
+        """A rule that concerns the caller, with one more alternative; not with a resource that only looks alike."""
+        value = request_values(self._attributes)[column - 1]
+        if (
+            self._ptype == "p"
+            and column == 3
+            and not any(one.partition("/")[0] == value.partition("/")[0] for one in rule[column].split("|"))
+        ):
+            return None
+        columns = list(rule)
+        columns[column] = f"{rule[column]}|{value}" if value else "*"
+        wider = Row(tuple(columns), rule.ptype, rule.where)
+        if any(row_faults(wider)) or not covers(wider, self._attributes):
+            return None
+        text = line(columns[:-1], rule.ptype)
+        others = "" if rule[0] == self._user else f"; that holds for everybody who is {_whose(rule[0])}"
+        return Change(f"{self._besides}widen {rule.where} to  {text}{others}", (text,), (*self._remove, str(rule)))
+
+
+def _whose(subject: str) -> str:
+    kind, _, name = subject.partition(":")
+    return f"in the group {name}" if kind == "group" else f"a member of {subject}"
+
+
+def _covers(wide: Sequence[str]) -> str:
+    """What a line covers besides the request."""
+    if not wide:
+        return ""
+    what = {
+        "namespace": "all namespaces and the cluster",
+        "name": "all names",
+        "verb": "all verbs",
+        "apiGroup": "all groups",
+        "resource": "all resources",
+        "path": "all paths",
+    }
+    return f"  (that covers {', '.join(what[name] for name in wide)})"
