@@ -37,7 +37,8 @@ class VirtualKind(Protocol):
 
     Attributes:
         group, version: of its API; never the core group.
-        resource: what discovery tells; its verbs are ("create",).
+        resource: what discovery tells; its verbs are ("create",). One that is namespaced is created in a namespace,
+            which `context.request_info` has, and nowhere else.
     """
 
     group: str

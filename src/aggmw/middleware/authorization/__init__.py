@@ -11,6 +11,13 @@ from aggmw.asgi.users import host_user
 from aggmw.contracts.authorization import Explanation
 from aggmw.middleware.authorization.fixed import AllowAll, DenyAll, PrivilegedGroups
 from aggmw.middleware.authorization.middleware import Authorization, AuthorizationMiddleware
+from aggmw.middleware.authorization.reviews import (
+    LocalSubjectAccessReviews,
+    SelfSubjectAccessReviews,
+    SelfSubjectRulesReviews,
+    SubjectAccessReviews,
+    access_reviews,
+)
 from aggmw.middleware.authorization.union import Union
 
 if TYPE_CHECKING:
@@ -23,8 +30,13 @@ __all__ = [
     "CasbinAuthorizer",
     "DenyAll",
     "Explanation",
+    "LocalSubjectAccessReviews",
     "PrivilegedGroups",
+    "SelfSubjectAccessReviews",
+    "SelfSubjectRulesReviews",
+    "SubjectAccessReviews",
     "Union",
+    "access_reviews",
     "host_user",
 ]
 

@@ -93,7 +93,7 @@ class VirtualKinds:
         kind = self._kinds.get((info.api_group, info.api_version, info.resource))
         if kind is None:
             return None
-        if info.name or info.subresource or info.namespace:
+        if info.name or info.subresource or bool(info.namespace) is not kind.resource.namespaced:
             return _NOT_FOUND
         return kind if info.method == "POST" else _NOT_ALLOWED
 
