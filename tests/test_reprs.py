@@ -74,6 +74,7 @@ from aggmw.middleware.authentication import (
 )
 from aggmw.middleware.authorization import (
     AllowAll,
+    AlwaysAllowPaths,
     Authorization,
     AuthorizationMiddleware,
     CasbinAuthorizer,
@@ -268,6 +269,7 @@ SAMPLES: list[object] = [
     AuthenticationMiddleware(HOST, authenticators=[TOKENS]),
     ClientCertificates(CA.certificate),
     AllowAll(),
+    AlwaysAllowPaths(["/healthz"]),
     DenyAll(),
     PrivilegedGroups(),
     Union([AllowAll()]),

@@ -96,9 +96,8 @@ def _translated(error: Exception) -> UpstreamError:
         return UpstreamTimeout("it did not answer in time")
     if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.InvalidURL | UnicodeError):
         return UpstreamUnreachable(reason_of(_origin(error)))
-    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
-        return BrokenOff("its answer broke off, or is none of HTTP")
-    return UpstreamBroken("its answer is none of HTTP")
+    ended = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+    return (BrokenOff if ended else UpstreamBroken)("its answer broke off, or is none of HTTP")
 
 
 def _origin(error: Exception) -> OSError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aggmw.asgi.users import host_user
 from aggmw.contracts.authorization import Explanation
-from aggmw.middleware.authorization.fixed import AllowAll, DenyAll, PrivilegedGroups
+from aggmw.middleware.authorization.fixed import AllowAll, AlwaysAllowPaths, DenyAll, PrivilegedGroups
 from aggmw.middleware.authorization.middleware import Authorization, AuthorizationMiddleware
 from aggmw.middleware.authorization.reviews import (
     LocalSubjectAccessReviews,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllowAll",
+    "AlwaysAllowPaths",
     "Authorization",
     "AuthorizationMiddleware",
     "CasbinAuthorizer",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aggmw.contracts.authorization import Attributes, Outcome, Verdict
-from aggmw.contracts.identity import SYSTEM_MASTERS
+from aggmw.contracts.authorization import Attributes, NonResourceRule, Outcome, ResourceRule, Rules, Verdict
+from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 
-__all__ = ["AllowAll", "DenyAll", "PrivilegedGroups"]
+__all__ = ["AllowAll", "AlwaysAllowPaths", "DenyAll", "PrivilegedGroups"]
 
 _NO_OPINION = Verdict(Outcome.NO_OPINION)
+_ALL = ("*",)
+_EVERYTHING = Rules((ResourceRule(_ALL, _ALL, _ALL),), (NonResourceRule(_ALL, _ALL),))
+_NOTHING = Rules()
 
 
 class AllowAll:
@@ -20,8 +23,15 @@ class AllowAll:
     def __repr__(self) -> str:
         return "AllowAll()"
 
+    def verdict(self, attributes: Attributes) -> Verdict:
+        """The same answer, for callers that cannot wait."""
+        return self._verdict
+
     async def authorize(self, attributes: Attributes) -> Verdict:
         return self._verdict
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        return _EVERYTHING
 
 
 class DenyAll:
@@ -32,8 +42,15 @@ class DenyAll:
     def __repr__(self) -> str:
         return "DenyAll()"
 
+    def verdict(self, attributes: Attributes) -> Verdict:
+        """The same answer, for callers that cannot wait."""
+        return self._verdict
+
     async def authorize(self, attributes: Attributes) -> Verdict:
         return self._verdict
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        return _NOTHING
 
 
 class PrivilegedGroups:
@@ -62,3 +79,48 @@ class PrivilegedGroups:
 
     async def authorize(self, attributes: Attributes) -> Verdict:
         return self.verdict(attributes)
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        return _NOTHING if self._groups.isdisjoint(identity.groups) else _EVERYTHING
+
+
+class AlwaysAllowPaths:
+    """Allows some paths to everybody who got this far; has no opinion on others, and none on any resource.
+
+    Every verb is allowed there, as by kube-apiserver's `--authorization-always-allow-paths`. Requests without
+    credentials get this far only where the authentication stage lets them.
+
+    Args:
+        paths: each from its first slash; with "*" at its end all that begins so.
+
+    Raises:
+        ValueError: one without a slash in front, or with a "*" elsewhere.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        if isinstance(paths, str):
+            raise TypeError("paths is a collection of paths, not one path")
+        self._paths = tuple(dict.fromkeys(paths))
+        for path in self._paths:
+            if not path.startswith("/"):
+                raise ValueError(f"{path!r} must begin with a slash")
+            if "*" in path[:-1]:
+                raise ValueError(f"{path!r} has a * in the middle: it may only be the end of a path")
+        self._exact = frozenset(path for path in self._paths if not path.endswith("*"))
+        self._prefixes = tuple(path[:-1] for path in self._paths if path.endswith("*"))
+
+    def __repr__(self) -> str:
+        return f"AlwaysAllowPaths({list(self._paths)})"
+
+    def verdict(self, attributes: Attributes) -> Verdict:
+        """The same answer, for callers that cannot wait."""
+        path = attributes.path
+        if attributes.is_resource or not (path in self._exact or path.startswith(self._prefixes)):
+            return _NO_OPINION
+        return Verdict(Outcome.ALLOW, "the path is allowed to everybody")
+
+    async def authorize(self, attributes: Attributes) -> Verdict:
+        return self.verdict(attributes)
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        return Rules(non_resource=(NonResourceRule(_ALL, self._paths),)) if self._paths else _NOTHING

@@ -2,37 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
+from aggmw.contracts.authorization import (
+    Attributes,
+    Authorizer,
+    Change,
+    Explainer,
+    Explanation,
+    Miss,
+    NonResourceRule,
+    Outcome,
+    ResourceRule,
+    RuleLister,
+    Rules,
+    Verdict,
+)
+from aggmw.contracts.identity import Identity
 from aggmw.contracts.options import checked_seams
 
 __all__ = ["Union"]
+
+_NO_OPINION = Verdict(Outcome.NO_OPINION)
 
 
 class Union:
     """Asks authorizers in order; the first that allows or denies decides.
 
-    An authorizer that fails ends the search: those after it could allow what it would have denied. One that should be
-    passed over when it is broken answers `NO_OPINION` itself.
+    An authorizer that raises ends the search, which is then a 500: those after it could allow what it would have
+    denied. One that may be passed over when it is broken says `NO_OPINION` with an error. Where nobody decides later,
+    that error makes a 500 of what would have been a 403, as in Kubernetes.
 
     Args:
         authorizers: in the order to ask; none of them denies everything.
+        names: what explanations call them; the names of their classes, when left out.
     """
 
-    def __init__(self, authorizers: Iterable[Authorizer]) -> None:
-        self._authorizers = checked_seams("authorizers", authorizers, "authorize")
+    def __init__(self, authorizers: Iterable[Authorizer], *, names: Sequence[str] = ()) -> None:
+        self.swap(authorizers, names=names)
 
     def __repr__(self) -> str:
-        return f"Union({list(self._authorizers)!r})"
+        return f"Union({list(self.members)!r})"
+
+    def swap(self, authorizers: Iterable[Authorizer], *, names: Sequence[str] = ()) -> None:
+        """Ask these from now on. What is being decided is decided by those before."""
+        members = checked_seams("authorizers", authorizers, "authorize")
+        if names and len(names) != len(members):
+            raise ValueError(f"names: {len(names)} names for {len(members)} authorizers")
+        self.members = members
+        self._names = tuple(names) or tuple(type(each).__name__ for each in members)
+        at_once = [getattr(each, "verdict", None) for each in members]
+        self._ways = tuple(
+            (each, judge if callable(judge) else None) for each, judge in zip(members, at_once, strict=True)
+        )
+
+    @property
+    def revision(self) -> str:
+        """The revisions of all members that have one."""
+        return " ".join(revision for each in self.members if isinstance(revision := _revision(each), str) and revision)
 
     async def authorize(self, attributes: Attributes) -> Verdict:
-        """The first decisive verdict; else `NO_OPINION` with all the reasons that were given."""
-        reasons: list[str] = []
-        for authorizer in self._authorizers:
-            verdict = await authorizer.authorize(attributes)
+        """The first decisive verdict; else `NO_OPINION` with all the reasons and errors that were given."""
+        said: list[Verdict] = []
+        for authorizer, at_once in self._ways:
+            verdict = None if at_once is None else at_once(attributes)
+            if verdict is None:
+                verdict = await authorizer.authorize(attributes)
             if verdict.outcome is not Outcome.NO_OPINION:
                 return verdict
-            if verdict.reason:
-                reasons.append(verdict.reason)
-        return Verdict(Outcome.NO_OPINION, "; ".join(reasons))
+            if verdict.reason or verdict.error:
+                said.append(verdict)
+        return _together(said)
+
+    def verdict(self, attributes: Attributes) -> Verdict | None:
+        """The same, at once; None where somebody has to be awaited before it is decided."""
+        said: list[Verdict] = []
+        for _, at_once in self._ways:
+            if at_once is None:
+                return None
+            verdict: Verdict | None = at_once(attributes)
+            if verdict is None or verdict.outcome is not Outcome.NO_OPINION:
+                return verdict
+            if verdict.reason or verdict.error:
+                said.append(verdict)
+        return _together(said)
+
+    async def explain(self, attributes: Attributes) -> Explanation:
+        """The explanation of whoever decided, with what those before said; for a denial the near misses of all."""
+        opinions: list[tuple[str, Verdict]] = []
+        misses: list[Miss] = []
+        changes: list[Change] = []
+        for name, authorizer in zip(self._names, self.members, strict=True):
+            if isinstance(authorizer, Explainer):
+                explanation = await authorizer.explain(attributes)
+            else:
+                explanation = Explanation(await authorizer.authorize(attributes))
+            opinions += explanation.opinions or [(name, explanation.verdict)]
+            if explanation.verdict.allowed:
+                return replace(explanation, opinions=tuple(opinions))
+            misses += explanation.misses
+            changes += explanation.changes
+            if explanation.verdict.outcome is Outcome.DENY:
+                return replace(explanation, misses=tuple(misses), changes=tuple(changes), opinions=tuple(opinions))
+        verdict = _together([verdict for _, verdict in opinions if verdict.reason or verdict.error])
+        return Explanation(verdict, misses=tuple(misses), changes=tuple(changes), opinions=tuple(opinions))
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        """What all members together allow; incomplete where one cannot list it. What one denies is not taken away."""
+        resource: list[ResourceRule] = []
+        non_resource: list[NonResourceRule] = []
+        errors: list[str] = []
+        incomplete = False
+        for name, authorizer in zip(self._names, self.members, strict=True):
+            if isinstance(authorizer, RuleLister):
+                rules = await authorizer.rules_for(identity, namespace)
+            else:
+                rules = Rules(incomplete=True, error=f"{name} cannot list what somebody may do")
+            resource += rules.resource
+            non_resource += rules.non_resource
+            incomplete = incomplete or rules.incomplete
+            if rules.error:
+                errors.append(rules.error)
+        return Rules(tuple(dict.fromkeys(resource)), tuple(dict.fromkeys(non_resource)), incomplete, "; ".join(errors))
+
+
+def _revision(authorizer: Authorizer) -> object:
+    return getattr(authorizer, "revision", "")
+
+
+def _together(said: Sequence[Verdict]) -> Verdict:
+    if not said:
+        return _NO_OPINION
+    reasons = "; ".join(each.reason for each in said if each.reason)
+    return Verdict(Outcome.NO_OPINION, reasons, "; ".join(each.error for each in said if each.error))
