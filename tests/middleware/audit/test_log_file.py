@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +91,61 @@ async def test_rotation_by_age(tmp_path: Path) -> None:
 
 
 async def test_reopen(tmp_path: Path) -> None:
-    """Somebody else moves the file away and says so: what follows is in a new one."""
+    """Somebody else moves the file away, and says so or not: what follows is in a new one."""
     path = tmp_path / "audit.log"
     log = AuditLog(path)
     async with Audit(AuditPolicy.everything(), [log]).running():
-        log.put({"n": 1})
-        await log.written()
-        path.rename(tmp_path / "moved.log")
-        log.put({"n": 2})
-        await log.written()
-        log.reopen()
-        log.put({"n": 3})
-        await log.written()
-    assert [lines(tmp_path / "moved.log"), lines(path)] == [[{"n": 1}, {"n": 2}], [{"n": 3}]]
+        for number in (1, 2, 3):
+            log.put({"n": number})
+            await log.written()
+            path.rename(tmp_path / f"moved-{number}.log")
+            if number == 2:
+                log.reopen()
+    assert [lines(tmp_path / f"moved-{number}.log") for number in (1, 2, 3)] == [[{"n": 1}], [{"n": 2}], [{"n": 3}]]
+    assert not path.exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from aggmw.middleware.audit.log_file import _File
+
+file = _File(Path(sys.argv[1]), 20_000, 0.0, 0, __import__("time").time)
+print("ready", flush=True)
+sys.stdin.readline()
+for batch in range(300):
+    file.write([b'{"writer":%s,"n":%d}\\n' % (sys.argv[2].encode(), 3 * batch + each) for each in range(3)])
+file.close()
+"""
+
+
+def test_several_processes(tmp_path: Path) -> None:
+    """Of several processes each may put the file aside: no event is lost, broken or written twice, and each file is
+    as large as it may be."""
+    path = tmp_path / "audit.log"
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for number in range(3)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=30)
+        assert writer.returncode == 0
+    files = sorted(tmp_path.iterdir())
+    found = [event for file in files for event in lines(file)]
+    for number in range(3):
+        assert [event["n"] for event in found if event["writer"] == number] == list(range(900))
+    aside = [file.stat().st_size for file in files if file != path]
+    assert all(19_900 < size <= 20_000 for size in aside)
+    assert len(aside) == sum(file.stat().st_size for file in files) // 20_000
 
 
 def test_no_half_line_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import time
@@ -26,6 +27,8 @@ class AuditLog:
     """An `AuditSink`: one JSON object a line, appended to a file of mode 0600, in batches and off the event loop.
 
     What cannot be written, because the disk is full for instance, is kept and tried again; half a line never stays.
+    Several processes may write to the same file, and each of them may put it aside. A file that somebody else has moved
+    away is noticed with the next batch, which goes into a new one.
 
     Args:
         path: the file; its directory exists.
@@ -97,7 +100,7 @@ class AuditLog:
             self._file.close()
 
     def reopen(self) -> None:
-        """Open the file anew with the next batch: somebody else has moved it away. For SIGHUP."""
+        """Open the file anew with the next batch. For SIGHUP."""
         self._file.stale = True
 
     def samples(self) -> Iterable[Sample]:
@@ -117,7 +120,7 @@ class AuditLog:
 
 
 class _File:
-    """The file and those put aside; used by one thread at a time."""
+    """The file and those put aside; used by one thread at a time, of several processes: who writes holds its lock."""
 
     def __init__(
         self, path: Path, max_bytes: int, max_seconds: float, max_backups: int, clock: Callable[[], float]
@@ -129,12 +132,13 @@ class _File:
         self._max_backups = max_backups
         self._clock = clock
         self._descriptor: int | None = None
-        self._size = 0
 
     def check(self) -> None:
-        """Whether it can be opened; nothing stays open."""
-        self._open()
-        self.close()
+        """Whether it can be opened and locked; nothing stays open."""
+        try:
+            self._take()
+        finally:
+            self.close()
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Append all of them, or none.
@@ -145,41 +149,54 @@ class _File:
         if self.stale:
             self.stale = False
             self.close()
-        before = 0
         data = b"".join(lines)
-        descriptor = self._open()
-        if self._max_bytes and self._size and self._size + len(data) > self._max_bytes:
-            self._put_aside()
-            descriptor = self._open()
-        before = self._size
-        view = memoryview(data)
+        descriptor, size = self._take()
         try:
-            while view:
-                view = view[os.write(descriptor, view) :]
+            if self._max_bytes and size and size + len(data) > self._max_bytes:
+                self._put_aside()
+                descriptor, size = self._take()
+            _append(descriptor, data, size)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         except OSError:
-            with suppress(OSError):
-                os.ftruncate(descriptor, before)
             self.close()
             raise
-        self._size = before + len(data)
 
     def close(self) -> None:
+        """Close it, which ends the lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+    def _take(self) -> tuple[int, int]:
+        """The file that has the name now, locked, and its size."""
+        while True:
+            descriptor = self._open()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                found = os.fstat(descriptor)
+                if os.path.samestat(found, os.stat(self.path)):
+                    return descriptor, found.st_size
+            except FileNotFoundError:
+                pass
+            except OSError:
+                self.close()
+                raise
+            self.close()  # another process has put it aside, or somebody has moved it away
 
     def _open(self) -> int:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
-            self._size = os.fstat(self._descriptor).st_size
         return self._descriptor
 
     def _put_aside(self) -> None:
-        """Rename the file by the time, and remove what is too old or too much. The name sorts by time."""
-        self.close()
+        """Rename the file by the time, and remove what is too old or too much. The name sorts by time.
+
+        It stays locked until it has its new name, so that it is put aside once and not by every process.
+        """
         stamp = datetime.fromtimestamp(self._clock(), UTC).strftime(_STAMP)
         os.rename(self.path, self.path.with_name(f"{self.path.stem}-{stamp}{self.path.suffix}"))
+        self.close()
         aside = sorted(self._aside(), key=lambda each: each.name, reverse=True)
         for number, each in enumerate(aside):
             too_many = bool(self._max_backups) and number >= self._max_backups
@@ -195,3 +212,15 @@ class _File:
                 with suppress(ValueError):
                     datetime.strptime(each.name[len(prefix) : len(each.name) - len(suffix)], _STAMP)
                     yield each
+
+
+def _append(descriptor: int, data: bytes, size: int) -> None:
+    """Append everything to a file of that size, or nothing."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
