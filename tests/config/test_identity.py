@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.server.test_revocation import list_of
 
 from aggmw.config import load
 from aggmw.config.compose import Composed, Credentials, compose
@@ -28,6 +29,7 @@ def place(tmp_path: Path) -> Path:
     """A directory with credentials, and alice, who may do everything, bob, who may do nothing."""
     for name, ca in (("clients", CLIENTS), ("front", FRONT)):
         (tmp_path / f"{name}.crt").write_bytes(ca.certificate)
+    (tmp_path / "front.crl").write_bytes(list_of(FRONT))
     (tmp_path / "tokens.csv").write_text("token,alice,1\nother,bob,2\n")
     (tmp_path / "policy.csv").write_text("p, user:alice, *, *, *, *, *\np2, user:alice, get, /*\n")
     (tmp_path / "audit.yaml").write_text(POLICY)
@@ -110,6 +112,43 @@ async def test_front_proxies(place: Path) -> None:
     (place / "front.crt").write_bytes(make_ca("new").certificate)
     found.reloads["front-proxy CA"]()
     assert await asked(found, on(place, FRONT, "front-proxy"), told) == 401
+
+
+async def test_front_proxies_with_other_headers(place: Path) -> None:
+    """`authentication.requestHeader.*Headers*`: those names count, and the usual ones no longer do."""
+    names = "usernameHeaders: [X-User], uidHeaders: [], groupHeaders: [X-Teams], extraHeadersPrefixes: [X-About-]"
+    found = composed(place, f"authentication: {{requestHeader: {{ca: front.crt, {names}}}}}")
+    connection = on(place, FRONT, "front-proxy")
+    assert await asked(found, connection, {"X-User": "alice"}) == 404
+    assert await asked(found, connection, {"X-User": "bob", "X-Remote-User": "alice"}) == 403
+    assert await asked(found, connection, {"X-Remote-User": "alice"}) == 401
+    wrong = "usernameHeaders: [], uidHeaders: [X-Id], groupHeaders: [Cookie], extraHeadersPrefixes: X"
+    assert mistakes(place, f"authentication: {{requestHeader: {{ca: front.crt, {wrong}}}}}") == [
+        "aggmw.yaml: authentication.requestHeader.groupHeaders[0]: 'Cookie' is the name of a header that says something"
+        " else than who is asking",
+        "aggmw.yaml: authentication.requestHeader.extraHeadersPrefixes: must be a list of texts, not 'X'",
+        "aggmw.yaml: authentication.requestHeader.usernameHeaders: must list at least one header, such as"
+        " X-Remote-User",
+        "aggmw.yaml: authentication.requestHeader.uidHeaders: must include X-Remote-Uid",
+    ]
+
+
+async def test_c5_4_revoked_front_proxies(place: Path) -> None:
+    """`authentication.requestHeader.crls`: read at the start and on SIGHUP; a broken list is named with its path."""
+    found = composed(place, "authentication: {requestHeader: {ca: front.crt, crls: [front.crl]}}")
+    pair = issue_client(FRONT, "front-proxy")
+    (der,), (root,) = pem_certificates(pair.certificate), pem_certificates(FRONT.certificate)
+    connection = Connection(("10.0.0.7", 1), True, (der, root), trailers_apart=True)
+    told = {"X-Remote-User": "alice"}
+    assert await asked(found, connection, told) == 404
+    (place / "front.crl").write_bytes(list_of(FRONT, pair))
+    found.reloads["front-proxy CA"]()
+    assert await asked(found, connection, told) == 401
+    (place / "front.crl").write_bytes(list_of(CLIENTS))
+    with pytest.raises(
+        ConfigurationError, match=r"front\.crl: list 1 is not signed by any authority of the front-proxy"
+    ):
+        found.reloads["front-proxy CA"]()
 
 
 async def test_terminators(place: Path) -> None:

@@ -8,18 +8,93 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from aggmw.asgi.headers import fold, is_identity, values
+from aggmw.asgi.headers import HOP_BY_HOP, fold, is_identity, is_impersonation, values
 from aggmw.asgi.types import Headers
 from aggmw.contracts.identity import Identity
 from aggmw.errors import InvalidIdentity
 
-__all__ = ["escaped_key", "extra_key", "has_identity", "read_identity", "without_identity", "write_identity"]
+__all__ = [
+    "RemoteNames",
+    "check_remote_name",
+    "escaped_key",
+    "extra_key",
+    "has_identity",
+    "read_identity",
+    "without_identity",
+    "write_identity",
+]
 
 _ESCAPED = re.compile(rb"[^!#$&'*+\-.^_`|~0-9A-Za-z]")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_EXTRA = b"x-remote-extra-"
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_NOT_OURS = HOP_BY_HOP | {b"authorization", b"content-length", b"cookie", b"host", b"sec-websocket-protocol"}
+_UID = b"x-remote-uid"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteNames:
+    """Which fields say what about a caller, in lower case; what they begin with, for extras.
+
+    Args:
+        users, uids: the first one that is not empty counts.
+        groups: the values of all of them count.
+        extras: what is behind the beginning is the key.
+    """
+
+    users: tuple[bytes, ...] = (b"x-remote-user",)
+    uids: tuple[bytes, ...] = (_UID,)
+    groups: tuple[bytes, ...] = (b"x-remote-group",)
+    extras: tuple[bytes, ...] = (b"x-remote-extra-",)
+
+    @classmethod
+    def of(cls, users: Iterable[str], uids: Iterable[str], groups: Iterable[str], extras: Iterable[str]) -> RemoteNames:
+        """From names as people write them.
+
+        Raises:
+            ValueError: no name for users, one that no identity may be in, or uids without `X-Remote-Uid`.
+            TypeError: one string instead of several.
+        """
+        checked = []
+        for option, names in (("user", users), ("uid", uids), ("group", groups), ("extra", extras)):
+            if isinstance(names, str):
+                raise TypeError(f"the names of headers for the {option} are a list, not one string")
+            checked.append(tuple([check_remote_name(name) for name in names]))
+        if not checked[0]:
+            raise ValueError("no header is named that says who the user is, such as X-Remote-User")
+        if checked[1] and _UID not in checked[1]:
+            raise ValueError("the headers for the uid must include X-Remote-Uid, as in Kubernetes")
+        return cls(*checked)
+
+    @property
+    def fields(self) -> frozenset[bytes]:
+        """All of them, as `Authenticator.identity_fields`."""
+        beginnings = [each + b"*" for each in self.extras]
+        return frozenset([*self.users, *self.uids, *self.groups, *beginnings])
+
+    def name_somebody(self, headers: Headers) -> bool:
+        """Whether a field says who the user is."""
+        return any(name in self.users and value for name, value in headers)
+
+
+REMOTE = RemoteNames()
+
+
+def check_remote_name(name: str) -> bytes:
+    """The name, or the beginning of names, as it stands in headers.
+
+    Raises:
+        ValueError: no name of a header, or of one that means something else already.
+    """
+    if not isinstance(name, str) or not _TOKEN(name):
+        raise ValueError(f"{name!r} is no name of a header")
+    lower = name.lower().encode("ascii")
+    folded = fold(lower).strip(b"-")
+    if not folded or folded in _NOT_OURS or is_impersonation(folded + b"-"):
+        raise ValueError(f"{name!r} is the name of a header that says something else than who is asking")
+    return lower
 
 
 def write_identity(identity: Identity) -> Headers:
@@ -39,7 +114,7 @@ def write_identity(identity: Identity) -> Headers:
     return tuple(fields)
 
 
-def read_identity(headers: Headers) -> Identity | None:
+def read_identity(headers: Headers, names: RemoteNames = REMOTE) -> Identity | None:
     """The caller whom the fields name; None when they name no user.
 
     Only these very names count, no other spelling. Empty groups are skipped. The key of an extra is percent-decoded;
@@ -48,19 +123,21 @@ def read_identity(headers: Headers) -> Identity | None:
 
     Args:
         headers: names in lower case.
+        names: which fields count.
 
     Raises:
         InvalidIdentity: several users or uids, text that is not UTF-8, or what no `Identity` may hold.
     """
-    user = _single(headers, b"x-remote-user")
+    user = _first(headers, names.users)
     if not user:
         return None
-    groups = [_text(value) for value in values(headers, b"x-remote-group") if value]
+    groups = [_text(value) for group in names.groups for value in values(headers, group) if value]
     extra: dict[str, list[str]] = {}
-    for name, value in headers:
-        if name.startswith(_EXTRA):
-            extra.setdefault(extra_key(name[len(_EXTRA) :]), []).append(_text(value))
-    return Identity(user, _single(headers, b"x-remote-uid"), tuple(groups), extra)
+    for beginning in names.extras:
+        for name, value in headers:
+            if name.startswith(beginning):
+                extra.setdefault(extra_key(name[len(beginning) :]), []).append(_text(value))
+    return Identity(user, _first(headers, names.uids), tuple(groups), extra)
 
 
 def has_identity(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -77,6 +154,12 @@ def _speaks(name: bytes) -> bool:
     """Also with blanks around the name, which a receiver would trim: they fold to dashes."""
     folded = fold(name)
     return is_identity(folded) or is_identity(folded.strip(b"-"))
+
+
+def _first(headers: Headers, names: Iterable[bytes]) -> str:
+    """The first of these fields that is not empty; each may be there once."""
+    found = [_single(headers, name) for name in names]
+    return next(filter(None, found), "")
 
 
 def _single(headers: Headers, name: bytes) -> str:

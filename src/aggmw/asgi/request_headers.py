@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from aggmw.asgi.headers import first
-from aggmw.asgi.remote_headers import has_identity, read_identity
+from aggmw.asgi.remote_headers import RemoteNames, has_identity, read_identity
 from aggmw.asgi.types import Headers
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import Credential, Identity, authenticated
@@ -32,6 +32,8 @@ class RequestHeaders:
     Args:
         ca: the front-proxy CA, a PEM bundle.
         allowed_names: common names that a front proxy's certificate may have; empty: any that this CA has signed.
+        crl: certificate revocation lists for those certificates, a PEM bundle.
+        names: the fields that name callers.
         accept_any_peer: ask for no certificate. Whoever reaches the server is then whoever they say they are.
         clock: seconds since the epoch.
 
@@ -45,12 +47,15 @@ class RequestHeaders:
         ca: bytes | None = None,
         *,
         allowed_names: Iterable[str] = (),
+        crl: bytes | None = None,
+        names: RemoteNames | None = None,
         accept_any_peer: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if isinstance(allowed_names, str):
             raise TypeError("allowed_names takes a list of names, not one string")
         self._allowed = frozenset(allowed_names)
+        self._names = names or RemoteNames()
         self._ca: ClientCA[Subject] | None = None
         if accept_any_peer:
             if ca is not None or self._allowed:
@@ -59,7 +64,7 @@ class RequestHeaders:
             raise ConfigurationError([Problem("front-proxy CA", _NOBODY)])
         else:
             check_type("ca", ca, bytes)
-            self._ca = ClientCA(ca, self._front_proxy, name="front-proxy CA", clock=clock)
+            self._ca = ClientCA(ca, self._front_proxy, crl=crl, name="front-proxy CA", clock=clock)
 
     def __repr__(self) -> str:
         if self._ca is None:
@@ -72,14 +77,19 @@ class RequestHeaders:
         """Whether the server has to tell whose certificate a connection has."""
         return self._ca is not None
 
-    def reload(self, ca: bytes) -> None:
+    @property
+    def names(self) -> RemoteNames:
+        """The fields that name callers."""
+        return self._names
+
+    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
         """Believe front proxies of this CA from now on, also on connections that are open.
 
         Raises:
             ConfigurationError: it cannot be read; everything stays as it was.
         """
         if self._ca is not None:
-            self._ca.reload(ca)
+            self._ca.reload(ca, crl=crl)
 
     def find(self, headers: Headers, connection: Connection) -> Identity | None:
         """The caller; None when the connection has no client certificate, or the headers name no user.
@@ -89,7 +99,11 @@ class RequestHeaders:
                 another name; or fields that may have been trailers.
             InvalidIdentity: a caller that cannot be.
         """
-        if not connection.trailers_apart and first(headers, b"transfer-encoding") is not None and has_identity(headers):
+        if (
+            not connection.trailers_apart
+            and first(headers, b"transfer-encoding") is not None
+            and (has_identity(headers) or self._names.name_somebody(headers))
+        ):
             raise InvalidCredentials(
                 "identity headers beside Transfer-Encoding, under a server that mixes trailers into the headers"
             )
@@ -101,7 +115,7 @@ class RequestHeaders:
             if front_proxy is None:
                 raise InvalidCredentials("the client certificate is not signed by the front-proxy CA")
             credential = Credential(expires=front_proxy.expires, withdrawal=front_proxy.withdrawal)
-        identity = read_identity(headers)
+        identity = read_identity(headers, self._names)
         return None if identity is None else authenticated(identity.known_by(credential))
 
     def _front_proxy(self, subject: Subject) -> Subject:

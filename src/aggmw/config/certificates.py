@@ -11,6 +11,7 @@ from aggmw.contracts.identity import Authenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication import ClientCertificates, ForwardedCertificates, FrontProxies
 from aggmw.pki.read import pem_certificates
+from aggmw.pki.verify import ClientCA
 
 __all__ = ["ByCertificate", "by_certificate", "read_bundle"]
 
@@ -55,8 +56,16 @@ def by_certificate(configuration: Configuration, client_ca: Path) -> ByCertifica
     front_proxies: FrontProxies | None = None
     if (header := authentication.request_header) is not None:
         try:
-            ca = _front_proxy_ca(configuration, header, authorities)
-            front_proxies = FrontProxies(ca, allowed_names=header.allowed_names)
+            ca, crl = _front_proxy_ca(configuration, header, authorities)
+            front_proxies = FrontProxies(
+                ca,
+                allowed_names=header.allowed_names,
+                crl=crl,
+                user_headers=header.user_headers,
+                uid_headers=header.uid_headers,
+                group_headers=header.group_headers,
+                extra_prefixes=header.extra_prefixes,
+            )
         except ConfigurationError as error:
             problems += error.problems
     if problems or authorities is None:
@@ -76,7 +85,8 @@ def by_certificate(configuration: Configuration, client_ca: Path) -> ByCertifica
         return ByCertificate(tuple(clients), tuple(files), reloads)
 
     def read_front_proxies_again() -> None:
-        front_proxies.reload(_front_proxy_ca(configuration, header, _authorities(files, ())))
+        ca, crl = _front_proxy_ca(configuration, header, _authorities(files, ()))
+        front_proxies.reload(ca, crl=crl)
 
     reloads["front-proxy CA"] = read_front_proxies_again
     return ByCertificate((front_proxies, *clients), (*files, header.ca), reloads)
@@ -96,7 +106,7 @@ def read_bundle(path: Path) -> bytes:
     return data
 
 
-def _authorities(files: list[Path], crls: tuple[Path, ...]) -> tuple[bytes, bytes | None]:
+def _authorities(files: list[Path], crls: tuple[Path, ...], *, name: str = "client CA") -> tuple[bytes, bytes | None]:
     """All bundles in one, and all revocation lists, each of which was looked at by itself."""
     problems: list[Problem] = []
     bundles: list[bytes] = []
@@ -111,7 +121,7 @@ def _authorities(files: list[Path], crls: tuple[Path, ...]) -> tuple[bytes, byte
         try:
             lists.append(_read(path))
             if not problems:
-                ClientCertificates(ca, crl=lists[-1])
+                ClientCA(ca, lambda subject: subject, crl=lists[-1], name=name)
         except ConfigurationError as error:
             problems += [Problem(str(path), each.message) for each in error.problems]
     if problems:
@@ -121,14 +131,14 @@ def _authorities(files: list[Path], crls: tuple[Path, ...]) -> tuple[bytes, byte
 
 def _front_proxy_ca(
     configuration: Configuration, header: RequestHeaderConfiguration, clients: tuple[bytes, bytes | None] | None
-) -> bytes:
-    """The CA of front proxies; one that signs clients, too, needs names of front proxies beside it."""
-    ca = read_bundle(header.ca)
+) -> tuple[bytes, bytes | None]:
+    """The CA of front proxies, and its lists; one that signs clients, too, needs names of front proxies beside it."""
+    ca, crl = _authorities([header.ca], header.crls, name="front-proxy CA")
     shared = clients is not None and not set(pem_certificates(ca)).isdisjoint(pem_certificates(clients[0]))
     if shared and not header.allowed_names:
         where = f"{configuration.source}: authentication.requestHeader.allowedNames"
         raise ConfigurationError([Problem(where, _SHARED)])
-    return ca
+    return ca, crl
 
 
 def _read(path: Path) -> bytes:

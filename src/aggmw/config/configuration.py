@@ -98,10 +98,18 @@ class RequestHeaderConfiguration:
     Args:
         ca: PEM bundle of the CA that signs their certificates.
         allowed_names: common names that these may have; empty: any.
+        crls: PEM files of certificate revocation lists for those certificates.
+        user_headers, uid_headers, group_headers: the names of the headers, where they are called otherwise.
+        extra_prefixes: what the names of headers with extras begin with.
     """
 
     ca: Path
     allowed_names: tuple[str, ...] = ()
+    crls: tuple[Path, ...] = ()
+    user_headers: tuple[str, ...] = ("X-Remote-User",)
+    uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
+    group_headers: tuple[str, ...] = ("X-Remote-Group",)
+    extra_prefixes: tuple[str, ...] = ("X-Remote-Extra-",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from aggmw.asgi.remote_headers import check_remote_name
 from aggmw.config.configuration import (
     AnonymousConfiguration,
     AuditConfiguration,
@@ -136,9 +137,24 @@ def _terminators(section: Section) -> TerminatorsConfiguration | None:
 
 
 def _request_header(section: Section) -> RequestHeaderConfiguration:
+    default = RequestHeaderConfiguration(Path())
+
+    def names(key: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+        return section.checked_texts(key, check_remote_name) if key in section else otherwise
+
     header = RequestHeaderConfiguration(
-        section.file("ca") or Path(section.required("ca")), section.texts("allowedNames")
+        section.file("ca") or Path(section.required("ca")),
+        section.texts("allowedNames"),
+        section.files("crls"),
+        names("usernameHeaders", default.user_headers),
+        names("uidHeaders", default.uid_headers),
+        names("groupHeaders", default.group_headers),
+        names("extraHeadersPrefixes", default.extra_prefixes),
     )
+    if not header.user_headers:
+        section.wrong("usernameHeaders", "must list at least one header, such as X-Remote-User")
+    if header.uid_headers and "x-remote-uid" not in map(str.lower, header.uid_headers):
+        section.wrong("uidHeaders", "must include X-Remote-Uid")
     section.finish()
     return header
 

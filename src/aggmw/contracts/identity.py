@@ -167,7 +167,9 @@ class Authenticator(Protocol):
 
     An attribute `credentials: frozenset[bytes]` may name the header fields, in lower case, that carry what this
     authenticator looks at, and the cookies, as `cookie:NAME`: they are removed once it has consumed them. Without it
-    that is `Authorization`. `controllers`, a sequence of `Controller`, is its background work, which `FrontProxy` runs;
+    that is `Authorization`. `identity_fields: frozenset[bytes]` may name fields by which somebody who is trusted says
+    who is asking, and what such fields begin with, as `x-extra-*`: they are removed from every request, whoever sent
+    it. `controllers`, a sequence of `Controller`, is its background work, which `FrontProxy` runs;
     `members`, a sequence, are authenticators that it asks.
 
     The identity says what it was known by (`Identity.credential`). Unless that is said, browsers may have sent it by

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from tests.pki.certificates import NOW, NameOID, authority, connection, leaf
+from tests.pki.certificates import NOW, NameOID, authority, connection, leaf, revocations
 
 from aggmw.contracts.connection import Connection
+from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity, Presented
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity
-from aggmw.middleware.authentication import AuthenticatorUnion, ClientCertificates, FrontProxies
+from aggmw.middleware.authentication import (
+    Anonymous,
+    Authentication,
+    AuthenticatorUnion,
+    ClientCertificates,
+    FrontProxies,
+)
 from aggmw.middleware.proxy.headers import IdentityFields
 
 FRONT = authority("front proxies")
@@ -95,6 +104,98 @@ async def test_union_with_client_certificates() -> None:
     assert finding.identity.user == "alice"
     assert len(finding.failures) == 1
     assert not (await union.find(presented(connection(alice, CLIENTS)))).failures
+
+
+NAMED: dict[str, Any] = {
+    "user_headers": ["X-User", "X-Login"],
+    "uid_headers": ["X-User-Id", "X-Remote-Uid"],
+    "group_headers": ["X-Teams", "X-Roles"],
+    "extra_prefixes": ["X-About-", "X-More_"],
+}
+
+
+async def test_other_names_of_headers() -> None:
+    """§6.3: of several names for the user and the uid the first that is not empty; all groups; all that begins so."""
+    fields = [
+        ("X-User", ""),
+        ("X-Login", "alice"),
+        ("X-Remote-Uid", "u-1"),
+        ("X-Roles", "ops"),
+        ("X-Teams", "dev"),
+        ("X-Teams", ""),
+        ("X-About-Scopes", "a"),
+        ("X-More_example.com%2FTenant", "b"),
+        ("X-Remote-User", "root"),
+        ("X-Remote-Group", "system:masters"),
+        ("X-Remote-Extra-Scopes", "all"),
+    ]
+    found = await proxies(**NAMED).authenticate(presented(connection(PROXY, FRONT), *fields))
+    assert found is not None
+    assert (found.user, found.uid, found.groups) == ("alice", "u-1", ("dev", "ops", "system:authenticated"))
+    assert found.extra == {"scopes": ("a",), "example.com/tenant": ("b",)}
+    assert await proxies(**NAMED).authenticate(presented(connection(PROXY, FRONT), *told())) is None
+
+
+async def test_other_names_that_were_trailers() -> None:
+    """C5.1: whatever the headers are called, they are not believed beside Transfer-Encoding under such a server."""
+    mixed = Connection(tls=True, chain=(PROXY.der, FRONT.der))
+    with pytest.raises(InvalidCredentials, match="mixes trailers"):
+        await proxies(**NAMED).authenticate(presented(mixed, ("Transfer-Encoding", "chunked"), ("X-User", "alice")))
+
+
+def without_some(name: str) -> list[str]:
+    """Spellings that a careless receiver reads alike."""
+    words = name.strip("-_").split("-")
+    return [separator.join(words) for separator in "-_.~"] + [name.upper(), f"{name} "]
+
+
+@pytest.mark.parametrize("options", [{}, {"exempt": ["/"]}, {"strip_credentials": False}], ids=str)
+@pytest.mark.parametrize("nested", [False, True])
+async def test_c2_other_names_never_arrive(options: dict[str, Any], *, nested: bool) -> None:
+    """C2: in every spelling, from anybody, on every route, besides the usual ones; what only looks alike stays."""
+    one: Any = proxies(**NAMED)
+    names = [*NAMED["user_headers"], *NAMED["uid_headers"], *NAMED["group_headers"], "X-About-A", "X-More_A", "X-More"]
+    forged = [
+        (spelling.lower().encode(), b"root") for name in [*names, "X-Remote-User"] for spelling in without_some(name)
+    ]
+    kept = ((b"x-users", b"1"), (b"x-abouts", b"2"), (b"host", b"h"))
+    exchange = Exchange({"type": "http", "path": "/"}, (*kept, *forged))
+    stage = Authentication([AuthenticatorUnion([one]) if nested else one], anonymous=Anonymous.everywhere(), **options)
+    assert await stage.decide(exchange) is None
+    assert exchange.headers == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"user_headers": []}, "no header is named that says who the user is"),
+        ({"uid_headers": ["X-Id"]}, "must include X-Remote-Uid"),
+        ({"user_headers": ["X User"]}, "'X User' is no name of a header"),
+        ({"group_headers": [""]}, "'' is no name of a header"),
+        ({"group_headers": ["Authorization"]}, "'Authorization' is the name of a header that says something else"),
+        ({"extra_prefixes": ["-"]}, "'-' is the name of a header that says something else"),
+        ({"extra_prefixes": ["Impersonate-"]}, "'Impersonate-' is the name of a header that says something else"),
+        ({"user_headers": ["impersonate_user"]}, "is the name of a header that says something else"),
+    ],
+)
+def test_names_that_cannot_be(options: dict[str, Any], error: str) -> None:
+    """A mistake is found when it is made: what means something already is no name of a caller."""
+    with pytest.raises(ValueError, match=error):
+        proxies(**options)
+    with pytest.raises(TypeError, match="a list, not one string"):
+        proxies(user_headers="X-User")
+    assert proxies(uid_headers=[], group_headers=[], extra_prefixes=[]).identity_fields == {b"x-remote-user"}
+
+
+async def test_c5_4_revoked_front_proxy() -> None:
+    """C5.4: a front proxy whose certificate is on a list speaks for nobody, from the next request on."""
+    one, on = proxies(), connection(PROXY, FRONT)
+    assert await one.authenticate(presented(on, *told())) is not None
+    one.reload(FRONT.pem, crl=revocations(FRONT, PROXY))
+    with pytest.raises(InvalidCredentials, match="revoked"):
+        await one.authenticate(presented(on, *told()))
+    with pytest.raises(InvalidCredentials, match="revoked"):
+        await proxies(crl=revocations(FRONT, PROXY)).authenticate(presented(on, *told()))
 
 
 async def test_callers_that_cannot_be() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from aggmw.asgi.headers import first
+from aggmw.asgi.remote_headers import RemoteNames
 from aggmw.asgi.request_headers import RequestHeaders
 from aggmw.contracts.identity import Identity, Presented
 
@@ -22,31 +22,53 @@ class FrontProxies:
     Callers are known as if browsers had sent it by themselves, because the front proxy in front does not say what it
     knew them by; the identity ends with the front proxy's certificate.
 
+    Whatever the headers are called, they are removed from every request in every spelling, besides those that are
+    removed anyway.
+
     Args:
         ca: the front-proxy CA, a PEM bundle. It should sign nothing but front proxies.
         allowed_names: common names that a front proxy's certificate may have; empty: any that this CA has signed.
+        crl: certificate revocation lists for those certificates, a PEM bundle.
+        user_headers, uid_headers: headers with the user's name and uid; of several the first that is not empty counts.
+            Those with the uid include `X-Remote-Uid`, unless there are none.
+        group_headers: headers with groups, all of which count.
+        extra_prefixes: what the names of headers with extras begin with.
         clock: seconds since the epoch.
 
     Raises:
-        ConfigurationError: a CA that cannot be read.
+        ConfigurationError: a CA or a list that cannot be read.
+        ValueError: names of headers that cannot be.
         TypeError: one name instead of several, or a CA that is not bytes.
     """
 
     credentials: frozenset[bytes] = frozenset()  # identity headers go on every request
 
-    def __init__(self, ca: bytes, *, allowed_names: Iterable[str] = (), clock: Callable[[], float] = time.time) -> None:
-        self._headers = RequestHeaders(ca, allowed_names=allowed_names, clock=clock)
+    def __init__(
+        self,
+        ca: bytes,
+        *,
+        allowed_names: Iterable[str] = (),
+        crl: bytes | None = None,
+        user_headers: Iterable[str] = ("X-Remote-User",),
+        uid_headers: Iterable[str] = ("X-Remote-Uid",),
+        group_headers: Iterable[str] = ("X-Remote-Group",),
+        extra_prefixes: Iterable[str] = ("X-Remote-Extra-",),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        names = RemoteNames.of(user_headers, uid_headers, group_headers, extra_prefixes)
+        self._headers = RequestHeaders(ca, allowed_names=allowed_names, crl=crl, names=names, clock=clock)
+        self.identity_fields = names.fields
 
     def __repr__(self) -> str:
         return repr(self._headers).replace("RequestHeaders", "FrontProxies", 1)
 
-    def reload(self, ca: bytes) -> None:
+    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
         """Believe front proxies of this CA from now on, also on connections that are open.
 
         Raises:
             ConfigurationError: it cannot be read; everything stays as it was.
         """
-        self._headers.reload(ca)
+        self._headers.reload(ca, crl=crl)
 
     async def authenticate(self, presented: Presented) -> Identity | None:
         """As `identify`."""
@@ -59,6 +81,6 @@ class FrontProxies:
             InvalidCredentials: a user is named on a connection of somebody who is no front proxy.
             InvalidIdentity: a caller that cannot be.
         """
-        if not first(presented.headers, b"x-remote-user"):
+        if not self._headers.names.name_somebody(presented.headers):
             return None
         return self._headers.find(presented.headers, presented.connection)

@@ -41,16 +41,23 @@ class Sieve:
     Args:
         credentials: names of fields, in lower case, and of cookies, as `cookie:NAME`; with `authorization`, a bearer
             token among the WebSocket subprotocols goes too.
+        identity: names of further fields that tell who is asking, and, with `*` at the end, what they begin with.
         keep_impersonation: leave `Impersonate-*` to the stage that follows.
     """
 
     __slots__ = ("_cookies", "_fates", "_keep_impersonation", "_tokens")
 
-    def __init__(self, credentials: Iterable[bytes] = (), *, keep_impersonation: bool = False) -> None:
+    def __init__(
+        self,
+        credentials: Iterable[bytes] = (),
+        *,
+        identity: Iterable[bytes] = (),
+        keep_impersonation: bool = False,
+    ) -> None:
         names = frozenset(credentials)
         self._cookies = declared_cookies(names)
         fields = [_folded(name) for name in names if not name.startswith(COOKIE)]
-        self._fates = _Fates(fields, cookies=bool(self._cookies))
+        self._fates = _Fates(fields, identity, cookies=bool(self._cookies))
         self._tokens = _AUTHORIZATION in self._fates.credentials
         self._keep_impersonation = keep_impersonation
 
@@ -82,16 +89,24 @@ class Sieve:
 class _Fates(dict[bytes, int]):
     """Field names that were seen, and what becomes of them: the same few come again and again. Bounded."""
 
-    def __init__(self, credentials: Iterable[bytes], *, cookies: bool) -> None:
+    def __init__(self, credentials: Iterable[bytes], identity: Iterable[bytes], *, cookies: bool) -> None:
         super().__init__()
         self.credentials = frozenset(credentials)
+        told = frozenset(identity)
+        self._names = frozenset([_folded(name) for name in told])
+        self._beginnings = tuple([fold(name[:-1]).lstrip(b"-") for name in told if name.endswith(b"*")])
         self._cookies = cookies
 
     def __missing__(self, name: bytes) -> int:
         folded = _folded(name)
         if is_impersonation(folded):
             fate = _IMPERSONATES
-        elif is_identity(folded) or folded in self.credentials:
+        elif (
+            is_identity(folded)
+            or folded in self.credentials
+            or folded in self._names
+            or folded.startswith(self._beginnings)
+        ):
             fate = _GOES
         elif folded == _SUBPROTOCOLS and _AUTHORIZATION in self.credentials:
             fate = _MAY_CARRY_TOKENS

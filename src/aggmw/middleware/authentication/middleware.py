@@ -19,7 +19,12 @@ from aggmw.middleware.authentication.cookies import declared_cookies
 from aggmw.middleware.authentication.exempt import Exempt
 from aggmw.middleware.authentication.hygiene import Sieve
 from aggmw.middleware.authentication.origins import Origins, says_its_server
-from aggmw.middleware.authentication.union import AuthenticatorUnion, Failure, credentials_of
+from aggmw.middleware.authentication.union import (
+    AuthenticatorUnion,
+    Failure,
+    credentials_of,
+    identity_fields_of,
+)
 from aggmw.objects.status import UNAUTHORIZED, status_answer
 
 __all__ = ["Authentication", "AuthenticationMiddleware"]
@@ -72,12 +77,15 @@ class Authentication:
         self._origins = Origins(origins)
         self._path = path
         everything = self._union.credentials | _ALWAYS_TAKEN
+        told = identity_fields_of(self._union.members)
         self._sieves = {
-            consumed: Sieve(everything if strip_credentials else consumed, keep_impersonation=impersonation)
+            consumed: Sieve(
+                everything if strip_credentials else consumed, identity=told, keep_impersonation=impersonation
+            )
             for consumed in (frozenset[bytes](), *map(credentials_of, self._union.members))
         }
         self._cookies = declared_cookies(everything)
-        self._exempt_sieve = Sieve(keep_impersonation=impersonation)
+        self._exempt_sieve = Sieve(identity=told, keep_impersonation=impersonation)
 
     def __repr__(self) -> str:
         options = [f"[{', '.join(map(shown, self._union.members))}]"]

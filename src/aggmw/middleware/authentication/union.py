@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aggmw.asgi.stacking import shown
-from aggmw.contracts.identity import Authenticator, Identity, Presented, authenticated
+from aggmw.contracts.identity import Authenticator, Identity, Presented, authenticated, with_members
 from aggmw.contracts.options import checked_seams
 from aggmw.errors import CompositionError, InvalidCredentials, InvalidIdentity
 
-__all__ = ["AuthenticatorUnion", "Failure", "Finding", "credentials_of"]
+__all__ = ["AuthenticatorUnion", "Failure", "Finding", "credentials_of", "identity_fields_of"]
 
 _AUTHORIZATION = frozenset({b"authorization"})
 
@@ -101,3 +101,8 @@ class AuthenticatorUnion:
 def credentials_of(authenticator: object) -> frozenset[bytes]:
     """The header fields that carry an authenticator's credentials: `Authorization` unless it says otherwise."""
     return frozenset(getattr(authenticator, "credentials", _AUTHORIZATION))
+
+
+def identity_fields_of(authenticators: Iterable[object]) -> frozenset[bytes]:
+    """The header fields in which authenticators, and those inside of them, believe that somebody says who is asking."""
+    return frozenset().union(*(getattr(each, "identity_fields", ()) for each in with_members(authenticators)))
