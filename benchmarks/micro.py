@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, TypeAlias
@@ -38,7 +38,7 @@ from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.tokens import COLD, REMEMBERED, token_checks
 from benchmarks.workspace import ANSWER, GROUP, ONE, TOKEN, rules
 
-__all__ = ["DOOR", "FUSED", "ONE_SERVER", "PROXY", "RECOVERY", "STAGES", "THREE_SERVERS", "measure"]
+__all__ = ["DOOR", "FUSED", "ONE_SERVER", "PROXY", "RECOVERY", "STAGES", "THREE_SERVERS", "measure", "tokens"]
 
 DOOR = "the door: a head in, a task, an answer out"
 PROXY = "ProxyMiddleware, for a backend that answers at once"
@@ -84,32 +84,44 @@ _HEADERS = [
 
 
 def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, float]:
-    """Three tables: parts of a request, its deciding stages, and loading by number of rules. The medians by line.
+    """Tables of parts of a request, its deciding stages, tokens, and loading by number of rules. The medians by line.
 
     Args:
         seconds: how long a batch of calls takes at least.
     """
-    found: dict[str, float] = {}
-    rows: list[Row] = []
     sizes = SIZES if seconds else SIZES[:-1]
     loop = asyncio.new_event_loop()
     try:
-        for title, batch in (*_on(loop), *_of(_stages()), *_of(decisions(sizes)), *_of(token_checks(_run))):
-            progress(f"  {title}")
-            times = _timed(batch, seconds)
-            found[title] = median(times)
-            rows.append({"call": title, "median µs": median(times), "least µs": min(times)})
+        found = _table(report, "Single parts", (*_on(loop), *_of(_stages()), *_of(decisions(sizes))), seconds)
     finally:
         loop.close()
-    report.table("Single parts", rows)
+    found |= tokens(report, seconds=seconds)
     found |= _growing(report, seconds)
     for name, title in (("allow cold", "allow, cold"), ("deny cold", "deny, cold"), ("remembered", "remembered")):
         report.reached(name, Figure(found[f"casbin, 10,000 rules, 50 groups, {title}"]))
+    loading(report, sizes)
+    strangers(report, STRANGERS if seconds else 1000)
+    return found
+
+
+def tokens(report: Report, *, seconds: float = _BATCH_SECONDS) -> dict[str, float]:
+    """What judging a bearer token costs. The medians by line."""
+    found = _table(report, "Tokens", _of(token_checks(_run)), seconds)
     report.reached("token remembered", Figure(found[REMEMBERED]))
     for name, title in COLD.items():
         report.reached(f"{name} token cold", Figure(found[title]))
-    loading(report, sizes)
-    strangers(report, STRANGERS if seconds else 1000)
+    return found
+
+
+def _table(report: Report, title: str, calls: Iterable[tuple[str, Batch]], seconds: float) -> dict[str, float]:
+    found: dict[str, float] = {}
+    rows: list[Row] = []
+    for line, batch in calls:
+        progress(f"  {line}")
+        times = _timed(batch, seconds)
+        found[line] = median(times)
+        rows.append({"call": line, "median µs": median(times), "least µs": min(times)})
+    report.table(title, rows)
     return found
 
 

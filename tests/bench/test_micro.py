@@ -26,3 +26,10 @@ def test_every_part_runs() -> None:
     assert all(found[part] > 0 for part in (micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED))
     tokens = {"token remembered", "RS256 token cold", "ES256 token cold"}
     assert {"allow cold", "deny cold", "remembered", "loading", "strangers", *tokens} == report.figures.keys()
+
+
+def test_tokens_alone() -> None:
+    """P8 by itself measures what is remembered, and what is new."""
+    report = Report()
+    micro.tokens(report, seconds=0.0)
+    assert report.figures.keys() == {"token remembered", "RS256 token cold", "ES256 token cold"}

@@ -41,14 +41,14 @@ class _Flight:
 
     Attributes:
         revisions: what it rests on.
-        loop: where it goes on.
+        loop: where it goes on; None without one, where nothing can be waited for.
         over: set when it is over; made by the first who waits for that.
         found: what came of it; None while it goes on, and when whoever began it was cancelled.
     """
 
     __slots__ = ("found", "loop", "over", "revisions")
 
-    def __init__(self, revisions: tuple[object, ...], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, revisions: tuple[object, ...], loop: asyncio.AbstractEventLoop | None) -> None:
         self.revisions = revisions
         self.loop = loop
         self.over: asyncio.Event | None = None
@@ -139,7 +139,7 @@ class TokenCache:
         return await self._judge((digest, audiences) if audiences else digest, token, audiences)
 
     async def _judge(self, key: _Key, token: bytes, audiences: frozenset[str]) -> Identity:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         while True:
             now = self._clock()
             good = self._good.get(key)
@@ -211,6 +211,13 @@ class TokenCache:
         if len(self._good) >= self._size:
             _drop_oldest(self._good)
         self._good[key] = _Good(identity, until if expires is None else min(until, expires), member, revision)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _drop_oldest(remembered: dict[_Key, _V]) -> None:
