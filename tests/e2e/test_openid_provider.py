@@ -188,6 +188,8 @@ class Flow:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.statuses: list[int] = []
+        self.answers: list[tuple[float, int, float]] = []
+        """When each request began, its status, and when it was answered."""
         self.error: Exception | None = None
 
     def __enter__(self) -> Flow:
@@ -208,24 +210,39 @@ class Flow:
     def _run(self) -> None:
         try:
             while not self._over.is_set():
-                self.statuses.append(self._served.status(self._token()))
+                token, began = self._token(), time.time()
+                self.statuses.append(self._served.status(token))
+                self.answers.append((began, self.statuses[-1], time.time()))
         except (OSError, http.client.HTTPException) as error:
             self.error = error
 
 
 def test_rotation_while_requests_flow(provider: OpenIDProvider, serve: Callable[[], Served]) -> None:
-    """No valid token is refused while the provider changes its keys, again and again; nor are those of before."""
+    """No valid token is refused while the provider changes its keys, again and again; none is accepted once expired."""
     provider.start()
     served = serve()
     old = provider.token()
-    with Flow(served, provider.token) as fresh, Flow(served, lambda: old) as kept:
-        for _ in range(4):
-            for each in (fresh, kept):
+    provider.tell("seconds 4")
+    brief = provider.token()
+    provider.tell("seconds 600")
+    ends = expiry(brief)
+    with (
+        Flow(served, provider.token) as fresh,
+        Flow(served, lambda: old) as kept,
+        Flow(served, lambda: brief) as expiring,
+    ):
+        flows = (fresh, kept, expiring)
+        rotations = 0
+        while rotations < 4 or time.time() < ends:
+            for each in flows:
                 each.more(5)
             provider.tell("rotate")
-        for each in (fresh, kept):
+            rotations += 1
+        for each in flows:
             each.more(5)
     assert set(fresh.statuses) == set(kept.statuses) == {200}
+    assert {status for _, status, answered in expiring.answers if answered < ends} == {200}
+    assert {status for began, status, _ in expiring.answers if began >= ends} == {401}
     provider.tell("forget")
     provider.tell("rotate")
     assert served.status(provider.token()) == 200
