@@ -43,6 +43,7 @@ from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.kinds import WriteContext
 from aggmw.contracts.metrics import Sample
+from aggmw.contracts.peers import Peers
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.tokens import BoundObject
 from aggmw.contracts.websockets import Close
@@ -81,9 +82,11 @@ from aggmw.middleware.authorization import (
     DenyAll,
     Explanation,
     PrivilegedGroups,
+    SubjectAccessReviewWebhook,
     Union,
 )
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
+from aggmw.middleware.forward_auth import AskedAt, ForwardAuth, ForwardAuthMiddleware, allowed
 from aggmw.middleware.impersonation import Impersonation, ImpersonationMiddleware
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
@@ -177,6 +180,14 @@ READ = [
     (AuditMiddleware(core, audit=AUDIT), "AuditMiddleware(Audit(AuditPolicy(1 rules), [])) → core"),
     (Impersonation(AllowAll()), "Impersonation(AllowAll())"),
     (
+        AskedAt(core, {"/auth": ForwardAuthMiddleware(allowed, forward_auth=ForwardAuth("nginx", peers=["::1"]))}),
+        "core",
+    ),
+    (
+        ForwardAuthMiddleware(allowed, forward_auth=ForwardAuth("envoy", peers=["::1"], hosts=["a.test"])),
+        "ForwardAuthMiddleware(ForwardAuth('envoy', peers=['::1/128'], hosts=['a.test'])) → allowed",
+    ),
+    (
         FrontProxy(HOST, authentication=[TOKENS], metrics=Metrics(), after=FOREIGN),
         "FrontProxy(recovery → CORSMiddleware → request_info → authentication → authorization → metrics → discovery"
         " → registry → proxy → CORSMiddleware → Starlette)",
@@ -253,6 +264,8 @@ SAMPLES: list[object] = [
     AuditPolicy.everything(),
     AuditRecord(AuditLevel.METADATA),
     ImpersonationMiddleware(HOST, authorizer=AllowAll()),
+    Peers(["10.0.0.7"]),
+    ForwardAuth("nginx", ca=CA.certificate),
     *(made for made, _ in READ),
     SERVICE,
     ALICE,
@@ -272,6 +285,7 @@ SAMPLES: list[object] = [
     AlwaysAllowPaths(["/healthz"]),
     DenyAll(),
     PrivilegedGroups(),
+    SubjectAccessReviewWebhook(Webhook(Remote("http://127.0.0.1:1", None))),
     Union([AllowAll()]),
     CasbinAuthorizer.from_text(POLICY),
     Explanation(Verdict()),

@@ -1,11 +1,12 @@
 """Authorization: may this caller do this? The stage, and the authorizers it can ask.
 
-`CasbinAuthorizer` is imported when it is first used, so that the others do not cost casbin.
+What costs casbin, httpx or yaml is imported when it is first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from aggmw.asgi.users import host_user
 from aggmw.contracts.authorization import Explanation
@@ -22,6 +23,7 @@ from aggmw.middleware.authorization.union import Union
 
 if TYPE_CHECKING:
     from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+    from aggmw.middleware.authorization.webhook import SubjectAccessReviewWebhook
 
 __all__ = [
     "AllowAll",
@@ -35,6 +37,7 @@ __all__ = [
     "PrivilegedGroups",
     "SelfSubjectAccessReviews",
     "SelfSubjectRulesReviews",
+    "SubjectAccessReviewWebhook",
     "SubjectAccessReviews",
     "Union",
     "access_reviews",
@@ -42,9 +45,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> type[CasbinAuthorizer]:
-    if name != "CasbinAuthorizer":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+_LATER = {
+    "CasbinAuthorizer": "casbin.authorizer",
+    "SubjectAccessReviewWebhook": "webhook",
+}
 
-    return CasbinAuthorizer
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
