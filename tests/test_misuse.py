@@ -199,6 +199,13 @@ OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ("front proxy: after", FrontProxy, {"after": {"recovery": ["x"]}}, "after['recovery'] must hold middlewares"),
     ("front proxy: audit", FrontProxy, {"audit": True}, "audit takes Audit, not bool"),
     ("front proxy: impersonation", FrontProxy, {"impersonation": AllowAll()}, "impersonation takes bool, not AllowAll"),
+    ("front proxy: forward auth", FrontProxy, {"forward_auth": ["/auth"]}, "forward_auth takes Mapping, not list"),
+    (
+        "forward auth by its kind",
+        FrontProxy,
+        {"forward_auth": {"/a": "nginx"}},
+        "forward_auth takes ForwardAuth, not str",
+    ),
     ("policy by its path", Audit, {"policy": "policy.yaml", "sinks": []}, "policy takes AuditPolicy, not str"),
     ("one sink", partial(Audit, AuditPolicy.everything()), {"sinks": AllowAll()}, "sinks takes a list, not AllowAll"),
     (

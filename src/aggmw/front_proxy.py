@@ -32,6 +32,7 @@ from aggmw.middleware.audit import Audit, AuditMiddleware
 from aggmw.middleware.authentication import Anonymous, Authentication
 from aggmw.middleware.authorization import Authorization, DenyAll
 from aggmw.middleware.discovery import Discovery, VersionInfo
+from aggmw.middleware.forward_auth import AskedAt, ForwardAuth, ForwardAuthMiddleware, allowed
 from aggmw.middleware.impersonation import Impersonation
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import AsgiTransport, Http1Transport, ProxyMiddleware, Transports
@@ -77,6 +78,9 @@ class FrontProxy:
         impersonation: let callers act as others whom `authorization` lets them impersonate, by `Impersonate-*`. By
             default such requests are refused.
         authorization: decides. None: everything is denied.
+        forward_auth: paths at which other proxies ask whether they may forward a request, and how each of them asks:
+            `{"/auth/nginx": ForwardAuth("nginx", peers=["10.0.0.7"])}`. What decides is what decides on our own
+            requests, foreign middlewares up to authorization included. Nobody may ask by default.
         services: the API groups and paths and where they are served, as values or as a source that swaps snapshots.
             Applications in this process (`APIService.local(…, app=…)`) are started and stopped with the front proxy.
         kinds: what the front proxy serves itself: `[TokenReviews(authenticators), SelfSubjectReviews()]`. A server that
@@ -109,6 +113,7 @@ class FrontProxy:
         audit: Audit | None = None,
         impersonation: bool = False,
         authorization: Authorizer | None = None,
+        forward_auth: Mapping[str, ForwardAuth] | None = None,
         services: Iterable[APIService | PathService] | RouteSource = (),
         kinds: Iterable[VirtualKind] = (),
         transport: UpstreamTransport | None = None,
@@ -134,6 +139,8 @@ class FrontProxy:
         if audit is not None:
             check_type("audit", audit, Audit)
         check_type("impersonation", impersonation, bool)
+        if forward_auth is not None:
+            check_type("forward_auth", forward_auth, Mapping)
         if not isinstance(services, Iterable):
             check_routes("services", services)
         self.drain = drain or Drain()
@@ -210,6 +217,9 @@ class FrontProxy:
         self._tasks: list[asyncio.Task[None]] = []
         self._entered: list[AsyncExitStack] = []
         self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
+        if forward_auth:
+            judges = {path: _judging(parts, after or {}, asking) for path, asking in forward_auth.items()}
+            self._stack = AskedAt(self._stack, judges)
 
     def __repr__(self) -> str:
         return f"FrontProxy({' → '.join(self._way)} → {shown(self._core)})"
@@ -322,6 +332,20 @@ async def _keep_running(controller: Controller) -> None:
         else:
             return
         await asyncio.sleep(1)
+
+
+def _judging(
+    parts: Mapping[str, Stage | Middleware | None],
+    after: Mapping[str, Sequence[Middleware | DeclaredMiddleware]],
+    forward_auth: ForwardAuth,
+) -> ASGIApp:
+    """The stages up to authorization once more, which tell another proxy what they decide."""
+    recovery, *others = list(parts)[: list(parts).index("authorization") + 1]
+    # In front of all that looks at a request, so that there is one parse of one: that which is asked about.
+    asking = partial(ForwardAuthMiddleware, forward_auth=forward_auth)
+    asked = {recovery: parts[recovery], "forward_auth": asking, **{name: parts[name] for name in others}}
+    foreign = {"forward_auth": after.get(recovery, ()), **{name: after.get(name, ()) for name in others}}
+    return fold(allowed, list(_with_foreign(asked, foreign)))
 
 
 def _way(parts: Mapping[str, object], after: Mapping[str, Sequence[object]]) -> Iterable[str]:

@@ -53,6 +53,7 @@ from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presen
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.kinds import Object, VirtualKind, WriteContext
 from aggmw.contracts.metrics import Sample, Source
+from aggmw.contracts.peers import Peers
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.tokens import AccountLookup, BoundObject, TokenAuthenticator
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
@@ -95,6 +96,7 @@ from aggmw.middleware.authorization import (
     host_user,
 )
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
+from aggmw.middleware.forward_auth import AskedAt, ForwardAuth, ForwardAuthMiddleware, allowed
 from aggmw.middleware.impersonation import Impersonation, ImpersonationMiddleware
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import (
@@ -522,6 +524,11 @@ Impersonation(AllowAll())
 front_proxies = FrontProxies(b"PEM", allowed_names=["front-proxy-client"])
 forwarded = ForwardedCertificates(b"PEM", peers=["10.0.0.0/24"], field="x-forwarded-client-cert", crl=b"PEM")
 FrontProxy(authentication=[front_proxies, forwarded])
+edge = ForwardAuth("nginx", peers=["10.0.0.7"], ca=b"PEM", allowed_names=["edge"], hosts=["shop.example.com"])
+FrontProxy(forward_auth={"/auth/nginx": edge, "/auth/envoy": ForwardAuth("envoy", accept_any_peer=True)})
+AskedAt(FrontProxy(), {"/auth/nginx": ForwardAuthMiddleware(allowed, forward_auth=edge)})
+ForwardAuth("caddy", peers=["10.0.0.7"])  # type: ignore[arg-type]
+known: bool = "10.0.0.7" in Peers(["10.0.0.0/24"])
 cluster = Impersonate(token_file=Path("token"), uid=True, extra=("example.com/team",))
 PathService("/clusters/one/", "https://10.0.0.1:6443", strip_prefix=True, impersonation=cluster)
 ProxyMiddleware(FrontProxy(), backend=Backend.at("https://10.0.0.1:6443"), impersonation=cluster)
