@@ -171,7 +171,9 @@ async def test_what_is_not_compiled_is_said_and_decided(logs: list[dict[str, Any
     """In the log, in `warnings`, in `repr`; casbin then decides in a thread, and verdicts are remembered."""
     authorizer = load("p, alice, /x\n", NOT_COMPILED)
     assert [str(one) for one in authorizer.warnings] == [MESSAGE]
-    assert repr(authorizer) == "CasbinAuthorizer('policy', 1 rows, evaluated by casbin)"
+    assert (
+        repr(authorizer) == f"CasbinAuthorizer('policy', 1 rows, revision {authorizer.revision}, evaluated by casbin)"
+    )
     assert [entry["path"] for entry in logs if entry["event"] == "model is not compiled"] == ["model:8"]
     assert authorizer.verdict(get("alice", "/x")) is None
     for path, expected in (("/x", ALLOW), ("/y", ALLOW), ("/z", NO_OPINION)):

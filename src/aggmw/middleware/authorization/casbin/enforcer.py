@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import casbin
 from casbin.core_enforcer import EnforceContext
-from casbin.model import FunctionMap
+from casbin.model import Assertion, FunctionMap
 from casbin.util import SimpleEval
 
 from aggmw.errors import ConfigurationError, Problem
@@ -19,7 +20,7 @@ from aggmw.middleware.authorization.casbin.model import Model
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
 
-__all__ = ["Enforcer", "casbin_functions", "check_distribution", "ordered"]
+__all__ = ["Enforcer", "assertion_with", "casbin_functions", "check_distribution", "model_of", "ordered"]
 
 
 class _Silent:
@@ -59,6 +60,21 @@ def check_distribution(find: Callable[[str], object] = metadata.distribution) ->
 def casbin_functions() -> dict[str, Callable[..., bool]]:
     """The functions that casbin has for matchers."""
     return dict(FunctionMap.load_function_map().get_functions())
+
+
+def model_of(sections: Mapping[str, object]) -> object:
+    """A model for adapters to fill, made of these sections."""
+    made = casbin.Model()
+    made.logger = _Silent()
+    made.model = sections
+    return made
+
+
+def assertion_with(rows: list[Any]) -> Any:
+    """What casbin keeps the rows of one type in."""
+    made = Assertion()
+    made.policy = rows
+    return made
 
 
 def _casbin_model(model: Model, rows: Sequence[Row]) -> casbin.Model:

@@ -29,6 +29,7 @@ from aggmw.middleware.authorization.casbin.keys import KEYS, Keys
 from aggmw.middleware.authorization.casbin.lint import Report
 from aggmw.middleware.authorization.casbin.model import Model
 from aggmw.middleware.authorization.casbin.policy import Row
+from aggmw.middleware.authorization.casbin.revisions import revision_of
 from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
 from aggmw.middleware.authorization.casbin.section import Decision, Effect, Section
@@ -130,6 +131,9 @@ def functions_of(own: Mapping[str, Callable[..., object]], *, exact: bool) -> Fu
 class Snapshot:
     """Decides by one policy.
 
+    Attributes:
+        revision: names the model and the rows, the same in every process.
+
     Args:
         model, report: without mistakes.
         fields: of one's own that requests have besides.
@@ -152,6 +156,8 @@ class Snapshot:
     ) -> None:
         self.model = model
         self.report = report
+        in_order = self._effect() in (Effect.PRIORITY, Effect.SUBJECT_PRIORITY)
+        self.revision = revision_of(model, report.rows, in_order=in_order)
         self.functions = functions
         self.graphs = {key: self._graph(key, patterns) for key in model.role_keys}
         self.uncompiled: list[Problem] = []
@@ -175,6 +181,9 @@ class Snapshot:
             self._enforcer = Enforcer(model, report.rows, self.graphs, functions.known)
         pure = report.pure and not functions.own
         self._cache: VerdictCache[Found] | None = VerdictCache(cache) if cache and pure else None
+
+    def _effect(self) -> Effect:
+        return Effect(self.model.definitions["e"].value.partition("#")[0].strip())
 
     def _graph(self, key: str, patterns: RolePatterns) -> RoleGraph:
         rows = [row for row in self.report.rows if row.ptype == key]
@@ -209,9 +218,8 @@ class Snapshot:
 
     def _section(self, suffix: str, rules: tuple[Row, ...]) -> Section | None:
         """The rules of a suffix, compiled, or None with the reason among `uncompiled`."""
-        effect = Effect(self.model.definitions["e"].value.partition("#")[0].strip())
         try:
-            return Section(self.report.matchers[suffix], self.scope(suffix), effect, rules)
+            return Section(self.report.matchers[suffix], self.scope(suffix), self._effect(), rules)
         except Uncompilable as error:
             where = self.model.definitions[f"m{suffix}"].where
             self.uncompiled.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aggmw.errors import Problem
 
-__all__ = ["BadText", "numbered", "read"]
+__all__ = ["BadText", "has_control", "numbered", "read"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
@@ -39,6 +39,11 @@ def read(path: Path) -> str:
         raise BadText(Problem(f"{path}:{line}", "is not UTF-8 text")) from error
 
 
+def has_control(text: str) -> bool:
+    """Whether a text holds what no editor would show as it is."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
 def numbered(text: str, source: str) -> Iterator[tuple[str, str, Problem | None]]:
     """The lines that say something: without white space at the ends, empty lines and comments.
 
@@ -50,5 +55,5 @@ def numbered(text: str, source: str) -> Iterator[tuple[str, str, Problem | None]
         if not stripped or stripped.startswith("#"):
             continue
         where = f"{source}:{number}"
-        problem = Problem(where, "holds a control character") if _CONTROL.search(stripped) else None
+        problem = Problem(where, "holds a control character") if has_control(stripped) else None
         yield where, stripped, problem

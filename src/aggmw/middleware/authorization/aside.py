@@ -1,0 +1,89 @@
+"""Building a large value in a thread while the event loop goes on, and letting go of the one before.
+
+An interpreter runs one thread at a time. What a build keeps the event loop waiting with, and what is done about it:
+
+- The loop asks for the interpreter when it wakes up, and after each system call; it gets it after the switch interval,
+  5 ms by default. For the time of a build that is half a millisecond.
+- A collection of garbage stops everybody, and a full one goes through all that was built. For the time of a build there
+  is none.
+- Freeing hundreds of thousands of objects at once is one long step. They are freed a few at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["beside_the_loop", "let_go"]
+
+_INTERVAL = 0.0005  # seconds; measured in docs/explanation/policies.md
+_STEP = 500  # objects that are freed at once
+_WAITS = 200
+_WAIT = 0.005  # seconds
+
+_one_at_a_time = threading.Lock()  # what is changed below belongs to the whole process
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+@contextmanager
+def beside_the_loop() -> Iterator[None]:
+    """Let the event loop go on while the caller, in another thread, builds something large. One build at a time.
+
+    Where the process has frozen what it made before (`gc.freeze`), what was built is frozen, too.
+    """
+    with _one_at_a_time:
+        interval, collecting = sys.getswitchinterval(), gc.isenabled()
+        sys.setswitchinterval(min(interval, _INTERVAL))
+        gc.disable()
+        try:
+            yield
+            if collecting and gc.get_freeze_count():
+                gc.freeze()
+        finally:
+            if collecting:
+                gc.enable()
+            sys.setswitchinterval(interval)
+
+
+def let_go(last: list[object], kinds: tuple[type, ...] = ()) -> None:
+    """Free a large value in small steps.
+
+    Args:
+        last: holds the value and nothing else; empty afterwards. Who else is still using the value is waited for, a
+            second at most.
+        kinds: besides containers, the types of objects that hold parts of it.
+    """
+    parts = _parts_of(last[0], (*_CONTAINERS, *kinds))
+    if not _in_a_loop():
+        pause = threading.Event()
+        for _ in range(_WAITS):
+            if sys.getrefcount(last[0]) <= 3:  # `last`, `parts`, and the argument
+                break
+            pause.wait(_WAIT)
+    last.clear()
+    while parts:
+        del parts[:_STEP]
+
+
+def _parts_of(value: object, kinds: tuple[type, ...]) -> list[object]:
+    """The value and all parts of it of some types, each once, what holds others before these."""
+    parts = [value]
+    seen = {id(value)}
+    for part in parts:
+        for each in gc.get_referents(part):
+            if isinstance(each, kinds) and id(each) not in seen:
+                seen.add(id(each))
+                parts.append(each)
+    return parts
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

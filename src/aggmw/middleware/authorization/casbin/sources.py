@@ -1,0 +1,213 @@
+"""Where a policy comes from: a file, a text, rows that Python code has, or a casbin adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from inspect import isawaitable, iscoroutinefunction
+from pathlib import Path
+from typing import Any, Protocol
+
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.casbin.collecting import Collector
+from aggmw.middleware.authorization.casbin.policy import Row, read_rows
+from aggmw.middleware.authorization.casbin.text import BadText, has_control, read
+
+__all__ = ["AdapterSource", "AwaitedSource", "FileSource", "PolicySource", "RowsSource", "TextSource", "of_adapter"]
+
+_LONGEST_REASON = 200  # characters of another library's error text
+
+
+class PolicySource(Protocol):
+    """Where the rows of a policy come from.
+
+    Attributes:
+        name: what messages call it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> tuple[list[Row], list[Problem]]:
+        """The rows of this moment, and what cannot be read as one. May block."""
+        ...
+
+
+class TextSource:
+    """A policy or a model that is a text.
+
+    Args:
+        name: what messages call it.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self._text = text
+
+    def text(self) -> str:
+        """All of it.
+
+        Raises:
+            BadText: it cannot be read.
+        """
+        return self._text
+
+    def read(self) -> tuple[list[Row], list[Problem]]:
+        try:
+            return read_rows(self.text(), self.name)
+        except BadText as error:
+            return [], [error.problem]
+
+
+class FileSource(TextSource):
+    """A policy or a model that is a file, read each time."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(str(path), "")
+
+    def text(self) -> str:
+        return read(Path(self.name))
+
+
+class RowsSource:
+    """Rows that Python code has; never changed.
+
+    Args:
+        rows: each with its type in front: `("p", "user:alice", "get", …)`.
+
+    Raises:
+        TypeError: a row that is none.
+    """
+
+    def __init__(self, rows: Iterable[Sequence[str]], name: str = "rows") -> None:
+        self.name = name
+        self._rows = tuple(map(_checked, rows))
+
+    def read(self) -> tuple[list[Row], list[Problem]]:
+        found = ((row[0], row[1:], number) for number, row in enumerate(self._rows, 1))
+        return _placed(self.name, found)
+
+    def changed(self, add: Iterable[Sequence[str]], remove: Iterable[Sequence[str]]) -> RowsSource:
+        """The rows without some of them, then others.
+
+        Raises:
+            ValueError: a row that is to be removed is not there.
+        """
+        unwanted = set(map(_checked, remove))
+        missing = unwanted.difference(self._rows)
+        if missing:
+            raise ValueError(f"remove: there is no row {', '.join(min(missing))}")
+        left = [row for row in self._rows if row not in unwanted]
+        return RowsSource([*left, *map(_checked, add)], self.name)
+
+
+def _checked(row: Sequence[str]) -> tuple[str, ...]:
+    columns = () if isinstance(row, str) else tuple(row)
+    if not columns or not all(isinstance(column, str) for column in columns):
+        raise TypeError('a row is several texts, its type first: ("p", "user:alice", "get", …)')
+    return columns
+
+
+def _placed(name: str, found: Iterable[tuple[str, Sequence[object], int]]) -> tuple[list[Row], list[Problem]]:
+    """Rows that stand in no file: each is called by its number."""
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    known: dict[str, str] = {}
+    once = known.setdefault
+    for ptype, columns, number in found:
+        where = f"{name} row {number}"
+        texts = [once(column, column) for column in columns if isinstance(column, str)]
+        if len(texts) < len(columns):
+            problems.append(Problem(where, "has a column that is no text"))
+        elif any(map(has_control, (ptype, *texts))):
+            problems.append(Problem(where, "holds a control character"))
+        else:
+            rows.append(Row(tuple(texts), once(ptype, ptype), where))
+    return rows, problems
+
+
+class AdapterSource:
+    """A casbin adapter that blocks: it is called in a thread.
+
+    Args:
+        adapter: has `load_policy(model)`.
+        name: what messages call it.
+    """
+
+    def __init__(self, adapter: Any, name: str) -> None:
+        self.name = name
+        self._adapter = adapter
+
+    def read(self) -> tuple[list[Row], list[Problem]]:
+        collector = Collector()
+        try:
+            unexpected = self._adapter.load_policy(collector.model)
+        except Exception as error:
+            raise _broken(self.name, error) from error
+        if isawaitable(unexpected):
+            getattr(unexpected, "close", bool)()
+            raise ConfigurationError(
+                [Problem(self.name, "load_policy() has to be awaited, and is no coroutine function: make it one")]
+            )
+        return _placed(self.name, collector.rows())
+
+
+class AwaitedSource:
+    """A casbin adapter whose `load_policy` is a coroutine function: awaited on the loop where its connections live.
+
+    Args:
+        adapter: the adapter.
+        name: what messages call it.
+        timeout: seconds after which it counts as broken.
+    """
+
+    def __init__(self, adapter: Any, name: str, timeout: float) -> None:
+        self.name = name
+        self._adapter = adapter
+        self._timeout = timeout
+
+    async def fetch(self) -> PolicySource:
+        """What there is at this moment, to be read.
+
+        Raises:
+            ConfigurationError: there is no coming by it.
+        """
+        collector = Collector()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._adapter.load_policy(collector.model)
+        except TimeoutError as error:
+            raise ConfigurationError(
+                [Problem(self.name, f"cannot be loaded: no answer within {self._timeout:g} seconds")]
+            ) from error
+        except Exception as error:
+            raise _broken(self.name, error) from error
+        return _Fetched(self.name, collector)
+
+
+class _Fetched:
+    def __init__(self, name: str, collector: Collector) -> None:
+        self.name = name
+        self._collector = collector
+
+    def read(self) -> tuple[list[Row], list[Problem]]:
+        return _placed(self.name, self._collector.rows())
+
+
+def of_adapter(adapter: object, name: str, timeout: float) -> AdapterSource | AwaitedSource:
+    """The source for an adapter.
+
+    Raises:
+        TypeError: it has no `load_policy`, or is a class.
+    """
+    load = getattr(adapter, "load_policy", None)
+    if isinstance(adapter, type) or not callable(load):
+        raise TypeError("adapter: a casbin adapter is an object with a method load_policy(model)")
+    return AwaitedSource(adapter, name, timeout) if iscoroutinefunction(load) else AdapterSource(adapter, name)
+
+
+def _broken(name: str, error: Exception) -> ConfigurationError:
+    """What an adapter said, in one line."""
+    reason = (str(error).splitlines() or [""])[0][:_LONGEST_REASON]
+    words = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return ConfigurationError([Problem(name, f"cannot be loaded: {words}")])

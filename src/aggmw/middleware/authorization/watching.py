@@ -1,0 +1,149 @@
+"""Policies that are read again when they were changed: controllers, for the lifespan of whoever asks the policy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+
+from aggmw.contracts.reloading import PolicyWatcher, Reload, read_again
+
+__all__ = ["FileWatcher", "FirstLoad", "Follower"]
+
+_log = structlog.get_logger("aggmw.authorization")
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
+_State: TypeAlias = "tuple[object, ...] | None"
+
+
+class FileWatcher:
+    """Has files read again when they were changed.
+
+    It looks at them four times a second: some 20 µs of a thread's time, which works on every file system, and sees a
+    file that is replaced, a symbolic link that leads elsewhere (as in a mounted ConfigMap), and what is written in
+    place.
+    Something that was changed is read when two looks in a row see the same, so that it is not read half written.
+    A file that is gone is waited for; if it stays away, what is missing is a mistake like any other.
+
+    Args:
+        paths: files, and directories whose files count. What they are when the watcher is made counts as read.
+        reload: reads them again.
+        what: what they are, in a word, for the log.
+        every: seconds between two looks.
+        patience: how many looks a file may be gone.
+    """
+
+    def __init__(
+        self, paths: Iterable[Path | str], reload: Reload, *, what: str, every: float = 0.25, patience: int = 20
+    ) -> None:
+        self.name = f"watching the {what}"
+        self._paths = tuple(paths)
+        self._reload = reload
+        self._what = what
+        self._every = every
+        self._patience = patience
+        self._gone = 0
+        self._read = self._seen = self._states()
+
+    def __repr__(self) -> str:
+        return f"FileWatcher({', '.join(map(str, self._paths))})"
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(self._every)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, and have the files read if they were changed and are at rest."""
+        now = await asyncio.to_thread(self._states)  # a file system that hangs must not hold up the loop
+        before, self._seen = self._seen, now
+        if now == self._read:
+            self._gone = 0
+        elif now == before and not self._waits(now):
+            self._read = now
+            await read_again(self._what, self._reload, _log)
+
+    def _waits(self, states: tuple[_State, ...]) -> bool:
+        """Whether a file is gone that may come back."""
+        self._gone = self._gone + 1 if None in states else 0
+        return 0 < self._gone < self._patience
+
+    def _states(self) -> tuple[_State, ...]:
+        return tuple(_state(path) for path in self._paths)
+
+
+def _state(path: Path | str) -> _State:
+    """What changes when the file does, or one in the directory; None for what is not there."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISDIR(found.st_mode):
+            return _identity(found)
+        with os.scandir(path) as entries:
+            return tuple(sorted((entry.name, *_identity(os.stat(entry.path))) for entry in entries))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return (error.errno,)
+
+
+def _identity(found: os.stat_result) -> tuple[object, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Follower:
+    """Has a policy read again when somebody else says that it was changed.
+
+    Args:
+        watcher: who says so.
+        reload: reads it again.
+        what: what it is, in a word, for the log.
+    """
+
+    def __init__(self, watcher: PolicyWatcher, reload: Reload, *, what: str) -> None:
+        self.name = f"following the {what}"
+        self._watcher = watcher
+        self._reload = reload
+        self._what = what
+
+    def __repr__(self) -> str:
+        return f"Follower({self._watcher!r})"
+
+    async def run(self) -> None:
+        """Follow until cancelled.
+
+        Raises:
+            Exception: what the watcher raised; to be begun again.
+        """
+        async for _ in self._watcher.changes():
+            await read_again(self._what, self._reload, _log)
+
+
+class FirstLoad:
+    """Loads a policy that has to be awaited; tries again where it cannot be loaded, ever later, up to half a minute.
+
+    Args:
+        loaded: whether there is one already.
+        reload: loads it.
+        what: what it is, in a word, for the log.
+    """
+
+    def __init__(self, loaded: Callable[[], bool], reload: Reload, *, what: str) -> None:
+        self.name = f"loading the {what}"
+        self._loaded = loaded
+        self._reload = reload
+        self._what = what
+
+    def __repr__(self) -> str:
+        return f"FirstLoad({self._what!r})"
+
+    async def run(self) -> None:
+        """Try until there is one."""
+        pause = _FIRST_PAUSE
+        while not self._loaded() and not await read_again(self._what, self._reload, _log):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
