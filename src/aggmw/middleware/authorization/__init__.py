@@ -22,19 +22,24 @@ from aggmw.middleware.authorization.reviews import (
 from aggmw.middleware.authorization.union import Union
 
 if TYPE_CHECKING:
+    from aggmw.middleware.authorization.authorization_configuration import AuthorizationConfiguration, NamedAuthorizer
     from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+    from aggmw.middleware.authorization.rbac.authorizer import RbacAuthorizer
     from aggmw.middleware.authorization.webhook import SubjectAccessReviewWebhook
 
 __all__ = [
     "AllowAll",
     "AlwaysAllowPaths",
     "Authorization",
+    "AuthorizationConfiguration",
     "AuthorizationMiddleware",
     "CasbinAuthorizer",
     "DenyAll",
     "Explanation",
     "LocalSubjectAccessReviews",
+    "NamedAuthorizer",
     "PrivilegedGroups",
+    "RbacAuthorizer",
     "SelfSubjectAccessReviews",
     "SelfSubjectRulesReviews",
     "SubjectAccessReviewWebhook",
@@ -46,7 +51,10 @@ __all__ = [
 
 
 _LATER = {
+    "AuthorizationConfiguration": "authorization_configuration",
     "CasbinAuthorizer": "casbin.authorizer",
+    "NamedAuthorizer": "authorization_configuration",
+    "RbacAuthorizer": "rbac.authorizer",
     "SubjectAccessReviewWebhook": "webhook",
 }
 

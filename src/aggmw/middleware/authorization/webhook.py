@@ -92,8 +92,8 @@ class SubjectAccessReviewWebhook:
         self._webhook = webhook
         self._name = name
         self._version = version
-        self._authorized_seconds = authorized_seconds
-        self._unauthorized_seconds = unauthorized_seconds
+        self.authorized_seconds = authorized_seconds
+        self.unauthorized_seconds = unauthorized_seconds
         self._failed = Verdict(Outcome.DENY if on_failure == "Deny" else Outcome.NO_OPINION)
         self._clock = clock
         self._remembered = Remembered(size)
@@ -135,7 +135,7 @@ class SubjectAccessReviewWebhook:
         spec = review_spec(attributes)
         if (passed_over := self._passed_over(spec)) is not None:
             return passed_over
-        if not (self._authorized_seconds or self._unauthorized_seconds):
+        if not (self.authorized_seconds or self.unauthorized_seconds):
             return (await self._ask(spec))[0]
         return await self._flights.join(key, partial(self._ask_and_remember, spec, attributes))
 
@@ -176,7 +176,7 @@ class SubjectAccessReviewWebhook:
 
     async def _ask_and_remember(self, spec: dict[str, Any], attributes: Attributes) -> Verdict:
         verdict, holds = await self._ask(spec)
-        seconds = self._authorized_seconds if verdict.allowed else self._unauthorized_seconds
+        seconds = self.authorized_seconds if verdict.allowed else self.unauthorized_seconds
         if holds and seconds and size_of(attributes) < _CACHEABLE:
             self._remembered.put(key_of(attributes), verdict, self._clock() + seconds)
         return verdict
