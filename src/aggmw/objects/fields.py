@@ -32,6 +32,11 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._value.get(name) is not None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the fields that are there."""
+        return tuple(self._value)
+
     def where(self, name: str) -> str:
         """The path of a field."""
         if not name.isprintable():

@@ -1,0 +1,135 @@
+"""RbacAuthorizer: Kubernetes' roles and bindings from manifests, indexed, replaced as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from aggmw.contracts.authorization import Attributes, Explanation, NonResourceRule, ResourceRule, Rules, Verdict
+from aggmw.contracts.identity import Identity
+from aggmw.errors import Problem
+from aggmw.middleware.authorization.rbac.explain import explain
+from aggmw.middleware.authorization.rbac.manifests import default_objects, read_files, read_objects
+from aggmw.middleware.authorization.rbac.objects import Binding, PolicyRule, Role
+from aggmw.middleware.authorization.rbac.snapshot import Snapshot
+
+__all__ = ["RbacAuthorizer"]
+
+_log = structlog.get_logger("aggmw.authorization")
+
+
+class RbacAuthorizer:
+    """Decides by Kubernetes' roles and bindings; has no opinion on what none of them allows.
+
+    Make one with `from_files` or `from_objects`. Objects are `Role`, `ClusterRole`, `RoleBinding` and
+    `ClusterRoleBinding` of `rbac.authorization.k8s.io/v1`, with Kubernetes' meaning: aggregated cluster roles have
+    the rules of those that they select, and a binding of a role that there is not gives nothing. The roles that every
+    Kubernetes cluster has are there without being written, unless an object of the same name takes their place.
+
+    Raises:
+        ConfigurationError: every mistake in the objects, each with file, document and field.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[Role | Binding]], name: str, *, defaults: bool) -> None:
+        self._read = read
+        self._name = name
+        self._defaults = defaults
+        self._snapshot = self._load()
+
+    def __repr__(self) -> str:
+        return f"RbacAuthorizer({self._name}, {len(self._snapshot.bindings)} bindings)"
+
+    @classmethod
+    def from_files(cls, *paths: Path | str, defaults: bool = True) -> RbacAuthorizer:
+        """Read objects from files and directories; `reload` reads them again.
+
+        Args:
+            paths: YAML or JSON files, with several documents and lists if need be; of a directory, the files right in
+                it that end in .yaml, .yml or .json and do not begin with a dot.
+            defaults: whether Kubernetes' default roles and their bindings are there, too.
+        """
+        files = [Path(path) for path in paths]
+        return cls(lambda: read_files(files), ", ".join(repr(str(path)) for path in paths), defaults=defaults)
+
+    @classmethod
+    def from_objects(cls, objects: Collection[Mapping[str, object]], *, defaults: bool = True) -> RbacAuthorizer:
+        """The same from objects as a manifest holds them; `reload` looks at the collection again.
+
+        Messages call them "object 1" and so on.
+        """
+        return cls(lambda: read_objects(objects), "objects", defaults=defaults)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What in the loaded objects is probably meant otherwise: bindings of roles that there are not, for one."""
+        return self._snapshot.warnings
+
+    @property
+    def revision(self) -> str:
+        """Names what was loaded: the same for the same objects, in every process."""
+        return self._snapshot.revision
+
+    def reload(self) -> None:
+        """Read the objects again and decide by them from now on. Blocks while it reads; safe in another thread.
+
+        Raises:
+            ConfigurationError: they are broken; what was loaded before stays in force.
+        """
+        self._snapshot = self._load()
+
+    async def authorize(self, attributes: Attributes) -> Verdict:
+        """The verdict on these attributes."""
+        return self._snapshot.verdict(attributes)
+
+    def verdict(self, attributes: Attributes) -> Verdict:
+        """The same, at once."""
+        return self._snapshot.verdict(attributes)
+
+    async def explain(self, attributes: Attributes) -> Explanation:
+        """The verdict with the binding, role and rule that decided; of what is not allowed, the nearest rules."""
+        return await explain(self._snapshot, attributes)
+
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        """All rules that concern a caller, everywhere and in a namespace, in the order in which they are asked.
+
+        As Kubernetes has it, a missing role is an `error`, and does not make the rules `incomplete`.
+        """
+        snapshot = self._snapshot
+        rules = [
+            rule
+            for grant in snapshot.grants(identity, namespace)
+            if grant.role is not None
+            for rule in grant.role.rules
+        ]
+        return Rules(
+            tuple(
+                ResourceRule(rule.verbs, rule.api_groups, rule.resources, rule.names)
+                for rule in rules
+                if rule.resources
+            ),
+            tuple(NonResourceRule(rule.verbs, rule.paths) for rule in rules if rule.paths),
+            error=snapshot.faults(identity, namespace),
+        )
+
+    def rules_of(self, identity: Identity, namespace: str) -> tuple[tuple[PolicyRule, ...], str]:
+        """The same as one list, for a check of what somebody may give to others, with what could not be found out."""
+        snapshot = self._snapshot
+        grants = snapshot.grants(identity, namespace)
+        rules = tuple(rule for grant in grants if grant.role is not None for rule in grant.role.rules)
+        return rules, snapshot.faults(identity, namespace)
+
+    def role(self, binding: Binding) -> Role | None:
+        """The role that a binding gives."""
+        return self._snapshot.roles.get(binding.role_key)
+
+    def _load(self) -> Snapshot:
+        objects = list(self._read())
+        if self._defaults:
+            own = {each.key for each in objects}
+            objects = [*(each for each in default_objects() if each.key not in own), *objects]
+        snapshot = Snapshot(objects)
+        for warning in snapshot.warnings:
+            _log.warning("questionable policy", path=warning.path, problem=warning.message)
+        return snapshot
