@@ -70,6 +70,11 @@ class PrivilegedGroups:
     def __repr__(self) -> str:
         return f"PrivilegedGroups({sorted(self._groups)})"
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """The names."""
+        return self._groups
+
     def verdict(self, attributes: Attributes) -> Verdict:
         """The same answer, for callers that cannot wait."""
         if self._groups.isdisjoint(attributes.identity.groups):

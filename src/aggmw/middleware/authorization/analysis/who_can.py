@@ -1,0 +1,202 @@
+"""Everybody who may do something, each with the rule and the way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation, Outcome
+from aggmw.contracts.grants import Grant, Granted, GrantLister
+from aggmw.contracts.identity import SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED, Identity, with_members
+from aggmw.middleware.authorization.analysis.regions import Box, Budget, common, merged, minus
+from aggmw.middleware.authorization.analysis.space import Space
+from aggmw.middleware.authorization.analysis.subjects import Holders, implied
+
+__all__ = ["Holder", "PartHolder", "RoleHolder", "WhoCan", "identity_of", "who_can"]
+
+_BOXES = 100_000
+_MOST_NAMES = 5_000
+_NONE = frozenset(("",))
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Somebody who may do it, or is denied it by a rule.
+
+    Attributes:
+        subject: `user:NAME` or `group:NAME`.
+        rule: the rule that decides.
+        ways: how the rule concerns them, as in `Explanation`.
+    """
+
+    subject: str
+    rule: str
+    ways: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleHolder:
+    """A role that allows it.
+
+    Attributes:
+        role: `role:NAME`.
+        rules: its own rules that do, and those of roles it is a member of.
+        members: users and groups that have it.
+    """
+
+    role: str
+    rules: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartHolder:
+    """Somebody who may do it in some namespaces, or with some names.
+
+    Attributes:
+        subject: as in `Holder`.
+        parts: which: `namespaces` and `names`, each as a rule has it.
+    """
+
+    subject: str
+    parts: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WhoCan:
+    """The answer.
+
+    Attributes:
+        allowed: who may. A group stands for those of its members whom nothing else denies it.
+        denied: whom a rule denies it, whatever else they are.
+        roles: the roles that allow it.
+        partly: who may a part of it only.
+        sampled: whether rules are of a kind that cannot be searched, so that the names they mention were tried.
+    """
+
+    allowed: tuple[Holder, ...]
+    denied: tuple[Holder, ...] = ()
+    roles: tuple[RoleHolder, ...] = ()
+    partly: tuple[PartHolder, ...] = ()
+    sampled: bool = False
+
+
+def identity_of(subject: str) -> Identity:
+    """Somebody who is nothing else: the user of this name, or somebody nobody knows in this group."""
+    kind, _, name = subject.partition(":")
+    groups = [one.partition(":")[2] for one in implied(subject)]
+    if kind == "user":
+        return Identity(name, groups=tuple(groups))
+    return Identity("somebody whom no rule names", groups=(name, *groups))
+
+
+async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
+    """Who may do what is asked, whoever asks in it.
+
+    Every user and every group that a rule names is asked about, by the authorizer itself; all other users are as
+    `group:system:authenticated`.
+
+    Args:
+        authorizer: a `GrantLister`, or with `members` that are; names are asked of others by `mentioned()`.
+        asked: the request.
+    """
+    policies: list[Granted] = []
+    names: set[str] = set()
+    for one in with_members((authorizer,)):
+        granted = one.granted() if isinstance(one, GrantLister) else None
+        if granted is not None:
+            policies.append(granted)
+        elif callable(mentioned := getattr(one, "mentioned", None)):
+            names.update(mentioned())
+    holders = [Holders(one) for one in policies]
+    callers = {caller for one in holders for caller in one.callers}
+    callers |= {f"group:{name}" for one in policies for name in one.privileged}
+    callers |= {f"group:{name}" for name in (SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED)}
+    callers |= {f"{kind}:{name}" for kind in ("user", "group") for name in sorted(names)[:_MOST_NAMES]}
+    allowed, denied = [], []
+    for caller in sorted(callers, key=lambda one: (not one.startswith("group:system:"), one)):
+        request = asked._replace(identity=identity_of(caller))
+        verdict = await authorizer.authorize(request)
+        if verdict.outcome is Outcome.NO_OPINION:
+            continue
+        explanation = await authorizer.explain(request) if isinstance(authorizer, Explainer) else Explanation(verdict)
+        holder = Holder(caller, explanation.rule or verdict.reason, explanation.ways)
+        if verdict.allowed:
+            allowed.append(holder)
+        elif explanation.rule:
+            denied.append(holder)
+    rest = sorted(callers - {one.subject for one in allowed})
+    return WhoCan(
+        tuple(allowed),
+        tuple(denied),
+        tuple(_roles(holders, policies, asked)),
+        tuple(_partly(holders, policies, asked, rest)),
+        bool(names),
+    )
+
+
+def _roles(holders: Sequence[Holders], policies: Sequence[Granted], asked: Attributes) -> Iterator[RoleHolder]:
+    for held, policy in zip(holders, policies, strict=True):
+        covers = _Covers(policy, asked)
+        for role in sorted(held.roles):
+            about = [grant for one in held.ways((role,)) for grant in held.grants(one) if covers(grant)]
+            if about and not any(grant.denies for grant in about):
+                yield RoleHolder(role, tuple(grant.rule for grant in about), held.members(role))
+
+
+def _partly(
+    holders: Sequence[Holders], policies: Sequence[Granted], asked: Attributes, callers: Iterable[str]
+) -> Iterator[PartHolder]:
+    """Who may do it where the request says no namespace, or no name, and the rules do."""
+    if not asked.is_resource or (asked.namespace and asked.name):
+        return
+    for held, policy in zip(holders, policies, strict=True):
+        covers = _Covers(policy, asked)
+        whole = covers.box(open_ended=True)
+        budget = Budget(_BOXES)
+        for caller in callers:
+            some: dict[bool, list[Box]] = {True: [], False: []}
+            for grant in held.held(caller):
+                box = covers.space.box(grant) if grant.is_resource else None
+                if box is not None and (both := common(box, whole)) is not None:
+                    some[grant.denies].append(both)
+            left = merged(minus(some[False], some[True], budget), budget)
+            shown = [covers.space.shown(box) for box in left]
+            if shown:
+                yield PartHolder(caller, tuple({name: one[name] for name in ("namespaces", "names")} for one in shown))
+
+
+class _Covers:
+    """Whether grants are about a request."""
+
+    def __init__(self, policy: Granted, asked: Attributes) -> None:
+        resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+        self._asked = Grant(
+            "",
+            "",
+            False,
+            asked.is_resource,
+            frozenset((asked.verb,)),
+            frozenset((asked.api_group,)),
+            frozenset((resource,)),
+            frozenset((asked.namespace,)),
+            frozenset((asked.name,)),
+            frozenset((asked.path,)),
+        )
+        self.space = Space((*policy.grants, self._asked))
+
+    def box(self, *, open_ended: bool = False) -> Box:
+        """The request; where it says no namespace or name, with any."""
+        asked = self._asked
+        if open_ended:
+            asked = asked._replace(
+                namespaces=None if asked.namespaces == _NONE else asked.namespaces,
+                names=None if asked.names == _NONE else asked.names,
+            )
+        box = self.space.box(asked)
+        assert box is not None  # nothing in it is empty
+        return box
+
+    def __call__(self, grant: Grant) -> bool:
+        box = self.space.box(grant) if grant.is_resource == self._asked.is_resource else None
+        return box is not None and common(box, self.box()) is not None
