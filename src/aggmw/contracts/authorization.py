@@ -132,6 +132,7 @@ class Explanation:
         misses: of what was not allowed: the rules nearest to it, the nearest first.
         opinions: where several authorizers were asked: the name of each and what it said, in the order in which they
             were asked. The last one decided, if any did.
+        revision: of the policy that decided, where it has one.
     """
 
     verdict: Verdict
@@ -141,6 +142,7 @@ class Explanation:
     changes: tuple[Change, ...] = ()
     note: str = ""
     opinions: tuple[tuple[str, Verdict], ...] = ()
+    revision: str = ""
 
 
 @runtime_checkable

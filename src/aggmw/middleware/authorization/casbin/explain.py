@@ -23,7 +23,7 @@ def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: 
     if rule is not None:
         tree = snapshot.report.matchers[snapshot.suffix(attributes)].tree
         ways = tuple(way for way in _ways(tree, snapshot, attributes, rule) if len(way) > 1)
-    decided = Explanation(verdict, "" if rule is None else str(rule), ways)
+    decided = Explanation(verdict, "" if rule is None else str(rule), ways, revision=snapshot.revision)
     if verdict.allowed:
         return decided
     if unfit(attributes, text_of(attributes)):
