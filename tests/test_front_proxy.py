@@ -16,8 +16,10 @@ from aggmw import APIService, Backend, FrontProxy, Identity
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.backends import UpstreamRequest, UpstreamResponse
 from aggmw.contracts.identity import Presented
+from aggmw.contracts.metrics import Sample
 from aggmw.errors import UpstreamUnreachable
-from aggmw.middleware.authorization import AllowAll
+from aggmw.middleware.authorization import AllowAll, DenyAll, Union
+from aggmw.middleware.metrics import Metrics
 from aggmw.testing import Client, ReceivedRequest, ScriptedBackend, respond
 
 TOKEN = {"authorization": "Bearer alice"}
@@ -44,6 +46,53 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 def front(app: ASGIApp | None = hello, **options: Any) -> FrontProxy:
     """A front proxy that knows alice and allows everything."""
     return FrontProxy(app, **{"authentication": [Tokens()], "authorization": AllowAll(), **options})
+
+
+class Judge(AllowAll):
+    """An authorizer with background work, a line of `/readyz`, and a figure."""
+
+    name = "policy"
+
+    def __init__(self) -> None:
+        self.works = asyncio.Event()
+        self.ends = asyncio.Event()
+        self.problem: str | None = None
+        self.controllers = (self,)
+        self.checks = (self,)
+
+    async def run(self) -> None:
+        self.works.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ends.set()
+
+    def check(self) -> str | None:
+        return self.problem
+
+    def samples(self) -> list[Sample]:
+        return [Sample("policy_loads_total", "Loads.", "counter", (), 7.0)]
+
+
+async def test_what_an_authorizer_brings_along() -> None:
+    """Background work of those that an authorizer asks runs with the front proxy; readiness and metrics show them."""
+    judge, later = Judge(), Judge()
+    union = Union([DenyAll()])
+    union.swap([judge])
+    proxy = front(authorization=union, metrics=Metrics())
+    client = Client(proxy)
+    assert (await client.request("GET", "/healthz", headers=TOKEN)).status == 500
+    async with proxy:
+        await judge.works.wait()
+        ready = await client.request("GET", "/readyz?verbose", headers=TOKEN)
+        assert (ready.status, b"[+]policy ok" in ready.body) == (200, True)
+        judge.problem = "broken"
+        assert (await client.request("GET", "/readyz", headers=TOKEN)).status == 500
+        assert b"policy_loads_total 7.0" in (await client.request("GET", "/metrics", headers=TOKEN)).body
+        union.swap([judge, later])  # who is asked at the moment counts
+        assert b"policy_loads_total 14.0" in (await client.request("GET", "/metrics", headers=TOKEN)).body
+        assert not judge.ends.is_set()
+    assert judge.ends.is_set()
 
 
 async def test_nothing_configured_is_denied() -> None:

@@ -25,7 +25,7 @@ from aggmw.contracts.drain import Drain
 from aggmw.contracts.exchange import Stage
 from aggmw.contracts.identity import Authenticator, with_members
 from aggmw.contracts.kinds import VirtualKind
-from aggmw.contracts.metrics import Source
+from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.options import check_routes, check_seam, check_type, checked_seams
 from aggmw.errors import MisplacedStage, fault
 from aggmw.middleware.audit import Audit, AuditMiddleware
@@ -154,11 +154,13 @@ class FrontProxy:
         source: RouteSource = given or cast(RouteSource, services)
         self._source = source
         own = VirtualKinds(kinds)
+        judge = authorization or DenyAll()
+        deciding = list(with_members([judge]))
         discovery = Discovery(
             source,
             self._transport,
             version=version,
-            checks=checks,
+            checks=(*checks, *(check for each in deciding for check in getattr(each, "checks", ()))),
             publishers=publishers,
             drain=self.drain,
             own=own.groups,
@@ -166,8 +168,7 @@ class FrontProxy:
         self._discovery = discovery
         if metrics is not None:
             sources = [each for each in (self._transport.balanced, audit) if isinstance(each, Source)]
-            metrics.include(known=discovery.knows, sources=sources)
-        judge = authorization or DenyAll()
+            metrics.include(known=discovery.knows, sources=[*sources, _Figures(judge)])
         # THE ORDER, from the outside in; None is a stage that is left out.
         parts: dict[str, Stage | Middleware | None] = {
             # Outermost: whatever fails inside becomes a Status, everything carries one request id, and is counted.
@@ -208,7 +209,7 @@ class FrontProxy:
             controllers.append(discovery.controller)
         if given is None:
             controllers.append(_LocalApplications(source, self._applications.applications))
-        for each in asked:
+        for each in (*asked, *deciding):
             controllers += getattr(each, "controllers", ())
         self._controllers = tuple(controllers)
         self._audit = audit
@@ -320,6 +321,18 @@ class _LocalApplications:
                 followed = routes
                 await self._applications.follow(routes.local)
             await asyncio.sleep(1)
+
+
+class _Figures:
+    """Those of the authorizer, and of whom it asks at the moment."""
+
+    def __init__(self, judge: Authorizer) -> None:
+        self._judge = judge
+
+    def samples(self) -> Iterable[Sample]:
+        for each in with_members([self._judge]):
+            if isinstance(each, Source):
+                yield from each.samples()
 
 
 async def _keep_running(controller: Controller) -> None:

@@ -35,8 +35,8 @@ class Attributes(NamedTuple):
     nothing of the version has "*" as `api_version`.
 
     `field_selector` and `label_selector`, of list, watch and deletecollection alone, are in the one spelling of
-    `aggmw.objects.selectors`: `a=1,b in (x,y),!c`, sorted, whichever way the caller wrote it. They can only limit what is
-    asked for: "" is everything, also where the caller's selector does not parse.
+    `aggmw.objects.selectors`: `a=1,b in (x,y),!c`, sorted, whichever way the caller wrote it. They can only limit what
+    is asked for: "" is everything, also where the caller's selector does not parse.
     """
 
     identity: Identity
@@ -84,7 +84,9 @@ class Authorizer(Protocol):
     """Decides on attributes. An exception is an error (500), never an allow.
 
     A method `verdict(attributes)` may give the same at once, or None where that has to be awaited. `members`, a
-    sequence, are authorizers that it asks; `revision`, a text, says which policy is in force.
+    sequence, are authorizers that it asks; `revision`, a text, says which policy is in force. `controllers`, a sequence
+    of `Controller`, is its background work, `checks` are its lines of `/readyz`, and it may be a `Source` of metrics:
+    `FrontProxy` sees to all of them.
     """
 
     async def authorize(self, attributes: Attributes) -> Verdict: ...
