@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,8 @@ authorization: {policy: policy.csv}
 POLICY = """
 p, group:system:authenticated, create, authentication.k8s.io, selfsubjectreviews, *, *
 p, user:reviewer, create, authentication.k8s.io, tokenreviews, *, *
+p, group:system:authenticated, create, authorization.k8s.io, selfsubjectaccessreviews|selfsubjectrulesreviews, *, *
+p, user:reviewer, create, authorization.k8s.io, subjectaccessreviews, *, *
 """
 
 
@@ -74,6 +77,31 @@ async def test_reviews_are_served(place: Path) -> None:
         assert who.json()["status"]["userInfo"]["username"] == "alice"
         assert refused.status == 403
         assert (review["user"]["username"], review["audiences"]) == ("alice", ["front"])
+
+
+async def test_access_reviews_are_served(place: Path) -> None:
+    """By the authorizer that decides on requests: the policy, and the privileged group before it."""
+    base = "/apis/authorization.k8s.io/v1"
+    path = {"path": "/metrics", "verb": "get"}
+    async with ScriptedBackend(answer) as server:
+        proxy = composed(place, f"http://127.0.0.1:{server.port}").front_proxy
+        client = Client(proxy)
+        alice, reviewer = ({"authorization": f"Bearer {token}"} for token in ("token", "other"))
+
+        async def review(resource: str, token: dict[str, str], **spec: object) -> Any:
+            body = json.dumps({"spec": spec}).encode()
+            return (await client.request("POST", f"{base}/{resource}", token, body=body)).json()["status"]
+
+        async with proxy:
+            own = {"verb": "create", "group": "authorization.k8s.io", "resource": "selfsubjectaccessreviews"}
+            assert (await review("selfsubjectaccessreviews", alice, resourceAttributes=own))["allowed"] is True
+            assert await review("selfsubjectaccessreviews", alice, nonResourceAttributes=path) == {"allowed": False}
+            assert len((await review("selfsubjectrulesreviews", alice, namespace="dev"))["resourceRules"]) == 2
+            root = {"user": "root", "groups": ["system:masters"]}
+            assert (await review("subjectaccessreviews", reviewer, nonResourceAttributes=path, **root))[
+                "allowed"
+            ] is True
+            assert await review("subjectaccessreviews", alice, nonResourceAttributes=path, **root) == "Failure"
 
 
 async def test_webhook_knows_tokens(place: Path) -> None:

@@ -35,7 +35,7 @@ from aggmw.middleware.authentication import (
     TokenCookie,
     TokenReviews,
 )
-from aggmw.middleware.authorization import DenyAll
+from aggmw.middleware.authorization import DenyAll, access_reviews
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes, load_api_services, make_routes
@@ -133,7 +133,11 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         impersonation=configuration.authentication.impersonation,
         authorization=authorization.authorizer,
         services=routes,
-        kinds=[TokenReviews(authenticators, audiences=configuration.authentication.audiences), SelfSubjectReviews()],
+        kinds=[
+            TokenReviews(authenticators, audiences=configuration.authentication.audiences),
+            SelfSubjectReviews(),
+            *access_reviews(authorization.authorizer),
+        ],
         transport=transport,
         metrics=Metrics() if configuration.metrics else None,
         max_stream_seconds=configuration.streams.max_age,

@@ -24,8 +24,9 @@ _POLICY = """\
 p2, group:system:authenticated, get, /api|/api/*|/apis|/apis/*|/openapi/*|/version|/version/
 p2, group:system:unauthenticated, get, /healthz
 
-# Everybody who is known may ask who that is: kubectl auth whoami.
+# Everybody who is known may ask who that is, and what they may do: kubectl auth whoami, kubectl auth can-i.
 p, group:system:authenticated, create, authentication.k8s.io, selfsubjectreviews, *, *
+p, group:system:authenticated, create, authorization.k8s.io, selfsubjectaccessreviews|selfsubjectrulesreviews, *, *
 
 # Alice works with flunders in namespace dev, takes notes, and reads invoices.
 p, role:flunder-editor, *, wardle.example.com, flunders, dev, *
@@ -67,7 +68,7 @@ def write_files(directory: Directory, wardle: Child, billing: Child) -> Path:
             write_file(directory.path / name, content, private=name == "tokens.csv")
     configuration = {
         "logLevel": "warning",
-        "authentication": {"tokenFile": "tokens.csv", "anonymous": {"paths": ["/healthz"]}},
+        "authentication": {"tokenFile": "tokens.csv", "anonymous": {"paths": ["/healthz"]}, "impersonation": True},
         "authorization": {"policy": "policy.csv"},
         "services": {
             "files": ["apiservices.yaml"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import NoReturn
 
 import structlog
 
@@ -22,6 +21,7 @@ __all__ = ["LocalSubjectAccessReviews", "SelfSubjectAccessReviews", "SelfSubject
 _log = structlog.get_logger("aggmw.authorization")
 
 _GROUP, _VERSION = "authorization.k8s.io", "v1"
+_MISMATCH = "the namespace of the provided object does not match the namespace sent on the request"
 _FAILED = "the authorizer failed"
 _UNLISTED = "the authorizer cannot list what it allows: ask for one thing at a time"
 _MAX_RULES = 2_000  # of each sort: a longer answer would hold up everybody else
@@ -130,7 +130,7 @@ class LocalSubjectAccessReviews(SubjectAccessReviews):
         spec: Object = value.get("spec") or {}
         namespace = context.request_info.namespace
         if (value.get("metadata") or {}).get("namespace") not in (None, "", namespace):
-            _bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise StatusError(400, "BadRequest", _MISMATCH)
         errors = chain(
             spec_errors(spec),
             _subject_errors(spec),
@@ -180,7 +180,7 @@ class SelfSubjectRulesReviews(_Reviews):
         """
         namespace = (value.get("spec") or {}).get("namespace") or ""
         if not namespace:
-            _bad_request("no namespace on request")
+            raise StatusError(400, "BadRequest", "no namespace on request")
         rules = await self._list(context.identity, namespace)
         return {**value, "metadata": {}, "status": _listed(rules)}
 
@@ -240,7 +240,3 @@ def _resource_rule(
 ) -> Object:
     rule: Object = {"verbs": list(verbs), "apiGroups": list(api_groups), "resources": list(resources)}
     return rule | {"resourceNames": list(names)} if names else rule
-
-
-def _bad_request(message: str) -> NoReturn:
-    raise StatusError(400, "BadRequest", message)
