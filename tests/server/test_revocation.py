@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +97,13 @@ class Site:
     def reload(self) -> None:
         """What SIGHUP does."""
         self.tls.reload()
+        asyncio.run(self._read_again())
+
+    async def _read_again(self) -> None:
         for reload in self.composed.reloads.values():
-            reload()
+            result = reload()
+            if isawaitable(result):
+                await result
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from aggmw.config.configuration import Configuration
 from aggmw.contracts.authorization import Authorizer
+from aggmw.contracts.reloading import Reload
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups
 
 __all__ = ["Authorized", "authorized"]
@@ -21,7 +22,7 @@ class Authorized(NamedTuple):
     """
 
     authorizer: Authorizer
-    reloads: Mapping[str, Callable[[], None]] = {}
+    reloads: Mapping[str, Reload] = {}
 
 
 def authorized(configuration: Configuration) -> Authorized:
@@ -33,5 +34,5 @@ def authorized(configuration: Configuration) -> Authorized:
     policy, model = configuration.authorization.policy, configuration.authorization.model
     if policy is None:
         return Authorized(PrivilegedGroups())
-    casbin = CasbinAuthorizer.from_files(policy, model=model)
-    return Authorized(casbin, {"policy": casbin.reload})
+    casbin = CasbinAuthorizer.from_files(policy, model=model, watch=configuration.authorization.watch)
+    return Authorized(casbin, {"policy": casbin.refresh})

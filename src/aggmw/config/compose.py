@@ -24,6 +24,7 @@ from aggmw.contracts.backends import APIService, BackendResolver, PathService, R
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
+from aggmw.contracts.reloading import Reload
 from aggmw.contracts.tokens import TokenAuthenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
@@ -71,14 +72,13 @@ class Composed:
         front_proxy: the application to serve.
         authenticators: whom it asks who somebody is, in order.
         client_ca: files of the authorities whose client certificates the TLS door accepts.
-        reloads: what can be read again while running, by name; each raises `ConfigurationError` for what cannot be
-            used, and then leaves everything as it was.
+        reloads: what can be read again while running, by name.
     """
 
     front_proxy: FrontProxy
     authenticators: tuple[Authenticator, ...]
     client_ca: tuple[Path, ...]
-    reloads: Mapping[str, Callable[[], None]]
+    reloads: Mapping[str, Reload]
 
 
 def compose(configuration: Configuration, credentials: Credentials, drain: Drain) -> Composed:
@@ -143,7 +143,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         max_stream_seconds=configuration.streams.max_age,
         drain=drain,
     )
-    reloads: dict[str, Callable[[], None]] = {**certificates.reloads, **audit.reloads}
+    reloads: dict[str, Reload] = {**certificates.reloads, **audit.reloads}
     reloads |= signed.reloads
     reloads |= authorization.reloads
     reloads["client certificate for services"] = transport.reload

@@ -229,10 +229,12 @@ class AuthorizationConfiguration:
     Args:
         policy: a casbin policy file (CSV). None: everything is denied.
         model: a casbin model of your own; None: the model for Kubernetes attributes.
+        watch: read these files again when they were changed.
     """
 
     policy: Path | None = None
     model: Path | None = None
+    watch: bool = True
 
 
 @dataclass(frozen=True, slots=True)

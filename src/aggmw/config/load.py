@@ -236,7 +236,9 @@ def _service_accounts(section: Section, *, given: bool) -> ServiceAccountsConfig
 
 
 def _authorization(section: Section) -> AuthorizationConfiguration:
-    authorization = AuthorizationConfiguration(section.file("policy"), section.file("model"))
+    authorization = AuthorizationConfiguration(
+        section.file("policy"), section.file("model"), section.flag("watch", AuthorizationConfiguration().watch)
+    )
     section.finish()
     return authorization
 

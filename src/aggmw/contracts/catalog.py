@@ -92,6 +92,8 @@ class Controller(Protocol):
 class Check(Protocol):
     """One line of `/readyz`.
 
+    A method `note()` may say more of what is well, in a few words that anybody may read: `[+]name ok: note`.
+
     Attributes:
         name: as in `[+]name ok`.
     """

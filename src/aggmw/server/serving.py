@@ -20,9 +20,11 @@ from uvicorn.server import ServerState
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.drain import Drain
-from aggmw.errors import AggmwError, ConfigurationError
+from aggmw.contracts.reloading import Reload
+from aggmw.errors import AggmwError
 from aggmw.server.door import Door
 from aggmw.server.limits import DoorLimits
+from aggmw.server.reloading import Reloading
 from aggmw.server.sockets import bind, bind_path
 from aggmw.server.tls import DoorTLS
 from aggmw.server.websocket import ServerWebSocket
@@ -71,8 +73,8 @@ class Server(uvicorn.Server):
 
     Attributes:
         up: set when the application is started and connections are accepted.
-        reloads: what SIGHUP reads again, by name: the certificates of `tls`, and whatever else is put here. Each raises
-            `ConfigurationError` for what cannot be used, and then leaves everything as it was.
+        reloads: what SIGHUP reads again, by name: the certificates of `tls`, and whatever else is put here. Functions,
+            coroutine functions too: a `contracts.reloading.Reload` each.
     """
 
     def __init__(
@@ -92,7 +94,8 @@ class Server(uvicorn.Server):
         self.server_state = _State(drain)
         self.drain = drain
         self.grace = grace
-        self.reloads: dict[str, Callable[[], None]] = {} if tls is None else {"certificates": tls.reload}
+        self.reloads: dict[str, Reload] = {} if tls is None else {"certificates": tls.reload}
+        self._reloading = Reloading(self.reloads)
         self.sockets = tuple(sockets)
         self._signals = signals
         self._stopped_at = 0.0
@@ -153,15 +156,8 @@ class Server(uvicorn.Server):
         self.drain.begin()
 
     def reload(self) -> None:
-        """Read everything in `reloads` again; what cannot be used leaves its part as it was."""
-        for name, reload in self.reloads.items():
-            try:
-                reload()
-            except ConfigurationError as error:
-                for problem in error.problems:
-                    _log.error("not reloaded", what=name, path=problem.path, problem=problem.message)
-            else:
-                _log.info("reloaded", what=name)
+        """Begin to read everything in `reloads` again, in order; what cannot be used leaves its part as it was."""
+        self._reloading.begin()
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         loop = self._loop
@@ -199,6 +195,7 @@ class Server(uvicorn.Server):
             try:
                 await self._serve(list(self.sockets))
             finally:
+                await self._reloading.end()
                 self._loop = None
                 for listener in self.sockets:
                     listener.close()

@@ -53,7 +53,7 @@ class LoadRecord:
 
     def note(self) -> str:
         """What is in force."""
-        stale = ", stale: what is there now cannot be used, the log says why" if self.stale else ""
+        stale = ", stale: what is there now cannot be used" if self.stale else ""
         return f"revision {self.revision}{stale}"
 
     def samples(self) -> Iterator[Sample]:

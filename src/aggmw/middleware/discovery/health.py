@@ -81,7 +81,7 @@ class Health:
             if check.name in excluded:
                 lines.append(f"[+]{check.name} excluded: ok")
             elif (reason := _outcome(check)) is None:
-                lines.append(f"[+]{check.name} ok")
+                lines.append(f"[+]{check.name} ok{_remark(check)}")
             else:
                 reasons[check.name] = reason
                 lines.append(f"[-]{check.name} failed: reason withheld")
@@ -124,6 +124,12 @@ def _outcome(check: Check) -> str | None:
         return f"the check itself failed: {type(error).__name__}"
 
 
+def _remark(check: Check) -> str:
+    """What a check that is well has to say besides."""
+    note = getattr(check, "note", None)
+    return f": {_plain(note())}" if callable(note) else ""
+
+
 def _options(query: bytes) -> tuple[bool, set[str]]:
     if not query:
         return False, set()
@@ -132,7 +138,7 @@ def _options(query: bytes) -> tuple[bool, set[str]]:
 
 
 def _plain(name: str) -> str:
-    """A caller's text, cut, and without what could end a line."""
+    """A text, cut, and without what could end a line."""
     return "".join(c if c.isprintable() else "?" for c in name[:100])
 
 
