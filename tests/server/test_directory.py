@@ -215,9 +215,9 @@ def test_odd_names_work(tmp_path: Path, name: str) -> None:
 
 def test_a_nul_in_the_name(tmp_path: Path) -> None:
     """C5 17: a NUL is refused in one line, escaped."""
-    assert mistakes(f"{tmp_path}/a\0b") == [
-        f"{str(tmp_path) + '/a' + chr(0) + 'b'!r}: cannot be created: embedded null byte"
-    ]
+    [line] = mistakes(f"{tmp_path}/a\0b")  # which null is Python's own word, and differs
+    assert line.startswith(f"{str(tmp_path) + '/a' + chr(0) + 'b'!r}: cannot be created: ")
+    assert "embedded null" in line
 
 
 def test_a_line_break_in_the_name_of_a_mistake(tmp_path: Path) -> None:

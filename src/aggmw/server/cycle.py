@@ -326,7 +326,9 @@ class Cycle:
     def _write_chunk(self, body: bytes, last: bytes) -> None:
         if len(body) > _COPIED:
             self._flush()
-            self._transport.writelines((b"%x\r\n" % len(body), body, b"\r\n" + last))
+            self._transport.writelines((b"%x\r\n" % len(body), body))
+            # By itself: after `writelines` alone, asyncio before 3.12.9 and 3.13.2 never says that the buffer is full.
+            self._transport.write(b"\r\n" + last)
         elif body:
             self._write(b"%x\r\n%b\r\n%b" % (len(body), body, last))
         elif last:

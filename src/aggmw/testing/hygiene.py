@@ -173,6 +173,7 @@ class Watch:
                     owner = getattr(callback, "__self__", None)
                     name = repr(owner if isinstance(owner, asyncio.Task) else callback)
                     self.problems.append(f"the loop was blocked for {taken:.2f} seconds by {name}")
+                del handle, callback  # an exception may keep this frame: no cycle by what ran in it
 
         return _run
 

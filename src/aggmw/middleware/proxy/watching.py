@@ -85,10 +85,8 @@ class Departures:
 
     def forget(self, watched: Watched) -> asyncio.Task[None] | None:
         """The exchange is over. Gives the task that still has to end, cancelled."""
-        task, watched.task = (
-            watched.task,
-            None,
-        )  # its end keeps the frame that holds `watched`: no cycle for the collector
+        # Its end keeps the frame that holds `watched`: no cycle for the collector.
+        task, watched.task = watched.task, None
         if task is None:
             watched.tick.young.discard(watched)
             return None
