@@ -1,8 +1,10 @@
-"""Kubernetes' `AuthorizationConfiguration` file: read as it is, and every mistake at once (wire contract §7.6)."""
+"""Kubernetes' `AuthorizationConfiguration` file: read as it is, again when it changes, every mistake at once (§7.6)."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from aggmw.middleware.authorization import (
     AllowAll,
     AuthorizationConfiguration,
     CasbinAuthorizer,
+    ConfiguredAuthorizers,
     DenyAll,
     SubjectAccessReviewWebhook,
 )
-from aggmw.testing import ScriptedBackend, respond
+from aggmw.testing import ScriptedBackend, VirtualClock, respond
 
 GROUP = "apiserver.config.k8s.io"
 ANN = Identity("ann", groups=("devs",))
@@ -125,7 +128,7 @@ authorizers:
   name: rbac
 """
     )
-    union = AuthorizationConfiguration.load(path, known={"RBAC": AllowAll()}).union()
+    union = ConfiguredAuthorizers(path, known={"RBAC": AllowAll()})
     explanation = await union.explain(ASKED)
     assert [(name, verdict.outcome) for name, verdict in explanation.opinions] == [
         ("webhook", Outcome.NO_OPINION),
@@ -138,7 +141,7 @@ async def test_order_of_the_file_decides(tmp_path: Path) -> None:
     casbin, last = {"type": "Casbin", "name": "casbin"}, {"type": "AlwaysDeny", "name": "last"}
     get = ASKED._replace(verb="get", name="web")
     for entries, allowed in (((casbin, last), True), ((last, casbin), False)):
-        union = AuthorizationConfiguration.load(written(tmp_path, *entries), known=CASBIN).union()
+        union = ConfiguredAuthorizers(written(tmp_path, *entries), known=CASBIN)
         assert (await union.authorize(get)).allowed is allowed
 
 
@@ -157,7 +160,7 @@ async def test_webhook_as_it_is_configured(tmp_path: Path) -> None:
             webhook(subjectAccessReviewVersion="v1beta1", cacheAuthorizedRequests=False, failurePolicy="NoOpinion"),
         )
         kubeconfig(tmp_path, backend.port)
-        union = AuthorizationConfiguration.load(path).union()
+        union = ConfiguredAuthorizers(path)
         for _ in range(2):
             assert (await union.authorize(ASKED)).allowed
         assert len(backend.connections) == 2
@@ -261,7 +264,7 @@ def test_mistakes_in_an_authorizer(tmp_path: Path, entry: Any, message: str) -> 
         ({"connectionInfo": None}, "connectionInfo.type: Required value"),
         ({"connectionInfo": {}}, "connectionInfo.type: Required value"),
         ({"connectionInfo": {"type": "Url"}}, 'connectionInfo.type: Unsupported value: "Url"'),
-        ({"connectionInfo": {"type": "InClusterConfig"}}, 'type: Invalid value: "InClusterConfig": there is no cluster'),
+        ({"connectionInfo": {"type": "InClusterConfig"}}, 'type: Invalid value: "InClusterConfig": there is no'),
         ({"connectionInfo": {"type": "KubeConfigFile"}}, "connectionInfo.kubeConfigFile: Required value"),
         ({"connectionInfo": {"type": "KubeConfigFile", "url": "x"}}, "connectionInfo.url: unknown field"),
         ({"matchConditions": [{"expression": ""}]}, "matchConditions[0].expression: Required value"),
@@ -321,6 +324,103 @@ def test_policy_that_nobody_asks(tmp_path: Path) -> None:
     """Security: a policy is configured and the file leaves it out: what it denies would be allowed."""
     text = mistakes(written(tmp_path, {"type": "AlwaysAllow", "name": "all"}), known=CASBIN)
     assert text == "authorizers: has none of type Casbin, for which there is a policy: it would not be asked"
+
+
+async def test_file_is_read_again(tmp_path: Path) -> None:
+    """What it says from then on holds at once, for whoever bound the old one; webhooks have forgotten everything."""
+    casbin, last = {"type": "Casbin", "name": "casbin"}, {"type": "AlwaysDeny", "name": "last"}
+    path = written(tmp_path, last, casbin)
+    union = ConfiguredAuthorizers(path, known=CASBIN)
+    get = ASKED._replace(verb="get", name="web")
+    verdict, before = union.verdict, union.revision
+    assert verdict(get) == await union.authorize(get)
+    assert not (await union.authorize(get)).allowed
+    written(tmp_path, casbin, last)
+    await union.refresh()
+    allowed = verdict(get)
+    assert allowed is not None
+    assert allowed.allowed
+    assert union.revision != before
+    written(tmp_path, last, casbin)
+    union.reload()
+    assert verdict(get) == await union.authorize(get)
+    assert union.revision == before
+
+
+async def test_broken_file_changes_nothing(tmp_path: Path) -> None:
+    """What was read before stays in force; readiness and figures say so until the file is good again."""
+    path = written(tmp_path, {"type": "AlwaysAllow", "name": "all"})
+    union = ConfiguredAuthorizers(path)
+    [check] = union.checks
+    for break_it in (lambda: written(tmp_path, {"type": "Node", "name": "node"}), path.unlink):
+        break_it()
+        with pytest.raises(ConfigurationError):
+            union.reload()
+        with pytest.raises(ConfigurationError):
+            await union.refresh()
+        assert (await union.authorize(ASKED)).allowed
+        assert check.check() is None
+        assert figures(union)["aggmw_authorization_policy_stale"] == 1
+    written(tmp_path, {"type": "AlwaysDeny", "name": "none"})
+    await union.refresh()
+    assert not (await union.authorize(ASKED)).allowed
+    assert figures(union)["aggmw_authorization_policy_stale"] == 0
+
+
+def figures(union: ConfiguredAuthorizers) -> dict[str, float]:
+    return {each.name: each.value for each in union.samples() if len(each.labels) == 1}
+
+
+async def test_file_is_watched(tmp_path: Path, clock: VirtualClock) -> None:
+    """As kube-apiserver does: without being told."""
+    union = ConfiguredAuthorizers(written(tmp_path, {"type": "AlwaysAllow", "name": "all"}))
+    [controller] = union.controllers
+    watching = asyncio.create_task(controller.run())
+    await asyncio.sleep(0)
+    written(tmp_path, {"type": "AlwaysDeny", "name": "none"})
+    while (await union.authorize(ASKED)).allowed:
+        await clock.advance(0.25)
+        await asyncio.to_thread(lambda: None)  # where the file is looked at
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
+class Slow(ConfiguredAuthorizers):
+    """Has read the file, and does not say so yet."""
+
+    gate: threading.Event | None = None
+    has_read = threading.Event()
+
+    def _read(self) -> Any:
+        found, gate = super()._read(), self.gate
+        if gate is not None:
+            self.has_read.set()
+            gate.wait()
+        return found
+
+
+async def test_older_reading_does_not_win(tmp_path: Path) -> None:
+    """One that began earlier and ends later than another one has nothing to say any more."""
+    allow, deny = {"type": "AlwaysAllow", "name": "all"}, {"type": "AlwaysDeny", "name": "none"}
+    union = Slow(written(tmp_path, allow))
+    gate = union.gate = threading.Event()
+    slow = asyncio.create_task(union.refresh())
+    await asyncio.to_thread(union.has_read.wait)
+    union.gate = None
+    written(tmp_path, deny)
+    union.reload()
+    gate.set()
+    await slow
+    assert not (await union.authorize(ASKED)).allowed
+
+
+def test_shown(tmp_path: Path) -> None:
+    """The file, and who is asked."""
+    path = written(tmp_path, {"type": "AlwaysAllow", "name": "all"}, webhook())
+    assert repr(ConfiguredAuthorizers(path)) == (
+        f"ConfiguredAuthorizers('{path}', [AllowAll(),"
+        " SubjectAccessReviewWebhook('authz.example.com', Webhook(http://127.0.0.1:9/authorize))])"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "a: 1\n---\nb: 1\n", "- 1\n", "a: [\n"])

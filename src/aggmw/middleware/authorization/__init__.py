@@ -24,6 +24,7 @@ from aggmw.middleware.authorization.union import Union
 if TYPE_CHECKING:
     from aggmw.middleware.authorization.authorization_configuration import AuthorizationConfiguration, NamedAuthorizer
     from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+    from aggmw.middleware.authorization.configured import ConfiguredAuthorizers
     from aggmw.middleware.authorization.rbac.authorizer import RbacAuthorizer
     from aggmw.middleware.authorization.webhook import SubjectAccessReviewWebhook
 
@@ -34,6 +35,7 @@ __all__ = [
     "AuthorizationConfiguration",
     "AuthorizationMiddleware",
     "CasbinAuthorizer",
+    "ConfiguredAuthorizers",
     "DenyAll",
     "Explanation",
     "LocalSubjectAccessReviews",
@@ -53,6 +55,7 @@ __all__ = [
 _LATER = {
     "AuthorizationConfiguration": "authorization_configuration",
     "CasbinAuthorizer": "casbin.authorizer",
+    "ConfiguredAuthorizers": "configured",
     "NamedAuthorizer": "authorization_configuration",
     "RbacAuthorizer": "rbac.authorizer",
     "SubjectAccessReviewWebhook": "webhook",

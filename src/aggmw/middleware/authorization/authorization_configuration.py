@@ -12,7 +12,6 @@ from aggmw.contracts.authorization import Authorizer
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authorization.conditions import MatchConditions
 from aggmw.middleware.authorization.fixed import AllowAll, DenyAll
-from aggmw.middleware.authorization.union import Union
 from aggmw.middleware.authorization.webhook import FailurePolicy, SubjectAccessReviewWebhook
 from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Webhook
@@ -62,9 +61,7 @@ class AuthorizationConfiguration:
     ) -> AuthorizationConfiguration:
         """Read a file of `apiserver.config.k8s.io/v1` (or v1beta1, v1alpha1), in YAML or JSON.
 
-        `system:masters` is not in it, as in Kubernetes: put `PrivilegedGroups` in front.
-
-        Args:
+                Args:
             path: the file. What it names is found beside it.
             known: what stands for the types "RBAC" and "Casbin". Each that is given must be in the file: a policy that
                 nobody asks would be no policy.
@@ -97,10 +94,6 @@ class AuthorizationConfiguration:
         if problems:
             raise ConfigurationError(problems)
         return cls(tuple(each for each in found if each is not None))
-
-    def union(self) -> Union:
-        """All of them as one authorizer."""
-        return Union([each.authorizer for each in self.authorizers], names=[each.name for each in self.authorizers])
 
 
 class _Reader:

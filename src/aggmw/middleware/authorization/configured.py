@@ -1,0 +1,97 @@
+"""Authorizers in the order of Kubernetes' `AuthorizationConfiguration` file, which may change while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from aggmw.contracts.authorization import Authorizer
+from aggmw.contracts.catalog import Check, Controller
+from aggmw.contracts.metrics import Sample
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.authorization_configuration import AuthorizationConfiguration, NamedAuthorizer
+from aggmw.middleware.authorization.records import LoadRecord
+from aggmw.middleware.authorization.union import Union
+from aggmw.middleware.authorization.watching import FileWatcher
+
+__all__ = ["ConfiguredAuthorizers"]
+
+
+class ConfiguredAuthorizers(Union):
+    """The authorizers of a file, in its order. Put `PrivilegedGroups` in front of it: the file does not name them.
+
+    The file is read again when it was changed, or when somebody says so; webhooks then begin with nothing remembered. A
+    file that is broken changes nothing.
+
+    Attributes:
+        controllers: background work, which a front proxy runs: watches the file.
+        checks: a line of `/readyz`.
+
+    Args:
+        path: a file of `apiserver.config.k8s.io/v1` (or v1beta1, v1alpha1), in YAML or JSON.
+        known: what stands for the types "RBAC" and "Casbin". Each that is given must be in the file: a policy that
+            nobody asks would be no policy.
+
+    Raises:
+        ConfigurationError: every mistake, each with its path.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, known: Mapping[str, Authorizer] | None = None) -> None:
+        self._path = Path(path)
+        self._known = dict(known or {})
+        self._record = LoadRecord("authorization-configuration", str(path))
+        self.checks: tuple[Check, ...] = (self._record,)
+        self.controllers: tuple[Controller, ...] = (
+            FileWatcher([self._path], self.refresh, what="authorization configuration"),
+        )
+        self._begun = self._in_force = 0
+        super().__init__(())
+        self.reload()
+
+    def __repr__(self) -> str:
+        return f"ConfiguredAuthorizers({str(self._path)!r}, {list(self.members)!r})"
+
+    @property
+    def revision(self) -> str:
+        """That of the file, and those of the authorizers that have one."""
+        return f"{self._record.revision} {super().revision}".rstrip()
+
+    def reload(self) -> None:
+        """Read the file again and ask what it says from now on. Blocks while it reads.
+
+        Raises:
+            ConfigurationError: it is broken; what was read before stays in force.
+        """
+        self._begun += 1
+        self._put(self._begun, *self._read())
+
+    async def refresh(self) -> None:
+        """The same, in a thread, while requests go on."""
+        self._begun += 1
+        number = self._begun
+        self._put(number, *await asyncio.to_thread(self._read))
+
+    def samples(self) -> Iterator[Sample]:
+        """How often the file was read, and how many authorizers it has."""
+        return self._record.samples()
+
+    def _read(self) -> tuple[tuple[NamedAuthorizer, ...], str]:
+        try:
+            found = AuthorizationConfiguration.load(self._path, known=self._known)
+            return found.authorizers, hashlib.sha256(self._path.read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            self._record.failed()
+            raise ConfigurationError([Problem(str(self._path), f"cannot be read: {error.strerror}")]) from error
+        except ConfigurationError:
+            self._record.failed()
+            raise
+
+    def _put(self, number: int, authorizers: tuple[NamedAuthorizer, ...], revision: str) -> None:
+        if number < self._in_force:
+            return  # what was read later is there already
+        self._in_force = number
+        self.swap([each.authorizer for each in authorizers], names=[each.name for each in authorizers])
+        self._record.succeeded(revision, len(authorizers))
