@@ -422,6 +422,15 @@ def test_denying_rule_is_in_the_log_only(decide: Callable[..., Verdict], logs: l
     assert told == ["policy:1: p2, user:alice, get, /secret, deny"] * 2
 
 
+def test_reason_names_no_directory(decide: Callable[..., Verdict], tmp_path: Path) -> None:
+    """Callers read the reason in reviews of their own: the rule and its line, and nothing of our file system."""
+    policy = tmp_path / "policy.csv"
+    policy.write_text("p2, user:alice, get, /x/*\n")
+    asked = Attributes(Identity("alice"), "get", False, path="/x/y")
+    reason = decide(CasbinAuthorizer.from_files(policy), asked).reason
+    assert reason == "policy.csv:1: p2, user:alice, get, /x/*, allow"
+
+
 def test_one_module_imports_the_evaluator() -> None:
     """library-notes D1: what is odd about casbin is dealt with in one place."""
     package = Path(aggmw.__file__).parent

@@ -33,6 +33,11 @@ class Row(tuple[str, ...]):
     def __str__(self) -> str:
         return f"{self.where}: {', '.join((self.ptype, *self))}"
 
+    @property
+    def shown(self) -> str:
+        """The same for callers, who learn no directory of ours."""
+        return str(self)[self.where.rfind("/") + 1 :]
+
 
 def read_rows(text: str, source: str) -> tuple[list[Row], list[Problem]]:
     """The rows of a policy, and what cannot be read as one.

@@ -316,7 +316,7 @@ class Snapshot:
 def _verdict(decision: Decision) -> Found:
     allowed, rule = decision
     if allowed:
-        return Verdict(Outcome.ALLOW, str(rule) if rule is not None else "no rule denies it"), rule
+        return Verdict(Outcome.ALLOW, "no rule denies it" if rule is None else rule.shown), rule
     return (_NO_OPINION, None) if rule is None else (_BY_RULE, rule)
 
 
