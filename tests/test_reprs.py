@@ -33,7 +33,7 @@ from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
 from aggmw.contracts.addresses import Address
 from aggmw.contracts.audit import AuditLevel, AuditRecord
-from aggmw.contracts.authorization import Attributes, Verdict
+from aggmw.contracts.authorization import Attributes, NonResourceRule, ResourceRule, Rules, Verdict
 from aggmw.contracts.backends import UpstreamRequest
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.contracts.connection import Connection
@@ -69,6 +69,7 @@ from aggmw.middleware.authentication import (
     StaticTokens,
     TokenCache,
     TokenCookie,
+    TokenRequests,
     TokenReviews,
     UserValidationRule,
     WebhookTokens,
@@ -81,7 +82,11 @@ from aggmw.middleware.authorization import (
     CasbinAuthorizer,
     DenyAll,
     Explanation,
+    LocalSubjectAccessReviews,
     PrivilegedGroups,
+    SelfSubjectAccessReviews,
+    SelfSubjectRulesReviews,
+    SubjectAccessReviews,
     SubjectAccessReviewWebhook,
     Union,
 )
@@ -214,6 +219,10 @@ READ = [
     (TokenCookie("session", TOKENS), "TokenCookie('session', StaticTokens(1 tokens))"),
     (TokenReviews([TOKENS]), "TokenReviews(1 authenticators)"),
     (SelfSubjectReviews(), "SelfSubjectReviews()"),
+    (SubjectAccessReviews(DenyAll()), "SubjectAccessReviews(DenyAll())"),
+    (LocalSubjectAccessReviews(DenyAll()), "LocalSubjectAccessReviews(DenyAll())"),
+    (SelfSubjectAccessReviews(DenyAll()), "SelfSubjectAccessReviews(DenyAll())"),
+    (SelfSubjectRulesReviews(DenyAll()), "SelfSubjectRulesReviews(DenyAll())"),
     (VirtualKinds([SelfSubjectReviews()]), "VirtualKinds(selfsubjectreviews)"),
     (
         ResourcesMiddleware(HOST, kinds=[SelfSubjectReviews()]),
@@ -313,6 +322,9 @@ SAMPLES: list[object] = [
     RequestInfo(False, "get", "GET", "/a", b"/a"),
     Attributes(ALICE, "get", False, path="/a"),
     Verdict(),
+    Rules(),
+    ResourceRule(("get",), ("apps",), ("deployments",)),
+    NonResourceRule(("get",), ("/healthz",)),
     WriteContext(ALICE, RequestInfo(True, "create", "POST", "/a", b"/a")),
     UpstreamRequest(b"GET", b"/", HEADERS, SECRET.encode(), identity=ALICE, host=b"h"),
     Connection(("127.0.0.1", 1), tls=True, chain=(CA.certificate,)),
@@ -335,6 +347,7 @@ SAMPLES: list[object] = [
     UserValidationRule("true"),
     ExtraMapping("example.com/tenant", "claims.tenant"),
     ServiceAccounts("https://proxy.example", StaticAccounts({}), signing_key=SIGNING_KEY),
+    TokenRequests(ServiceAccounts("https://proxy.example", StaticAccounts({}), signing_key=SIGNING_KEY)),
     StaticAccounts({}),
     IssuedToken(SECRET, 1.0),
     TokenCache([JWTAuthenticator([JWT_ISSUER])]),

@@ -306,10 +306,14 @@ def issued(served: Served) -> str:
 
 
 def test_service_account(serve: Callable[[], Served]) -> None:
-    """kubectl as a service account, until the account is gone; its issuer's keys are published."""
+    """kubectl as a service account, by `kubectl create token`, until it is gone; its issuer's keys are published."""
     served = serve()
-    token = issued(served)
+    admin = Kubectl(served._kubectl, served.path / "state" / "admin.kubeconfig", served.path / "home")
+    token = admin("create", "token", "builder", "-n", "ci", "--duration=20m").strip()
+    assert expiry(token) > time.time() + 1100
     kubectl = served.kubectl(token)
+    assert 'cannot create resource "serviceaccounts/token"' in kubectl.fails("create", "token", "builder", "-n", "ci")
+    assert 'serviceaccounts "other" not found' in admin.fails("create", "token", "other", "-n", "ci")
     user = kubectl.json("auth", "whoami")["status"]["userInfo"]
     assert (user["username"], user["uid"]) == ("system:serviceaccount:ci:builder", "u1")
     assert user["groups"] == ["system:serviceaccounts", "system:serviceaccounts:ci", "system:authenticated"]

@@ -35,7 +35,16 @@ from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
 from aggmw.contracts.audit import AuditEvent, AuditLevel, AuditRecord, AuditSink
-from aggmw.contracts.authorization import Attributes, Authorizer, Outcome, Verdict
+from aggmw.contracts.authorization import (
+    Attributes,
+    Authorizer,
+    NonResourceRule,
+    Outcome,
+    ResourceRule,
+    RuleLister,
+    Rules,
+    Verdict,
+)
 from aggmw.contracts.backends import (
     AnyBackend,
     BackendResolver,
@@ -80,6 +89,7 @@ from aggmw.middleware.authentication import (
     StaticTokens,
     TokenCache,
     TokenCookie,
+    TokenRequests,
     TokenReviews,
     UserValidationRule,
     WebhookTokens,
@@ -91,8 +101,13 @@ from aggmw.middleware.authorization import (
     CasbinAuthorizer,
     DenyAll,
     Explanation,
+    LocalSubjectAccessReviews,
     PrivilegedGroups,
+    SelfSubjectAccessReviews,
+    SelfSubjectRulesReviews,
+    SubjectAccessReviews,
     Union,
+    access_reviews,
     host_user,
 )
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
@@ -549,8 +564,33 @@ class Widgets:
 
 
 widgets: VirtualKind = Widgets()
-kinds = VirtualKinds([widgets, SelfSubjectReviews(clock=lambda: 0.0), TokenReviews([tokens], audiences=["front"])])
+kinds = VirtualKinds(
+    [
+        widgets,
+        SelfSubjectReviews(clock=lambda: 0.0),
+        TokenReviews([tokens], audiences=["front"]),
+        TokenRequests(accounts),
+    ]
+)
 groups: tuple[APIGroup, ...] = kinds.groups
+
+
+class Listing(AllowAll):
+    async def rules_for(self, identity: Identity, namespace: str) -> Rules:
+        rule = ResourceRule(("get", "list"), ("apps",), ("deployments",), names=("one",))
+        return Rules([rule], [NonResourceRule(("get",), ("/healthz",))], incomplete=bool(namespace), error="half")
+
+
+lister: RuleLister = Listing()
+judge: Authorizer = AllowAll()
+asking: list[VirtualKind] = [
+    SubjectAccessReviews(judge),
+    LocalSubjectAccessReviews(judge),
+    SelfSubjectAccessReviews(judge),
+    SelfSubjectRulesReviews(judge),
+]
+FrontProxy(authorization=judge, kinds=[widgets, *asking, *access_reviews(judge)])
+access_reviews(AllowAll)  # type: ignore[arg-type]
 ResourcesMiddleware(FrontProxy(kinds=[widgets]), kinds=kinds, identity=lambda exchange: exchange.identity)
 webhook = WebhookTokens.load("webhook.kubeconfig", version="v1", audiences=["front"], remember_seconds=60.0)
 FrontProxy(authentication=[TokenCache([webhook], size=1000)])

@@ -14,6 +14,7 @@ from aggmw.config.configuration import (
     ServiceAccountsConfiguration,
 )
 from aggmw.contracts.anonymous import Anonymous
+from aggmw.contracts.kinds import VirtualKind
 from aggmw.errors import ConfigurationError, Problem, StatusError
 from aggmw.middleware import authentication as known  # whose names with joserfc and httpx behind them load when used
 
@@ -31,11 +32,13 @@ class SignedTokens(NamedTuple):
         members: what judges them, in the order in which it is asked.
         anonymous: who may come without credentials, where Kubernetes' file says so.
         reloads: what can be read again, by name.
+        kinds: what issues tokens over the API.
     """
 
     members: tuple[JWTAuthenticator | ServiceAccounts, ...] = ()
     anonymous: Anonymous | None = None
     reloads: Mapping[str, Callable[[], None]] = {}
+    kinds: tuple[VirtualKind, ...] = ()
 
 
 def signed_tokens(configuration: Configuration) -> SignedTokens:
@@ -49,10 +52,13 @@ def signed_tokens(configuration: Configuration) -> SignedTokens:
     members: list[JWTAuthenticator | ServiceAccounts] = []
     reloads: dict[str, Callable[[], None]] = {}
     anonymous: Anonymous | None = None
+    kinds: tuple[VirtualKind, ...] = ()
     if (settings := authentication.service_accounts) is not None:
         try:
             accounts, lookup = service_accounts(settings, configuration.source)
             members.append(accounts)
+            if settings.signing_key is not None:
+                kinds = (known.TokenRequests(accounts),)
             reloads["service accounts"] = partial(_reload_accounts, accounts, lookup, settings, configuration.source)
         except ConfigurationError as error:
             problems += error.problems
@@ -75,7 +81,7 @@ def signed_tokens(configuration: Configuration) -> SignedTokens:
             problems += error.problems
     if problems:
         raise ConfigurationError(problems)
-    return SignedTokens(tuple(members), anonymous, reloads)
+    return SignedTokens(tuple(members), anonymous, reloads, kinds)
 
 
 def service_accounts(settings: ServiceAccountsConfiguration, source: str) -> tuple[ServiceAccounts, StaticAccounts]:

@@ -35,10 +35,13 @@ class WriteContext:
 class VirtualKind(Protocol):
     """A kind whose objects are answers: it can be created, and nothing is stored.
 
+    An attribute `subresource` may name one of `resource.subresources`: then that is what is created, of the object that
+    `context.request_info` names, and the resource itself is not served. Only such a kind may be in the core group.
+
     Attributes:
-        group, version: of its API; never the core group.
-        resource: what discovery tells; its verbs are ("create",). One that is namespaced is created in a namespace,
-            which `context.request_info` has, and nowhere else.
+        group, version: of its API.
+        resource: what discovery tells; its verbs, or its subresource's, are ("create",). One that is namespaced is
+            created in a namespace, which `context.request_info` has, and nowhere else.
     """
 
     group: str

@@ -12,6 +12,7 @@ from aggmw.middleware.authentication.middleware import Authentication, Authentic
 from aggmw.middleware.authentication.reviews import SelfSubjectReviews, TokenReviews
 from aggmw.middleware.authentication.terminators import ForwardedCertificates
 from aggmw.middleware.authentication.token_cookie import TokenCookie
+from aggmw.middleware.authentication.token_requests import TokenRequests
 from aggmw.middleware.authentication.tokens import StaticTokens
 from aggmw.middleware.authentication.union import AuthenticatorUnion
 
@@ -51,6 +52,7 @@ __all__ = [
     "StaticTokens",
     "TokenCache",
     "TokenCookie",
+    "TokenRequests",
     "TokenReviews",
     "UserValidationRule",
     "WebhookTokens",

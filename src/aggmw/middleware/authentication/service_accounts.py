@@ -76,6 +76,11 @@ class ServiceAccounts:
         max_seconds: the longest life of a token; requests for more get that.
         clock: seconds since the epoch.
 
+    Attributes:
+        issuer: as given.
+        audiences: one of these must be meant by what is presented.
+        default_audiences: for whom new tokens are when nobody says.
+
     Raises:
         ConfigurationError: keys that cannot be used, or none.
     """
@@ -98,7 +103,7 @@ class ServiceAccounts:
             raise ConfigurationError([Problem("issuer", "must not be empty")])
         self.issuer = issuer
         self.audiences = frozenset(audiences) or frozenset({issuer})
-        self._default_audiences = tuple(audiences) or (issuer,)
+        self.default_audiences = tuple(audiences) or (issuer,)
         self._accounts = accounts
         self._max_seconds = max_seconds
         self._clock = clock
@@ -189,7 +194,7 @@ class ServiceAccounts:
             namespace, name: of the account.
             audiences: for whom; our own, when left out.
             expiration_seconds: its life, at least 600; cut to `max_seconds`.
-            bound: what it ends with.
+            bound: what it ends with; without a uid the one that there is.
             node: where a bound pod runs, for the identity's extra.
 
         Raises:
@@ -204,14 +209,14 @@ class ServiceAccounts:
             raise StatusError(404, "NotFound", f'serviceaccounts "{name}" not found')
         private: dict[str, Any] = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
         if bound is not None:
-            await self._check_bound(bound, namespace)
-            private[_BOUND[bound.kind]] = {"name": bound.name, "uid": bound.uid}
+            bound_uid = await self._check_bound(bound, namespace)
+            private[_BOUND[bound.kind]] = {"name": bound.name, "uid": bound_uid}
         if node is not None:
             private["node"] = {"name": node.name, "uid": node.uid}
-        seconds = expiration_seconds if self._max_seconds is None else min(expiration_seconds, int(self._max_seconds))
+        seconds = self.granted_seconds(expiration_seconds)
         now = int(self._clock())
         claims = {
-            "aud": list(audiences) or list(self._default_audiences),
+            "aud": list(audiences) or list(self.default_audiences),
             "exp": now + seconds,
             "iat": now,
             "iss": self.issuer,
@@ -221,6 +226,10 @@ class ServiceAccounts:
             "sub": f"{_PREFIX}:{namespace}:{name}",
         }
         return IssuedToken(self._signer.sign(claims), now + seconds)
+
+    def granted_seconds(self, asked: int) -> int:
+        """How long a token would be good for which so much is asked."""
+        return asked if self._max_seconds is None else min(asked, int(self._max_seconds))
 
     def _check(self, namespace: str, name: str, seconds: int, bound: BoundObject | None) -> None:
         if not is_service(namespace) or not is_group(name):
@@ -237,11 +246,12 @@ class ServiceAccounts:
         if problems:
             raise StatusError(422, "Invalid", f'TokenRequest "{name}" is invalid: {", ".join(problems)}')
 
-    async def _check_bound(self, bound: BoundObject, namespace: str) -> None:
+    async def _check_bound(self, bound: BoundObject, namespace: str) -> str:
+        """The uid of what a token is to be bound to."""
         found = await self._accounts.bound(bound.kind, "" if bound.kind == "Node" else namespace, bound.name)
         if found is None:
             raise StatusError(404, "NotFound", f'{bound.kind.lower()}s "{bound.name}" not found')
-        if found != bound.uid:
+        if bound.uid and found != bound.uid:
             raise StatusError(
                 409,
                 "Conflict",
@@ -249,6 +259,7 @@ class ServiceAccounts:
                 f" reference ({bound.uid}) does not match the UID in record. The object might have been deleted and"
                 " then recreated",
             )
+        return found
 
     async def _identity(self, claims: Mapping[str, Any], expires: float) -> Identity:
         private = _Private(claims.get(_PRIVATE))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 from urllib.parse import parse_qs
 
 import structlog
 
-from aggmw.contracts.catalog import APIGroup, APIVersion
+from aggmw.contracts.catalog import APIGroup, APIVersion, GroupVersionKind
 from aggmw.contracts.exchange import Answer
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.kinds import VirtualKind, WriteContext
@@ -19,6 +20,9 @@ from aggmw.objects.discovery import group_version
 from aggmw.objects.status import status_answer
 
 __all__ = ["VirtualKinds", "checked_kinds"]
+
+_Key: TypeAlias = tuple[str, str, str, str]
+"""Group, version, resource and subresource."""
 
 _log = structlog.get_logger("aggmw.resources")
 
@@ -36,15 +40,17 @@ def checked_kinds(kinds: Iterable[VirtualKind]) -> tuple[VirtualKind, ...]:
 
     Raises:
         TypeError: something that is no kind.
-        ValueError: two kinds of one resource, or one in the core group.
+        ValueError: two kinds of one resource, a resource in the core group, or a subresource that is not listed.
     """
     found = tuple(kinds)
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[_Key] = set()
     for number, kind in enumerate(found):
         check_seam(f"kinds[{number}]", kind, "create")
-        key = (kind.group, kind.version, kind.resource.name)
-        if not kind.group:
+        key = _key(kind)
+        if not kind.group and not key[3]:
             raise ValueError(f"kinds[{number}]: {kind.resource.name} must have a group")
+        if key[3] and all(each.name != key[3] for each in kind.resource.subresources):
+            raise ValueError(f"kinds[{number}]: {kind.resource.name} has no subresource {key[3]}")
         if key in seen:
             raise ValueError(f"kinds[{number}]: {kind.resource.name} of {kind.group}/{kind.version} is given twice")
         seen.add(key)
@@ -62,9 +68,7 @@ class VirtualKinds:
     """
 
     def __init__(self, kinds: Iterable[VirtualKind]) -> None:
-        self._kinds: Mapping[tuple[str, str, str], VirtualKind] = {
-            (kind.group, kind.version, kind.resource.name): kind for kind in checked_kinds(kinds)
-        }
+        self._kinds: Mapping[_Key, VirtualKind] = {_key(kind): kind for kind in checked_kinds(kinds)}
 
     def __repr__(self) -> str:
         return f"VirtualKinds({', '.join(sorted(kind.resource.name for kind in self._kinds.values()))})"
@@ -90,10 +94,11 @@ class VirtualKinds:
         """The kind to create; the refusal of what else is asked of one; None when the request is for none of them."""
         if not info.is_resource:
             return None
-        kind = self._kinds.get((info.api_group, info.api_version, info.resource))
+        key = (info.api_group, info.api_version, info.resource)
+        kind = self._kinds.get((*key, info.subresource))
         if kind is None:
-            return None
-        if info.name or info.subresource or bool(info.namespace) is not kind.resource.namespaced:
+            return _NOT_FOUND if (*key, "") in self._kinds else None
+        if bool(info.name) is not bool(info.subresource) or bool(info.namespace) is not kind.resource.namespaced:
             return _NOT_FOUND
         return kind if info.method == "POST" else _NOT_ALLOWED
 
@@ -123,7 +128,8 @@ class VirtualKinds:
         """
         form = form_for(accept)
         dry_run, validation = _options(info.target)
-        expected = ExpectedKind(group_version(kind.group, kind.version), kind.resource.kind.kind)
+        shape = _shape(kind)
+        expected = ExpectedKind(group_version(shape.group, shape.version), shape.kind)
         value, warned = decode_object(content_type, body, expected, validation)
         warnings.extend(warned)
         try:
@@ -137,8 +143,19 @@ class VirtualKinds:
         return Answer(201, headers, encode_object(answer, form))
 
 
+def _key(kind: VirtualKind) -> _Key:
+    return kind.group, kind.version, kind.resource.name, getattr(kind, "subresource", "")
+
+
 def _name(kind: VirtualKind) -> str:
     return kind.resource.name
+
+
+def _shape(kind: VirtualKind) -> GroupVersionKind:
+    """Of the objects."""
+    if not (subresource := _key(kind)[3]):
+        return kind.resource.kind
+    return next(each.kind for each in kind.resource.subresources if each.name == subresource)
 
 
 def _options(target: bytes) -> tuple[bool, FieldValidation]:
