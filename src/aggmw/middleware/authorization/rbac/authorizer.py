@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
 from aggmw.contracts.authorization import Attributes, Explanation, NonResourceRule, ResourceRule, Rules, Verdict
+from aggmw.contracts.catalog import Check, Controller
+from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.metrics import Sample
 from aggmw.errors import Problem
+from aggmw.middleware.authorization.aside import beside_the_loop, let_go
 from aggmw.middleware.authorization.rbac.explain import explain
+from aggmw.middleware.authorization.rbac.granted import granted
 from aggmw.middleware.authorization.rbac.manifests import default_objects, read_files, read_objects
 from aggmw.middleware.authorization.rbac.objects import Binding, PolicyRule, Role
-from aggmw.middleware.authorization.rbac.snapshot import Snapshot
+from aggmw.middleware.authorization.rbac.snapshot import Scope, Snapshot
+from aggmw.middleware.authorization.rbac.table import Table
+from aggmw.middleware.authorization.records import LoadRecord
+from aggmw.middleware.authorization.turns import Turns
+from aggmw.middleware.authorization.watching import FileWatcher
 
 __all__ = ["RbacAuthorizer"]
 
 _log = structlog.get_logger("aggmw.authorization")
+_PARTS = (Binding, Role, Scope, Snapshot, Table)
 
 
 class RbacAuthorizer:
@@ -28,34 +39,54 @@ class RbacAuthorizer:
     the rules of those that they select, and a binding of a role that there is not gives nothing. The roles that every
     Kubernetes cluster has are there without being written, unless an object of the same name takes their place.
 
+    Attributes:
+        controllers: background work, which a front proxy runs: watches files.
+        checks: lines of `/readyz`.
+
     Raises:
         ConfigurationError: every mistake in the objects, each with file, document and field.
     """
 
-    def __init__(self, read: Callable[[], Sequence[Role | Binding]], name: str, *, defaults: bool) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Sequence[Role | Binding]],
+        name: str,
+        *,
+        defaults: bool = True,
+        watched: Sequence[Path] = (),
+    ) -> None:
         self._read = read
         self._name = name
         self._defaults = defaults
-        self._snapshot = self._load()
+        self._record = LoadRecord("authorization-rbac", name)
+        self.checks: tuple[Check, ...] = (self._record,)
+        self._turns = Turns(lambda: asyncio.to_thread(self.reload), "loading roles and bindings")
+        # What is changed while it is read for the first time is read again.
+        watchers = [FileWatcher(watched, self.refresh, what="roles and bindings")] if watched else []
+        self.controllers: tuple[Controller, ...] = tuple(watchers)
+        self._snapshot = Snapshot(())
+        self.reload()
 
     def __repr__(self) -> str:
-        return f"RbacAuthorizer({self._name}, {len(self._snapshot.bindings)} bindings)"
+        return f"RbacAuthorizer({self._name}, {len(self._snapshot.bindings)} bindings, revision {self.revision})"
 
     @classmethod
-    def from_files(cls, *paths: Path | str, defaults: bool = True) -> RbacAuthorizer:
-        """Read objects from files and directories; `reload` reads them again.
+    def from_files(cls, *paths: Path | str, defaults: bool = True, watch: bool = False) -> RbacAuthorizer:
+        """Read objects from files and directories; `reload` and `refresh` read them again.
 
         Args:
             paths: YAML or JSON files, with several documents and lists if need be; of a directory, the files right in
                 it that end in .yaml, .yml or .json and do not begin with a dot.
             defaults: whether Kubernetes' default roles and their bindings are there, too.
+            watch: read them again when they were changed, for as long as its `controllers` run.
         """
         files = [Path(path) for path in paths]
-        return cls(lambda: read_files(files), ", ".join(repr(str(path)) for path in paths), defaults=defaults)
+        name = ", ".join(map(str, paths))
+        return cls(lambda: read_files(files), name, defaults=defaults, watched=files if watch else ())
 
     @classmethod
     def from_objects(cls, objects: Collection[Mapping[str, object]], *, defaults: bool = True) -> RbacAuthorizer:
-        """The same from objects as a manifest holds them; `reload` looks at the collection again.
+        """The same from objects as a manifest holds them; `reload` and `refresh` look at the collection again.
 
         Messages call them "object 1" and so on.
         """
@@ -68,8 +99,12 @@ class RbacAuthorizer:
 
     @property
     def revision(self) -> str:
-        """Names what was loaded: the same for the same objects, in every process."""
+        """Names what is in force: the same for the same objects, in every process."""
         return self._snapshot.revision
+
+    def samples(self) -> Iterable[Sample]:
+        """How often the objects were loaded, and what is in force."""
+        return self._record.samples()
 
     def reload(self) -> None:
         """Read the objects again and decide by them from now on. Blocks while it reads; safe in another thread.
@@ -77,7 +112,27 @@ class RbacAuthorizer:
         Raises:
             ConfigurationError: they are broken; what was loaded before stays in force.
         """
-        self._snapshot = self._load()
+        with beside_the_loop():
+            try:
+                snapshot = self._load()
+            except Exception:
+                self._record.failed()
+                raise
+            last: list[object] = [self._snapshot]
+            self._snapshot = snapshot
+            self._record.succeeded(snapshot.revision, len(snapshot.bindings))
+            let_go(last, _PARTS)
+
+    async def refresh(self) -> str:
+        """The same, in a thread, while requests go on; gives the revision that is in force then.
+
+        There is never more than one at a time: those who ask while objects are being read share one more reading.
+
+        Raises:
+            ConfigurationError: they are broken; what was loaded before stays in force.
+        """
+        await self._turns.take()
+        return self.revision
 
     async def authorize(self, attributes: Attributes) -> Verdict:
         """The verdict on these attributes."""
@@ -88,7 +143,7 @@ class RbacAuthorizer:
         return self._snapshot.verdict(attributes)
 
     async def explain(self, attributes: Attributes) -> Explanation:
-        """The verdict with the binding, role and rule that decided; of what is not allowed, the nearest rules."""
+        """The verdict with the binding, role and rule that decided; or the nearest rules, and what would allow it."""
         return await explain(self._snapshot, attributes)
 
     async def rules_for(self, identity: Identity, namespace: str) -> Rules:
@@ -96,13 +151,7 @@ class RbacAuthorizer:
 
         As Kubernetes has it, a missing role is an `error`, and does not make the rules `incomplete`.
         """
-        snapshot = self._snapshot
-        rules = [
-            rule
-            for grant in snapshot.grants(identity, namespace)
-            if grant.role is not None
-            for rule in grant.role.rules
-        ]
+        rules, fault = self.rules_of(identity, namespace)
         return Rules(
             tuple(
                 ResourceRule(rule.verbs, rule.api_groups, rule.resources, rule.names)
@@ -110,7 +159,7 @@ class RbacAuthorizer:
                 if rule.resources
             ),
             tuple(NonResourceRule(rule.verbs, rule.paths) for rule in rules if rule.paths),
-            error=snapshot.faults(identity, namespace),
+            error=fault,
         )
 
     def rules_of(self, identity: Identity, namespace: str) -> tuple[tuple[PolicyRule, ...], str]:
@@ -121,8 +170,12 @@ class RbacAuthorizer:
         return rules, snapshot.faults(identity, namespace)
 
     def role(self, binding: Binding) -> Role | None:
-        """The role that a binding gives."""
+        """The role that a binding gives, with the rules that it comes to."""
         return self._snapshot.roles.get(binding.role_key)
+
+    def granted(self) -> Granted:
+        """What everybody has by the bindings."""
+        return granted(self._snapshot)
 
     def _load(self) -> Snapshot:
         objects = list(self._read())

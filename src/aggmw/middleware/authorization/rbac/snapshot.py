@@ -14,7 +14,7 @@ from aggmw.middleware.authorization.rbac.objects import GROUP, Binding, PolicyRu
 from aggmw.middleware.authorization.rbac.table import NOWHERE, Table, asked
 from aggmw.objects.refusal import quoted
 
-__all__ = ["Grant", "Snapshot", "not_found"]
+__all__ = ["Grant", "Scope", "Snapshot", "not_found"]
 
 _NO_OPINION = Verdict(Outcome.NO_OPINION)
 
@@ -55,7 +55,7 @@ class _Held(NamedTuple):
     broken: bool
 
 
-class _Scope:
+class Scope:
     """What everybody has in one namespace, or everywhere."""
 
     __slots__ = ("groups", "users")
@@ -91,8 +91,8 @@ class Snapshot:
         self.bindings = sorted(bindings, key=lambda binding: binding.namespace != "")
         self.revision = _digest(objects)
         self.warnings = (*lost_rules(written, cluster_roles), *self._missing_roles())
-        self._everywhere = _Scope()
-        self._namespaces: dict[str, _Scope] = {}
+        self._everywhere = Scope()
+        self._namespaces: dict[str, Scope] = {}
         self._index()
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class Snapshot:
                 found.setdefault(key, []).append(Grant(order, number, binding, subject, role))
         tables = _Tables(self.roles.values())
         for (namespace, is_group, name), grants in found.items():
-            scope = self._namespaces.setdefault(namespace, _Scope()) if namespace else self._everywhere
+            scope = self._namespaces.setdefault(namespace, Scope()) if namespace else self._everywhere
             held = scope.groups if is_group else scope.users
             held[name] = _held(tuple(grants), tables)
 
