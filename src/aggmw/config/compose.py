@@ -19,6 +19,7 @@ from aggmw.config.configuration import (
     PathServiceConfiguration,
     ServicesConfiguration,
 )
+from aggmw.config.forward_auth import Asked, asked
 from aggmw.config.tokens import SignedTokens, signed_tokens
 from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
 from aggmw.contracts.balancing import Balancing
@@ -112,6 +113,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         authenticators.append(TokenCache(judges))
     audit = attempt(lambda: audited(configuration), Audited())
     authorization = attempt(lambda: authorized(configuration), Authorized(DenyAll()))
+    questions = attempt(lambda: asked(configuration, credentials.client_ca), Asked())
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     applications = attempt(lambda: _applications(configuration.services), [])
     routes = StaticRoutes(attempt(lambda: _routes(configuration.services, resolver, applications), None))
@@ -132,6 +134,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         audit=audit.audit,
         impersonation=configuration.authentication.impersonation,
         authorization=authorization.authorizer,
+        forward_auth=questions.paths,
         services=routes,
         kinds=[
             TokenReviews(authenticators, audiences=configuration.authentication.audiences),
@@ -146,9 +149,10 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     reloads: dict[str, Reload] = {**certificates.reloads, **audit.reloads}
     reloads |= signed.reloads
     reloads |= authorization.reloads
+    reloads |= questions.reloads
     reloads["client certificate for services"] = transport.reload
     reloads["services"] = lambda: routes.swap(_routes(configuration.services, resolver, applications))
-    return Composed(proxy, tuple(authenticators), certificates.bundles, reloads)
+    return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), reloads)
 
 
 def _webhook(configuration: Configuration) -> WebhookTokens | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.middleware.authentication.terminators import Field
+from aggmw.middleware.forward_auth import Proxy
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
 
@@ -20,6 +21,7 @@ __all__ = [
     "AuthenticationConfiguration",
     "AuthorizationConfiguration",
     "Configuration",
+    "ForwardAuthConfiguration",
     "LocalServiceConfiguration",
     "PathServiceConfiguration",
     "RequestHeaderConfiguration",
@@ -223,6 +225,29 @@ class AuditConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardAuthConfiguration:
+    """A path at which another proxy asks whether it may forward a request; the options are those of `ForwardAuth`.
+
+    Args:
+        path: such as "/auth/nginx".
+        proxy: "nginx", "traefik" or "envoy".
+        peers: addresses and networks of those who may ask; empty: whoever has a certificate of `ca`.
+        ca: PEM bundle of the CA that signs their client certificates; None: no certificate is asked for.
+        allowed_names: common names that these may have; empty: any.
+        hosts: for which requests are judged; empty: any.
+        where: in which file, for error messages.
+    """
+
+    path: str
+    proxy: Proxy
+    peers: tuple[str, ...] = ()
+    ca: Path | None = None
+    allowed_names: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationConfiguration:
     """Who may do what, besides `system:masters`, who may do everything.
 
@@ -230,11 +255,13 @@ class AuthorizationConfiguration:
         policy: a casbin policy file (CSV). None: everything is denied.
         model: a casbin model of your own; None: the model for Kubernetes attributes.
         watch: read these files again when they were changed.
+        forward_auth: where other proxies ask.
     """
 
     policy: Path | None = None
     model: Path | None = None
     watch: bool = True
+    forward_auth: tuple[ForwardAuthConfiguration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -16,6 +16,7 @@ from aggmw.config.configuration import (
     AuthenticationConfiguration,
     AuthorizationConfiguration,
     Configuration,
+    ForwardAuthConfiguration,
     LocalServiceConfiguration,
     PathServiceConfiguration,
     RequestHeaderConfiguration,
@@ -34,6 +35,7 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication.cookies import check_name
 from aggmw.middleware.authentication.origins import Origins
 from aggmw.middleware.authentication.terminators import FIELDS
+from aggmw.middleware.forward_auth import PROXIES, Proxy, check_host, check_path
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
 
@@ -237,10 +239,34 @@ def _service_accounts(section: Section, *, given: bool) -> ServiceAccountsConfig
 
 def _authorization(section: Section) -> AuthorizationConfiguration:
     authorization = AuthorizationConfiguration(
-        section.file("policy"), section.file("model"), section.flag("watch", AuthorizationConfiguration().watch)
+        policy=section.file("policy"),
+        model=section.file("model"),
+        watch=section.flag("watch", AuthorizationConfiguration().watch),
+        forward_auth=_forward_auths(section),
     )
     section.finish()
     return authorization
+
+
+def _forward_auths(authorization: Section) -> tuple[ForwardAuthConfiguration, ...]:
+    found: dict[str, ForwardAuthConfiguration] = {}
+    for section in authorization.sections("forwardAuth"):
+        if not ("peers" in section or "ca" in section):
+            section.missing("peers", "is missing, or ca: nobody may ask unless it is said who")
+        section.needs("allowedNames", "ca")
+        one = ForwardAuthConfiguration(
+            path=section.checked_text("path", check_path) or section.required("path"),
+            proxy=cast(Proxy, section.choice("proxy", PROXIES, section.required("proxy") or PROXIES[0])),
+            peers=section.checked_texts("peers", lambda peer: Peers([peer])),
+            ca=section.file("ca"),
+            allowed_names=section.texts("allowedNames"),
+            hosts=section.checked_texts("hosts", check_host),
+            where=section.where,
+        )
+        if found.setdefault(one.path, one) is not one:
+            section.wrong("path", f"is that of {found[one.path].where} already")
+        section.finish()
+    return tuple(found.values())
 
 
 def _local(section: Section) -> LocalServiceConfiguration:

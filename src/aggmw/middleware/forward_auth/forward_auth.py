@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
+from urllib.parse import quote
 
 from aggmw.asgi.headers import first
 from aggmw.asgi.types import Headers
@@ -15,13 +16,14 @@ from aggmw.errors import ConfigurationError, InvalidCredentials, Problem
 from aggmw.middleware.forward_auth.questions import PROXIES, Proxy
 from aggmw.pki.verify import ClientCA, Subject
 
-__all__ = ["ForwardAuth", "check_host"]
+__all__ = ["ForwardAuth", "check_host", "check_path"]
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 _NOBODY = (
     "nobody may ask: give peers=[…], ca=… (PEM), or both; or accept_any_peer=True where nobody but the proxy can reach"
     " this server"
 )
+_NAMES = "allowed_names are names of client certificates: give ca=… (PEM), too"
 _BOTH = "accept_any_peer=True asks for nothing: leave it out, or peers, ca and allowed_names"
 
 
@@ -125,9 +127,6 @@ class ForwardAuth:
         return subject
 
 
-_NAMES = "allowed_names are names of client certificates: give ca=… (PEM), too"
-
-
 def check_host(host: str) -> str:
     """A host as it is compared.
 
@@ -137,3 +136,13 @@ def check_host(host: str) -> str:
     if not _HOST.fullmatch(host.lower()):
         raise ValueError(f"{host!r} must be a host, or host:port, as in the Host field of a request")
     return host.lower()
+
+
+def check_path(path: str) -> None:
+    """Whether questions can be answered at a path.
+
+    Raises:
+        ValueError: a path that is not plain.
+    """
+    if not path.startswith("/") or path.endswith("/") or quote(path) != path:
+        raise ValueError(f"{path!r} must begin and not end with a slash, and need no escapes")

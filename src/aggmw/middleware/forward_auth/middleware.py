@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import structlog
 
@@ -19,7 +19,7 @@ from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.options import check_type
 from aggmw.errors import CompositionError, MisplacedStage, StatusError
 from aggmw.middleware.forward_auth.answers import allowing, refusing
-from aggmw.middleware.forward_auth.forward_auth import ForwardAuth
+from aggmw.middleware.forward_auth.forward_auth import ForwardAuth, check_path
 from aggmw.middleware.forward_auth.questions import Question, is_handshake, read, subprotocols_of
 from aggmw.objects.status import answer_of, status_answer
 
@@ -124,8 +124,7 @@ class AskedAt:
 
     def __init__(self, app: ASGIApp, paths: Mapping[str, ASGIApp]) -> None:
         for path in paths:
-            if not path.startswith("/") or path.endswith("/") or quote(path) != path:
-                raise ValueError(f"forward_auth: {path!r} must begin and not end with a slash, and need no escapes")
+            check_path(path)
         self._app = app
         self._paths = sorted(paths.items(), key=lambda each: -len(each[0]))
 

@@ -92,16 +92,14 @@ def _one(headers: Headers, name: bytes) -> bytes | None:
     """The one value of a field, or None; receivers fold names differently, so every spelling counts as the field."""
     found = [value for key, value in headers if fold(key).strip(b"-") == name]
     if len(found) > 1 or (found and first(headers, name) is None):
-        text = f"{_shown(name)} is there more than once, or in another spelling"
-        raise StatusError(400, "BadRequest", text)
+        raise StatusError(400, "BadRequest", f"{_shown(name)} is there more than once, or in another spelling")
     return found[0] if found else None
 
 
 def _set(said: dict[bytes, bytes | None], name: bytes) -> bytes:
     value = said[name]
     if not value:
-        text = f"Internal error occurred: the proxy that asks did not set {_shown(name)}"
-        raise StatusError(500, "InternalError", text)
+        raise StatusError(500, "InternalError", f"Internal error occurred: the proxy in front did not set {_shown(name)}")
     return value
 
 
