@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,6 +139,18 @@ async def test_only_create(method: str) -> None:
 async def test_no_names_and_no_namespaces(path: str) -> None:
     """404: they are cluster scoped, and have no names."""
     assert (await proxy().request("POST", path, TOKEN, body=b"{}")).status == 404
+
+
+async def test_kind_in_a_namespace() -> None:
+    """A namespaced kind is created in a namespace, which it is told, and nowhere else."""
+    widgets = Widgets()
+    widgets.resource = replace(Widgets.resource, namespaced=True)
+    client = alone(widgets)
+    assert (await client.request("POST", "/apis/example.com/v1/namespaces/dev/widgets", body=b"{}")).status == 201
+    assert widgets.seen[0][1].request_info.namespace == "dev"
+    for path in ("widgets", "namespaces/dev/widgets/x", "namespaces/dev/widgets/x/status"):
+        assert (await client.request("POST", f"/apis/example.com/v1/{path}", body=b"{}")).status == 404
+    assert (await client.request("GET", "/apis/example.com/v1/namespaces/dev/widgets")).status == 405
 
 
 async def test_large_body_is_413() -> None:

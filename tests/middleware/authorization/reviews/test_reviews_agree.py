@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -21,8 +22,12 @@ from aggmw.middleware.authorization import (
     LocalSubjectAccessReviews,
     SelfSubjectAccessReviews,
     SubjectAccessReviews,
+    SubjectAccessReviewWebhook,
 )
 from aggmw.middleware.request_info.parse import parse
+from aggmw.net.kubeconfig import Remote
+from aggmw.net.webhooks import Webhook
+from aggmw.objects.attributes import attributes_of
 from aggmw.objects.bodies import ExpectedKind, FieldValidation, decode_object, encode_object
 from aggmw.objects.protobuf import PROTOBUF
 from aggmw.objects.selectors import Requirement, field_requirements, label_requirements
@@ -131,6 +136,18 @@ def sent(kind: Any, spec: Object, form: str) -> Object:
     return found
 
 
+class Peer(Webhook):
+    """Our reviews, as another front proxy asks for them."""
+
+    def __init__(self, authorizer: Recording) -> None:
+        super().__init__(Remote("http://127.0.0.1:9", None))
+        self._reviews = SubjectAccessReviews(authorizer)
+
+    async def ask(self, value: Mapping[str, Any]) -> Object:
+        found = sent(self._reviews, value["spec"], "application/json")
+        return await self._reviews.create(found, WriteContext(Identity("server"), parse("POST", b"/", b"")))
+
+
 async def decided(authorizer: Recording, identity: Identity, info: RequestInfo) -> tuple[bool, Attributes]:
     exchange = Exchange({"type": "http"}, (), request_id="id-1", request_info=info, identity=identity)
     answer = await Authorization(authorizer).decide(exchange)
@@ -162,6 +179,20 @@ async def test_review_says_what_is_decided(info: RequestInfo | None, identity: I
         answer = await kind.create(sent(kind, asked, form), context)
         assert answer["status"]["allowed"] is allowed
         assert authorizer.asked.pop() == attributes
+
+
+@settings(deadline=None, max_examples=200)
+@given(requests(), identities)
+async def test_another_front_proxy_learns_what_is_decided(info: RequestInfo | None, identity: Identity) -> None:
+    """One that asks by `SubjectAccessReviewWebhook` decides as we do."""
+    if info is None:
+        return
+    authorizer = Recording()
+    attributes = attributes_of(identity, info)
+    ours = await authorizer.authorize(attributes)
+    theirs = await SubjectAccessReviewWebhook(Peer(authorizer)).authorize(attributes)
+    assert theirs == ours
+    assert authorizer.asked == [attributes] * 2
 
 
 @pytest.mark.parametrize("query", [b"", b"fieldSelector=metadata.name%3Dweb", b"watch=1&labelSelector=a%3D1%2Cb"])
