@@ -20,7 +20,7 @@ _MOST = 5
 _FAR = 2.5
 _BEHIND = 1.0  # how much farther than the nearest another one may be
 _COSTS = {
-    **{"verb": 1.0, "name": 1.0, "namespace": 1.0, "path": 1.5, "apiGroup": 1.5, "resource": 1.5},
+    **{"name": 0.75, "verb": 1.0, "namespace": 1.0, "path": 1.5, "apiGroup": 1.5, "resource": 1.5},
     **{"user": 2.0, "group": 2.0},
 }
 
