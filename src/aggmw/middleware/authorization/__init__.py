@@ -24,6 +24,7 @@ from aggmw.middleware.authorization.union import Union
 if TYPE_CHECKING:
     from aggmw.middleware.authorization.authorization_configuration import AuthorizationConfiguration, NamedAuthorizer
     from aggmw.middleware.authorization.casbin.authorizer import CasbinAuthorizer
+    from aggmw.middleware.authorization.casbin.watchers import CasbinWatcher
     from aggmw.middleware.authorization.configured import ConfiguredAuthorizers
     from aggmw.middleware.authorization.rbac.authorizer import RbacAuthorizer
     from aggmw.middleware.authorization.webhook import SubjectAccessReviewWebhook
@@ -35,6 +36,7 @@ __all__ = [
     "AuthorizationConfiguration",
     "AuthorizationMiddleware",
     "CasbinAuthorizer",
+    "CasbinWatcher",
     "ConfiguredAuthorizers",
     "DenyAll",
     "Explanation",
@@ -55,6 +57,7 @@ __all__ = [
 _LATER = {
     "AuthorizationConfiguration": "authorization_configuration",
     "CasbinAuthorizer": "casbin.authorizer",
+    "CasbinWatcher": "casbin.watchers",
     "ConfiguredAuthorizers": "configured",
     "NamedAuthorizer": "authorization_configuration",
     "RbacAuthorizer": "rbac.authorizer",

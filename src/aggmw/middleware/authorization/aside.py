@@ -21,6 +21,7 @@ from contextlib import contextmanager
 __all__ = ["beside_the_loop", "let_go"]
 
 _INTERVAL = 0.0005  # seconds; measured in docs/explanation/policies.md
+_ROUNDING = 5e-7  # it is cut to whole microseconds, each time that it is set
 _STEP = 500  # objects that are freed at once
 _WAITS = 200
 _WAIT = 0.005  # seconds
@@ -37,7 +38,8 @@ def beside_the_loop() -> Iterator[None]:
     """
     with _one_at_a_time:
         interval, collecting = sys.getswitchinterval(), gc.isenabled()
-        sys.setswitchinterval(min(interval, _INTERVAL))
+        if interval > _INTERVAL:
+            sys.setswitchinterval(_INTERVAL)
         gc.disable()
         try:
             yield
@@ -46,7 +48,7 @@ def beside_the_loop() -> Iterator[None]:
         finally:
             if collecting:
                 gc.enable()
-            sys.setswitchinterval(interval)
+            sys.setswitchinterval(interval + _ROUNDING)
 
 
 def let_go(last: list[object], kinds: tuple[type, ...] = ()) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -60,6 +60,8 @@ class Loader:
             exact=self.exact,
         )
         problems += [*report.problems, *row_problems, *self.patterns.faults(model, report)]
+        if self.model is None and policy.explicit:
+            problems += _without_effect(model, rows)
         if problems:
             raise ConfigurationError(sorted(dict.fromkeys(problems), key=_place))
         try:
@@ -89,6 +91,13 @@ class Loader:
             return policy.read()
         except ConfigurationError as error:
             return [], list(error.problems)
+
+
+def _without_effect(model: Model, rows: Iterable[Row]) -> Iterator[Problem]:
+    for row in rows:
+        definition = model.get(row.ptype)
+        if definition is not None and definition.columns[len(row) :] == ("eft",):
+            yield Problem(row.where, "has no EFFECT: write allow or deny; a table with too few columns would lose it")
 
 
 def _place(problem: Problem) -> tuple[str, int]:

@@ -23,10 +23,14 @@ class PolicySource(Protocol):
 
     Attributes:
         name: what messages call it.
+        explicit: whether each rule has to say that it allows: what is kept elsewhere may have lost a "deny" on its way.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def explicit(self) -> bool: ...
 
     def read(self) -> tuple[list[Row], list[Problem]]:
         """The rows of this moment, and what cannot be read as one. May block."""
@@ -39,6 +43,8 @@ class TextSource:
     Args:
         name: what messages call it.
     """
+
+    explicit = False
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -78,6 +84,8 @@ class RowsSource:
     Raises:
         TypeError: a row that is none.
     """
+
+    explicit = False
 
     def __init__(self, rows: Iterable[Sequence[str]], name: str = "rows") -> None:
         self.name = name
@@ -119,7 +127,7 @@ def _placed(name: str, found: Iterable[tuple[str, Sequence[object], int]]) -> tu
         texts = [once(column, column) for column in columns if isinstance(column, str)]
         if len(texts) < len(columns):
             problems.append(Problem(where, "has a column that is no text"))
-        elif any(map(has_control, (ptype, *texts))):
+        elif any(has_control(text) or "\n" in text for text in (ptype, *texts)):
             problems.append(Problem(where, "holds a control character"))
         else:
             rows.append(Row(tuple(texts), once(ptype, ptype), where))
@@ -133,6 +141,8 @@ class AdapterSource:
         adapter: has `load_policy(model)`.
         name: what messages call it.
     """
+
+    explicit = True
 
     def __init__(self, adapter: Any, name: str) -> None:
         self.name = name
@@ -186,6 +196,8 @@ class AwaitedSource:
 
 
 class _Fetched:
+    explicit = True
+
     def __init__(self, name: str, collector: Collector) -> None:
         self.name = name
         self._collector = collector

@@ -1,0 +1,267 @@
+"""Files that are read again when they changed: what counts as a change, and when it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.watching import FileWatcher, FirstLoad, Follower
+
+
+class Reader:
+    """Reads a file when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.read: list[str] = []
+
+    async def __call__(self) -> str:
+        try:
+            self.read.append(self.path.read_text())
+        except OSError as error:
+            raise ConfigurationError([Problem(self.path.name, "cannot be read")]) from error
+        return f"revision of {self.read[-1]}"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.csv"
+    path.write_text("old")
+    return path
+
+
+async def looks(watcher: FileWatcher, number: int = 2) -> None:
+    for _ in range(number):
+        await watcher.look()
+
+
+def in_place(path: Path) -> None:
+    path.write_text("new")
+
+
+def renamed(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_text("new")
+    os.replace(other, path)
+
+
+def same_size_and_time(path: Path) -> None:
+    before = path.stat()
+    path.write_text("new")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [in_place, renamed, same_size_and_time])
+async def test_change_is_read_once(policy: Path, change: Callable[[Path], None]) -> None:
+    """What is written in place or renamed over it is read, once, also when size and time are the old ones."""
+    reader = Reader(policy)
+    watcher = FileWatcher([policy], reader, what="policy")
+    await looks(watcher, 3)
+    assert reader.read == []
+    change(policy)
+    with capture_logs() as logs:
+        await looks(watcher, 5)
+    assert reader.read == ["new"]
+    assert [(log["event"], log["what"], log["revision"]) for log in logs] == [("reloaded", "policy", "revision of new")]
+
+
+async def test_swapped_link(tmp_path: Path) -> None:
+    """A mounted ConfigMap: the link to the directory of the files is replaced, the path stays what it was."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "policy.csv").write_text(name)
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "policy.csv").symlink_to("..data/policy.csv")
+    reader = Reader(tmp_path / "policy.csv")
+    watcher = FileWatcher([reader.path], reader, what="policy")
+    (tmp_path / "..tmp").symlink_to("two")
+    os.replace(tmp_path / "..tmp", tmp_path / "..data")
+    await looks(watcher)
+    assert reader.read == ["two"]
+
+
+async def test_written_twice(policy: Path) -> None:
+    """While a file keeps changing it is not read: not between an editor's two writes."""
+    reader = Reader(policy)
+    watcher = FileWatcher([policy], reader, what="policy")
+    for text in ("", "n", "ne", "new"):
+        policy.write_text(text)
+        await watcher.look()
+    assert reader.read == []
+    await watcher.look()
+    assert reader.read == ["new"]
+
+
+async def test_change_while_it_is_read(policy: Path) -> None:
+    """What changes during the reading is read again: it may have come too late for that."""
+    reader = Reader(policy)
+
+    async def meanwhile() -> str:
+        revision = await reader()
+        if len(reader.read) == 1:
+            policy.write_text("newer")
+        return revision
+
+    watcher = FileWatcher([policy], meanwhile, what="policy")
+    policy.write_text("new")
+    await looks(watcher, 4)
+    assert reader.read == ["new", "newer"]
+
+
+async def test_gone_for_a_moment(policy: Path) -> None:
+    """A file that is away and comes back is read when it is back; meanwhile nothing is said."""
+    reader = Reader(policy)
+    watcher = FileWatcher([policy], reader, what="policy", patience=5)
+    policy.unlink()
+    with capture_logs() as logs:
+        await looks(watcher, 4)
+        policy.write_text("new")
+        await looks(watcher, 2)
+    assert reader.read == ["new"]
+    assert [log["event"] for log in logs] == ["reloaded"]
+
+
+async def test_gone_for_long(policy: Path) -> None:
+    """A file that stays away is a mistake, told once, and read when it comes at last."""
+    reader = Reader(policy)
+    watcher = FileWatcher([policy], reader, what="policy", patience=3)
+    policy.unlink()
+    with capture_logs() as logs:
+        await looks(watcher, 10)
+    assert [(log["event"], log["log_level"], log["path"]) for log in logs] == [("not reloaded", "error", "policy.csv")]
+    policy.write_text("new")
+    await looks(watcher, 2)
+    assert reader.read == ["new"]
+
+
+async def test_mistakes_are_told_and_what_follows_is_read(policy: Path) -> None:
+    """Every mistake is one line of the log; the next change is read as if nothing had been."""
+    problems: list[Problem] = [Problem(f"policy.csv:{number}", "is wrong") for number in range(120)]
+
+    async def read() -> str:
+        if policy.read_text() == "bad":
+            raise ConfigurationError(problems)
+        return "r"
+
+    watcher = FileWatcher([policy], read, what="policy")
+    policy.write_text("bad")
+    with capture_logs() as logs:
+        await looks(watcher, 5)
+        assert [log["path"] for log in logs] == [problem.path for problem in problems]
+        policy.write_text("good")
+        await looks(watcher, 2)
+    assert logs[-1]["event"] == "reloaded"
+
+
+async def test_what_was_changed_before_it_ran(policy: Path) -> None:
+    """Between the first reading and the start of the background work nothing is missed."""
+    reader = Reader(policy)
+    watcher = FileWatcher([policy], reader, what="policy")
+    policy.write_text("new")
+    await looks(watcher, 2)
+    assert reader.read == ["new"]
+
+
+async def test_directories(tmp_path: Path) -> None:
+    """Of a directory, files that come, go and change count."""
+    reader = Reader(tmp_path / "d" / "one.yaml")
+    reader.path.parent.mkdir()
+    reader.path.write_text("1")
+    watcher = FileWatcher([tmp_path / "d"], reader, what="roles")
+    for change in (
+        lambda: (tmp_path / "d" / "two.yaml").write_text("2"),
+        lambda: reader.path.write_text("3"),
+        lambda: (tmp_path / "d" / "two.yaml").unlink(),
+    ):
+        change()
+        await looks(watcher, 3)
+    assert reader.read == ["1", "3", "3"]
+
+
+async def test_it_runs(policy: Path) -> None:
+    """As a controller it looks by itself, until it is cancelled."""
+    reader = Reader(policy)
+    told = asyncio.Event()
+
+    async def read() -> str:
+        told.set()
+        return await reader()
+
+    watcher = FileWatcher([policy], read, what="policy", every=0.001)
+    task = asyncio.create_task(watcher.run())
+    policy.write_text("new")
+    async with asyncio.timeout(5):
+        await told.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert reader.read == ["new"]
+
+
+class InMemory:
+    """A `PolicyWatcher` for one process."""
+
+    def __init__(self) -> None:
+        self.listening: list[asyncio.Queue[None]] = []
+
+    async def changes(self) -> AsyncIterator[None]:
+        queue: asyncio.Queue[None] = asyncio.Queue()
+        self.listening.append(queue)
+        yield None
+        while True:
+            yield await queue.get()
+
+    async def announce(self) -> None:
+        for queue in self.listening:
+            queue.put_nowait(None)
+
+
+async def test_follower_reads_when_it_listens_and_when_it_is_told(policy: Path) -> None:
+    """What was changed before anybody listened is read, too."""
+    reader, watcher = Reader(policy), InMemory()
+    told: asyncio.Queue[None] = asyncio.Queue()
+
+    async def read() -> str:
+        revision = await reader()
+        told.put_nowait(None)
+        return revision
+
+    task = asyncio.create_task(Follower(watcher, read, what="policy").run())
+    async with asyncio.timeout(5):
+        await told.get()
+        policy.write_text("new")
+        await watcher.announce()
+        await told.get()
+    task.cancel()
+    await asyncio.wait({task})
+    assert reader.read == ["old", "new"]
+
+
+async def test_first_load_does_not_give_up(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is not there yet is asked again, ever more rarely, until there is a policy."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("aggmw.middleware.authorization.watching.asyncio.sleep", sleep)
+    left = 8
+
+    async def load() -> str:
+        nonlocal left
+        left -= 1
+        if left:
+            raise ConfigurationError([Problem("adapter", "cannot be loaded")])
+        return "r"
+
+    with capture_logs() as logs:
+        await FirstLoad(lambda: False, load, what="policy").run()
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    assert [log["event"] for log in logs] == ["not reloaded"] * 7 + ["reloaded"]
+    await FirstLoad(lambda: True, load, what="policy").run()
+    assert left == 0
