@@ -254,12 +254,16 @@ class AuthorizationConfiguration:
     Args:
         policy: a casbin policy file (CSV). None: everything is denied.
         model: a casbin model of your own; None: the model for Kubernetes attributes.
+        configuration_file: Kubernetes' `AuthorizationConfiguration`: who is asked, in which order; None: the policy.
+        always_allow_paths: paths that everybody may use.
         watch: read these files again when they were changed.
         forward_auth: where other proxies ask.
     """
 
     policy: Path | None = None
     model: Path | None = None
+    configuration_file: Path | None = None
+    always_allow_paths: tuple[str, ...] = ()
     watch: bool = True
     forward_auth: tuple[ForwardAuthConfiguration, ...] = ()
 

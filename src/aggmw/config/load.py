@@ -35,6 +35,7 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication.cookies import check_name
 from aggmw.middleware.authentication.origins import Origins
 from aggmw.middleware.authentication.terminators import FIELDS
+from aggmw.middleware.authorization.fixed import AlwaysAllowPaths
 from aggmw.middleware.forward_auth import PROXIES, Proxy, check_host, check_path
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
@@ -241,6 +242,8 @@ def _authorization(section: Section) -> AuthorizationConfiguration:
     authorization = AuthorizationConfiguration(
         policy=section.file("policy"),
         model=section.file("model"),
+        configuration_file=section.file("configurationFile"),
+        always_allow_paths=section.checked_texts("alwaysAllowPaths", lambda path: AlwaysAllowPaths([path])),
         watch=section.flag("watch", AuthorizationConfiguration().watch),
         forward_auth=_forward_auths(section),
     )

@@ -373,7 +373,9 @@ def figures(union: ConfiguredAuthorizers) -> dict[str, float]:
 
 async def test_file_is_watched(tmp_path: Path, clock: VirtualClock) -> None:
     """As kube-apiserver does: without being told."""
-    union = ConfiguredAuthorizers(written(tmp_path, {"type": "AlwaysAllow", "name": "all"}))
+    path = written(tmp_path, {"type": "AlwaysAllow", "name": "all"})
+    assert ConfiguredAuthorizers(path).controllers == ()
+    union = ConfiguredAuthorizers(path, watch=True)
     [controller] = union.controllers
     watching = asyncio.create_task(controller.run())
     await asyncio.sleep(0)

@@ -14,11 +14,13 @@ from aggmw.contracts.backends import RESERVED
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
 from aggmw.middleware.authentication import Anonymous
-from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer
+from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer, SubjectAccessReviewWebhook, Union
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.metrics.book import DURATIONS, OTHER
 from aggmw.middleware.metrics.families import FAMILIES
 from aggmw.middleware.metrics.labels import SUBRESOURCES, VERBS
+from aggmw.net.kubeconfig import Remote
+from aggmw.net.webhooks import Webhook
 from aggmw.testing import Client, ScriptedBackend, respond
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text(encoding="utf-8")
@@ -50,8 +52,13 @@ async def exposed() -> Shown:
     async with ScriptedBackend(lambda request: respond(200)) as backend:
         service = PathService("/x/", [f"http://{backend.host}:{backend.port}", "http://127.0.0.1:1"])
         everybody = Anonymous(["/x/"])
+        webhook = SubjectAccessReviewWebhook(Webhook(Remote("http://127.0.0.1:1", None)), match_conditions=["false"])
         front = FrontProxy(
-            services=[service], metrics=metrics, anonymous=everybody, authorization=AllowAll(), audit=audit
+            services=[service],
+            metrics=metrics,
+            anonymous=everybody,
+            authorization=Union([webhook, AllowAll()]),
+            audit=audit,
         )
         async with front:
             assert (await Client(front).request("GET", "/x/")).status == 200

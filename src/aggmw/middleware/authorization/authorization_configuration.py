@@ -38,7 +38,13 @@ _NO_LONGER = 30.0  # seconds that a webhook may take
 
 
 class NamedAuthorizer(NamedTuple):
-    """One of the file's authorizers: its name, its type, and what decides."""
+    """One of the authorizers of a file.
+
+    Attributes:
+        name: unique in the file.
+        type: as the file says it.
+        authorizer: decides.
+    """
 
     name: str
     type: str

@@ -23,8 +23,7 @@ __all__ = ["ConfiguredAuthorizers"]
 class ConfiguredAuthorizers(Union):
     """The authorizers of a file, in its order. Put `PrivilegedGroups` in front of it: the file does not name them.
 
-    The file is read again when it was changed, or when somebody says so; webhooks then begin with nothing remembered. A
-    file that is broken changes nothing.
+    When the file is read again, webhooks begin with nothing remembered. A file that is broken changes nothing.
 
     Attributes:
         controllers: background work, which a front proxy runs: watches the file.
@@ -34,19 +33,21 @@ class ConfiguredAuthorizers(Union):
         path: a file of `apiserver.config.k8s.io/v1` (or v1beta1, v1alpha1), in YAML or JSON.
         known: what stands for the types "RBAC" and "Casbin". Each that is given must be in the file: a policy that
             nobody asks would be no policy.
+        watch: read the file again when it was changed, for as long as `controllers` run.
 
     Raises:
         ConfigurationError: every mistake, each with its path.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, known: Mapping[str, Authorizer] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, known: Mapping[str, Authorizer] | None = None, watch: bool = False
+    ) -> None:
         self._path = Path(path)
         self._known = dict(known or {})
         self._record = LoadRecord("authorization-configuration", str(path))
         self.checks: tuple[Check, ...] = (self._record,)
-        self.controllers: tuple[Controller, ...] = (
-            FileWatcher([self._path], self.refresh, what="authorization configuration"),
-        )
+        watcher = FileWatcher([self._path], self.refresh, what="authorization configuration")
+        self.controllers: tuple[Controller, ...] = (watcher,) if watch else ()
         self._begun = self._in_force = 0
         super().__init__(())
         self.reload()

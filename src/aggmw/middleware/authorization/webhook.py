@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -98,7 +97,7 @@ class SubjectAccessReviewWebhook:
         self._clock = clock
         self._remembered = Remembered(size)
         self._flights: Flights[Verdict] = Flights()
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts = dict.fromkeys(_COUNTED, 0)
 
     @classmethod
     def load(
@@ -154,7 +153,7 @@ class SubjectAccessReviewWebhook:
         return Rules(incomplete=True, error=f"{self._called} cannot list what somebody may do")
 
     def samples(self) -> Iterator[Sample]:
-        """As `Source.samples`: what became of the questions."""
+        """As `Source.samples`: what became of the questions, and for how many requests there was none."""
         for (what, result), count in self._counts.items():
             metric, help_text, label = _METRICS[what]
             yield Sample(metric, help_text, "counter", (("name", self._name), (label, result)), count)
@@ -232,6 +231,13 @@ _METRICS = {
         "type",
     ),
 }
+
+_COUNTED = (
+    *(("evaluation", result) for result in ("success", "error", "timeout", "canceled")),
+    *(("fail open", result) for result in ("error", "timeout")),
+    ("exclusion", "Webhook"),
+    ("condition", "Webhook"),
+)
 
 
 def _verdict(answer: Mapping[str, Any], version: str) -> Verdict:
