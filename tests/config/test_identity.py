@@ -255,4 +255,8 @@ def test_audit_webhook(place: Path) -> None:
         "clusters": [{"name": "a", "cluster": {"server": "https://audit.example"}}],
     }
     (place / "audit.kubeconfig").write_text(json.dumps(config))
-    assert "audit policy" in composed(place, text).reloads
+    made = composed(place, text)
+    assert "audit policy" in made.reloads
+    (place / "audit.kubeconfig").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"audit\.kubeconfig"):
+        made.reloads["audit webhook"]()

@@ -250,7 +250,8 @@ authentication:
   origins: ["https://a.example", "https://*.example", "https://b.example/", null]
 """
     assert problems_of(tmp_path, text) == [
-        "config.yaml: authentication.cookie: needs tokenFile beside it",
+        "config.yaml: authentication.cookie: needs tokenFile or configurationFile or serviceAccounts or webhook beside"
+        " it",
         "config.yaml: authentication.cookie: 'my cookie' is no name of a cookie: letters, digits, '-' and '_', such as"
         " __Host-aggmw",
         "config.yaml: authentication.origins: must be a list of texts, not a list",

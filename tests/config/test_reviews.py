@@ -79,6 +79,23 @@ async def test_reviews_are_served(place: Path) -> None:
         assert (review["user"]["username"], review["audiences"]) == ("alice", ["front"])
 
 
+async def test_webhook_is_read_again(place: Path) -> None:
+    """Another server counts at once, also for a token that the former one knew; a mistake changes nothing."""
+    async with ScriptedBackend(answer) as server, ScriptedBackend(lambda request: respond(500)) as other:
+        made = composed(place, f"http://127.0.0.1:{server.port}")
+        client, eve = Client(made.front_proxy), {"authorization": "Bearer elsewhere"}
+        async with made.front_proxy:
+            assert (await client.request("GET", "/", eve)).status == 403
+            (place / "webhook.yaml").write_text("{}")
+            with pytest.raises(ConfigurationError, match=r"webhook\.yaml"):
+                made.reloads["webhook of tokens"]()
+            assert (await client.request("GET", "/", eve)).status == 403
+            composed(place, f"http://127.0.0.1:{other.port}")  # writes the file
+            made.reloads["webhook of tokens"]()
+            assert (await client.request("GET", "/", eve)).status == 401
+        assert other.requests
+
+
 async def test_access_reviews_are_served(place: Path) -> None:
     """By the authorizer that decides on requests: the policy, and the privileged group before it."""
     base = "/apis/authorization.k8s.io/v1"

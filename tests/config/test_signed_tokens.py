@@ -190,11 +190,76 @@ async def test_issuers_are_read_again(place: Path) -> None:
             "authentication.yaml: jwt[0].issuer.url: Invalid value: http://idp.example: URL must begin with https://",
         ]
         assert await status(client, token) == 200
-        path.write_text(ISSUERS + "anonymous: {enabled: true}\n")
-        assert mistakes(place, made, "issuers of tokens") == [
-            "authentication.yaml: anonymous: cannot change while the front proxy runs: restart it"
-        ]
-        assert (await client.request("GET", "/version")).status == 401
+
+
+async def test_anonymous_is_read_again(place: Path) -> None:
+    """Who may come without credentials changes with the file, both ways; a mistake changes nothing."""
+    made = composed(place)
+    path = place / "authentication.yaml"
+    async with running(made) as client:
+        for text, expected in [
+            ("", 401),
+            ("anonymous: {enabled: true}", 403),
+            ("anonymous: {enabled: true, conditions: [{path: /healthz}]}", 401),
+            ("anonymous: {enabled: true, conditions: [{path: /version}]}", 403),
+            ("anonymous: {enabled: maybe}", 403),
+            ("anonymous: {enabled: false}", 401),
+            ("", 401),
+        ]:
+            path.write_text(f"{ISSUERS}{text}\n")
+            if "maybe" in text:
+                assert mistakes(place, made, "issuers of tokens")[0].startswith(
+                    "authentication.yaml: anonymous.enabled"
+                )
+            else:
+                made.reloads["issuers of tokens"]()
+            assert (await client.request("GET", "/version")).status == expected
+    (place / "config.yaml").write_text(
+        CONFIG.replace("authentication:\n", "authentication:\n  anonymous: {paths: [/a]}\n")
+    )
+    made = composed(place)
+    path.write_text(f"{ISSUERS}anonymous: {{enabled: true}}\n")
+    assert mistakes(place, made, "issuers of tokens") == [
+        "config.yaml: authentication.anonymous: the file of issuers says it already"
+    ]
+
+
+async def test_c5_10_signed_tokens_in_the_cookie(place: Path) -> None:
+    """Whoever may come by a token may come by it in the cookie, too; then pages need their origin listed."""
+    (place / "config.yaml").write_text(CONFIG.replace("  tokenFile: tokens.csv\n", "  cookie: __Host-aggmw\n"))
+    async with running(composed(place)) as client:
+        for token in (jane().decode(), await builder(place)):
+            cookie = ("Cookie", f"__Host-aggmw={token}")
+            assert (await client.request("GET", "/version", [cookie])).status == 200
+            page = ("Origin", "https://evil.example")
+            assert (await client.request("POST", "/version", [cookie, page])).status == 403
+            assert "origin" in (await client.request("POST", "/version", [cookie, page])).text
+        for bad in ("s3cr3t", jane("two").decode(), jane().decode()[:-4]):
+            assert (await client.request("GET", "/version", [("Cookie", f"__Host-aggmw={bad}")])).status == 401
+    (place / "config.yaml").write_text(CONFIG.replace("  tokenFile", "  cookie: __Host-aggmw\n  tokenFile"))
+    async with running(composed(place)) as client:
+        for token in ("s3cr3t", jane().decode()):
+            assert (await client.request("GET", "/version", [("Cookie", f"__Host-aggmw={token}")])).status == 200
+
+
+async def test_token_requests(place: Path) -> None:
+    """With a signing key tokens can be asked for over the API, by whom the policy lets; without one by nobody."""
+    (place / "policy.csv").write_text(POLICY + "p, user:alice, create, core, serviceaccounts/token, ci, builder\n")
+    path = "/api/v1/namespaces/ci/serviceaccounts/builder/token"
+    alice = {"authorization": "Bearer s3cr3t"}
+    async with running(composed(place)) as client:
+        answer = await client.request("POST", path, alice, b"{}")
+        assert answer.status == 201
+        token = answer.json()["status"]["token"]
+        assert await status(client, token) == 200
+        assert (await client.request("POST", path, {"authorization": f"Bearer {token}"}, b"{}")).status == 403
+        assert (await client.request("POST", path.replace("builder", "other"), alice, b"{}")).status == 403
+    public = key("sa").as_pem(private=False)
+    (place / "sa.pub").write_bytes(public)
+    (place / "config.yaml").write_text(CONFIG.replace("signingKey: sa.key", "keys: [sa.pub]"))
+    async with running(composed(place)) as client:
+        assert await status(client, token) == 200
+        assert (await client.request("POST", path, alice, b"{}")).status == 404
 
 
 async def test_service_accounts_are_read_again(place: Path) -> None:

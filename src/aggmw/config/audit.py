@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from aggmw.config.configuration import AuditLogConfiguration, AuditWebhookConfiguration, Configuration
 from aggmw.contracts.audit import AuditSink
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
+
+if TYPE_CHECKING:
+    from aggmw.middleware.audit.webhook import AuditWebhook
 
 __all__ = ["Audited", "audited"]
 
@@ -47,9 +51,12 @@ def audited(configuration: Configuration) -> Audited:
             reloads["audit log"] = log.reopen
     if settings.webhook is not None:
         try:
-            sinks.append(_webhook_of(settings.webhook))
+            webhook = _webhook_of(settings.webhook)
         except ConfigurationError as error:
             problems += error.problems
+        else:
+            sinks.append(webhook)
+            reloads["audit webhook"] = partial(webhook.reload, settings.webhook.kubeconfig)
     if problems:
         raise ConfigurationError(problems)
     audit = Audit(policy, sinks, required=settings.required)
@@ -70,7 +77,7 @@ def _log_of(settings: AuditLogConfiguration) -> AuditLog:
     return log
 
 
-def _webhook_of(settings: AuditWebhookConfiguration) -> AuditSink:
+def _webhook_of(settings: AuditWebhookConfiguration) -> AuditWebhook:
     from aggmw.middleware.audit.webhook import AuditWebhook  # with httpx, which takes long
 
     return AuditWebhook.load(

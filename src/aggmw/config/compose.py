@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.config.applications import import_application, import_wsgi
 from aggmw.config.audit import Audited, audited
 from aggmw.config.authorizers import Authorized, authorized
+from aggmw.config.by_token import ByToken, by_token
 from aggmw.config.certificates import by_certificate, read_bundle
 from aggmw.config.configuration import (
     Configuration,
@@ -26,15 +27,11 @@ from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.contracts.reloading import Reload
-from aggmw.contracts.tokens import TokenAuthenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import (
     Anonymous,
     SelfSubjectReviews,
-    StaticTokens,
-    TokenCache,
-    TokenCookie,
     TokenReviews,
 )
 from aggmw.middleware.authorization import DenyAll, access_reviews
@@ -44,9 +41,6 @@ from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes,
 from aggmw.net.tls import ClientCertificatePair
 
 __all__ = ["Composed", "Credentials", "compose"]
-
-if TYPE_CHECKING:
-    from aggmw.middleware.authentication.webhook import WebhookTokens
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -99,18 +93,8 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
 
     certificates = attempt(lambda: by_certificate(configuration, credentials.client_ca), None)
     authenticators: list[Authenticator] = [*(certificates.authenticators if certificates else ())]
-    if token_file := configuration.authentication.token_file:
-        tokens = attempt(lambda: StaticTokens.load(token_file), None)
-        if tokens is not None:
-            authenticators.append(tokens)
-            if cookie := configuration.authentication.cookie:
-                authenticators.append(TokenCookie(cookie, tokens))
-    signed = attempt(lambda: signed_tokens(configuration), SignedTokens())
-    judges: list[TokenAuthenticator] = [*signed.members]
-    if webhook := attempt(lambda: _webhook(configuration), None):
-        judges.append(webhook)
-    if judges:
-        authenticators.append(TokenCache(judges))
+    tokens = attempt(lambda: by_token(configuration), ByToken())
+    authenticators += tokens.authenticators
     audit = attempt(lambda: audited(configuration), Audited())
     authorization = attempt(lambda: authorized(configuration), Authorized(DenyAll()))
     questions = attempt(lambda: asked(configuration, credentials.client_ca), Asked())
@@ -129,7 +113,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     anonymous = configuration.authentication.anonymous.paths
     proxy = FrontProxy(
         authentication=authenticators,
-        anonymous=Anonymous(paths=anonymous) if anonymous else signed.anonymous,
+        anonymous=Anonymous(paths=anonymous) if anonymous else tokens.anonymous,
         origins=configuration.authentication.origins,
         audit=audit.audit,
         impersonation=configuration.authentication.impersonation,
@@ -141,34 +125,19 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
             SelfSubjectReviews(),
             *access_reviews(authorization.authorizer),
         ],
+            *tokens.kinds,
         transport=transport,
         metrics=Metrics() if configuration.metrics else None,
         max_stream_seconds=configuration.streams.max_age,
         drain=drain,
     )
     reloads: dict[str, Reload] = {**certificates.reloads, **audit.reloads}
-    reloads |= signed.reloads
+    reloads |= tokens.reloads
     reloads |= authorization.reloads
     reloads |= questions.reloads
     reloads["client certificate for services"] = transport.reload
     reloads["services"] = lambda: routes.swap(_routes(configuration.services, resolver, applications))
-    return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), reloads)
-
-
-def _webhook(configuration: Configuration) -> WebhookTokens | None:
-    """The server that knows tokens."""
-    from aggmw.middleware.authentication.webhook import WebhookTokens  # with httpx, which takes long
-
-    authentication = configuration.authentication
-    if (webhook := authentication.webhook) is None:
-        return None
-    return WebhookTokens.load(
-        webhook.kubeconfig,
-        version=webhook.version,
-        audiences=authentication.audiences,
-        system_names=webhook.system_names,
-        remember_seconds=webhook.remember,
-    )
+    return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), metrics, reloads)
 
 
 def _resolver(configuration: Configuration) -> BackendResolver:

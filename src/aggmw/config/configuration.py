@@ -134,7 +134,7 @@ class AuthenticationConfiguration:
     Args:
         client_ca: PEM bundle of further CAs whose client certificates are believed.
         token_file: static tokens, CSV: token, user, uid, "group1,group2".
-        cookie: the name of a cookie that may carry one of these tokens, too; None: they come in `Authorization` only.
+        cookie: the name of a cookie that may carry a token, too; None: they come in `Authorization` only.
         origins: whose pages may act for callers who are known by the cookie or by a client certificate.
         configuration_file: Kubernetes' `AuthenticationConfiguration`: issuers of tokens elsewhere.
         key_sets: files with the keys of some of them, by URL: those are not discovered.

@@ -104,7 +104,7 @@ def _tls(section: Section) -> TLSConfiguration:
 def _authentication(section: Section) -> AuthenticationConfiguration:
     anonymous = section.section("anonymous")
     certificates = section.section("clientCertificates")
-    section.needs("cookie", "tokenFile")
+    section.needs("cookie", "tokenFile", "configurationFile", "serviceAccounts", "webhook")
     section.needs("keySets", "configurationFile")
     section.needs("systemNames", "configurationFile")
     authentication = AuthenticationConfiguration(

@@ -217,10 +217,10 @@ class Section:
             missing = [key for key in keys if key not in given]
             self._note(given[0], f"needs {', '.join(missing)} beside it")
 
-    def needs(self, key: str, other: str) -> None:
-        """Note a problem when `key` is given and `other` is not."""
-        if self._values.get(key) is not None and self._values.get(other) is None:
-            self._note(key, f"needs {other} beside it")
+    def needs(self, key: str, *others: str) -> None:
+        """Note a problem when `key` is given and none of the others is."""
+        if self._values.get(key) is not None and all(self._values.get(other) is None for other in others):
+            self._note(key, f"needs {' or '.join(others)} beside it")
 
     def missing(self, key: str, message: str) -> None:
         """Note a problem about a key that says too little."""

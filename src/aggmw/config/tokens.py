@@ -64,19 +64,11 @@ def signed_tokens(configuration: Configuration) -> SignedTokens:
             problems += error.problems
     if authentication.configuration_file is not None:
         try:
-            file = _kubernetes_file(authentication)
-            if file.says_anonymous and authentication.anonymous.paths:
-                raise ConfigurationError(
-                    [
-                        Problem(
-                            f"{configuration.source}: authentication.anonymous", "the file of issuers says it already"
-                        )
-                    ]
-                )
-            anonymous = file.anonymous
+            file = _kubernetes_file(configuration)
+            anonymous = file.anonymous or Anonymous(())  # whom it lets in may change
             issuers = known.JWTAuthenticator(file.issuers, disallowed=_disallowed(authentication))
             members.append(issuers)
-            reloads["issuers of tokens"] = partial(_reload_issuers, issuers, file, authentication)
+            reloads["issuers of tokens"] = partial(_reload_issuers, issuers, anonymous, configuration)
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -138,7 +130,8 @@ def issued_token(configuration: Configuration, account: str, *, audiences: Seque
     return issued.token
 
 
-def _kubernetes_file(authentication: AuthenticationConfiguration) -> KubernetesFile:
+def _kubernetes_file(configuration: Configuration) -> KubernetesFile:
+    authentication = configuration.authentication
     file = authentication.configuration_file
     assert file is not None
     problems = list(_bad_key_sets(authentication.key_sets.values()))
@@ -151,6 +144,9 @@ def _kubernetes_file(authentication: AuthenticationConfiguration) -> KubernetesF
         )
     except ConfigurationError as error:
         raise ConfigurationError([*problems, *error.problems]) from error
+    if found.says_anonymous and authentication.anonymous.paths:
+        where = f"{configuration.source}: authentication.anonymous"
+        problems.append(Problem(where, "the file of issuers says it already"))
     if problems:
         raise ConfigurationError(problems)
     return found
@@ -210,17 +206,7 @@ def _reload_accounts(
     lookup.swap(found)
 
 
-def _reload_issuers(
-    issuers: JWTAuthenticator, at_start: KubernetesFile, authentication: AuthenticationConfiguration
-) -> None:
-    file = _kubernetes_file(authentication)
-    if repr(file.anonymous) != repr(at_start.anonymous):
-        raise ConfigurationError(
-            [
-                Problem(
-                    f"{authentication.configuration_file}: anonymous",
-                    "cannot change while the front proxy runs: restart it",
-                )
-            ]
-        )
+def _reload_issuers(issuers: JWTAuthenticator, anonymous: Anonymous, configuration: Configuration) -> None:
+    file = _kubernetes_file(configuration)
     issuers.reload(file.issuers)
+    anonymous.swap(file.anonymous or Anonymous(()))

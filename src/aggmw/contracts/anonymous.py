@@ -43,6 +43,10 @@ class Anonymous:
     def __repr__(self) -> str:
         return "Anonymous.everywhere()" if self._paths is None else f"Anonymous({sorted(self._paths)!r})"
 
+    def swap(self, other: Anonymous) -> None:
+        """Let in whom the other one lets in, from the next request on."""
+        self._paths = other._paths
+
     def identity(self, path: str) -> Identity | None:
         """`system:anonymous` in `system:unauthenticated` where `path` lets it in, else None."""
         return ANONYMOUS if self._paths is None or path in self._paths else None

@@ -112,6 +112,29 @@ async def test_busy_is_tried_again(status: int) -> None:
     assert "t0p-secret" not in str(log)
 
 
+async def test_another_server(tmp_path: Path) -> None:
+    """A kubeconfig that is read again counts for what waits, too; a broken one changes nothing."""
+    file = tmp_path / "audit.kubeconfig"
+
+    def pointing_to(server: ScriptedBackend) -> None:
+        clusters = [{"name": "a", "cluster": {"server": server.url}}]
+        contexts = [{"name": "a", "context": {"cluster": "a"}}]
+        file.write_text(json.dumps({"current-context": "a", "contexts": contexts, "clusters": clusters}))
+
+    async with ScriptedBackend(lambda _: respond(200)) as first, ScriptedBackend(lambda _: respond(200)) as second:
+        pointing_to(first)
+        sink = AuditWebhook.load(file, most=1)
+        sink.put({"n": 1})
+        pointing_to(second)
+        sink.reload(file)
+        file.write_text("{}")
+        with pytest.raises(ConfigurationError, match=r"audit\.kubeconfig"):
+            sink.reload(file)
+        async with Audit(AuditPolicy.everything(), [sink]).running():
+            assert await sink.written()
+        assert (len(first.requests), len(second.requests)) == (0, 1)
+
+
 def test_kubeconfig(tmp_path: Path) -> None:
     """kube-apiserver's file; all its mistakes at once."""
     file = tmp_path / "audit.kubeconfig"

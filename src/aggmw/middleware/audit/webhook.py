@@ -57,11 +57,18 @@ class AuditWebhook(Batches):
         Raises:
             ConfigurationError: all the mistakes in the file.
         """
-        # The batch is tried again by us, so one attempt is enough.
-        return cls(Webhook(read_kubeconfig(Path(kubeconfig)), retries=Retries(attempts=1)), **options)
+        return cls(_webhook(kubeconfig), **options)
 
     def __repr__(self) -> str:
         return f"AuditWebhook({self._webhook!r})"
+
+    def reload(self, kubeconfig: str | os.PathLike[str]) -> None:
+        """Send to the server of this file from now on, also what waits. On a mistake nothing changes.
+
+        Raises:
+            ConfigurationError: all the mistakes in the file.
+        """
+        self._webhook = _webhook(kubeconfig)
 
     async def _post(self, events: Sequence[AuditEvent]) -> None:
         try:
@@ -70,6 +77,11 @@ class AuditWebhook(Batches):
             raise NotWanted(str(error)) from error
         except UpstreamError as error:
             raise NotWritten(str(error)) from error
+
+
+def _webhook(kubeconfig: str | os.PathLike[str]) -> Webhook:
+    # The batch is tried again by us, so one attempt is enough.
+    return Webhook(read_kubeconfig(Path(kubeconfig)), retries=Retries(attempts=1))
 
 
 def _list_of(events: Sequence[AuditEvent]) -> bytes:

@@ -70,9 +70,18 @@ class WebhookTokens:
     def __repr__(self) -> str:
         return f"WebhookTokens({self._webhook!r})"
 
+    def reload(self, kubeconfig: str | os.PathLike[str]) -> None:
+        """Ask the server of this file from now on. On a mistake nothing changes.
+
+        Raises:
+            ConfigurationError: all the mistakes in the file.
+        """
+        self._webhook = Webhook(read_kubeconfig(Path(kubeconfig)))
+        self._revision = object()
+
     @property
     def revision(self) -> object:
-        """Never changes: what the server thinks by now nobody tells us."""
+        """Changes with another server alone: what it thinks by now nobody tells us."""
         return self._revision
 
     async def authenticate(self, presented: Presented) -> Identity | None:
