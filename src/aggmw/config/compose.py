@@ -21,7 +21,6 @@ from aggmw.config.configuration import (
     ServicesConfiguration,
 )
 from aggmw.config.forward_auth import Asked, asked
-from aggmw.config.tokens import SignedTokens, signed_tokens
 from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
@@ -67,12 +66,14 @@ class Composed:
         front_proxy: the application to serve.
         authenticators: whom it asks who somebody is, in order.
         client_ca: files of the authorities whose client certificates the TLS door accepts.
+        metrics: the page, if there is one.
         reloads: what can be read again while running, by name.
     """
 
     front_proxy: FrontProxy
     authenticators: tuple[Authenticator, ...]
     client_ca: tuple[Path, ...]
+    metrics: Metrics | None
     reloads: Mapping[str, Reload]
 
 
@@ -111,6 +112,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     if problems or certificates is None:
         raise ConfigurationError(problems)
     anonymous = configuration.authentication.anonymous.paths
+    metrics = Metrics() if configuration.metrics else None
     proxy = FrontProxy(
         authentication=authenticators,
         anonymous=Anonymous(paths=anonymous) if anonymous else tokens.anonymous,
@@ -123,11 +125,11 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         kinds=[
             TokenReviews(authenticators, audiences=configuration.authentication.audiences),
             SelfSubjectReviews(),
+            *tokens.kinds,
             *access_reviews(authorization.authorizer),
         ],
-            *tokens.kinds,
         transport=transport,
-        metrics=Metrics() if configuration.metrics else None,
+        metrics=metrics,
         max_stream_seconds=configuration.streams.max_age,
         drain=drain,
     )
