@@ -74,4 +74,12 @@ def _policies(settings: AuthorizationConfiguration, problems: list[Problem]) -> 
         else:
             found.authorizers["Casbin"] = casbin
             found.reloads["policy"] = casbin.refresh
+    if settings.rbac:
+        try:
+            rbac = known.RbacAuthorizer.from_files(*settings.rbac, watch=settings.watch)
+        except ConfigurationError as error:
+            problems += error.problems
+        else:
+            found.authorizers["RBAC"] = rbac
+            found.reloads["roles and bindings"] = rbac.refresh
     return found

@@ -254,6 +254,7 @@ class AuthorizationConfiguration:
     Args:
         policy: a casbin policy file (CSV). None: everything is denied.
         model: a casbin model of your own; None: the model for Kubernetes attributes.
+        rbac: files and directories of Kubernetes' roles and bindings, asked after the casbin policy.
         configuration_file: Kubernetes' `AuthorizationConfiguration`: who is asked, in which order; None: the policy.
         always_allow_paths: paths that everybody may use.
         watch: read these files again when they were changed.
@@ -262,6 +263,7 @@ class AuthorizationConfiguration:
 
     policy: Path | None = None
     model: Path | None = None
+    rbac: tuple[Path, ...] = ()
     configuration_file: Path | None = None
     always_allow_paths: tuple[str, ...] = ()
     watch: bool = True

@@ -242,6 +242,7 @@ def _authorization(section: Section) -> AuthorizationConfiguration:
     authorization = AuthorizationConfiguration(
         policy=section.file("policy"),
         model=section.file("model"),
+        rbac=section.files("rbac"),
         configuration_file=section.file("configurationFile"),
         always_allow_paths=section.checked_texts("alwaysAllowPaths", lambda path: AlwaysAllowPaths([path])),
         watch=section.flag("watch", AuthorizationConfiguration().watch),

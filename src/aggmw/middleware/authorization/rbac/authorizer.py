@@ -39,6 +39,12 @@ class RbacAuthorizer:
     the rules of those that they select, and a binding of a role that there is not gives nothing. The roles that every
     Kubernetes cluster has are there without being written, unless an object of the same name takes their place.
 
+    Args:
+        read: gives the objects, each time they are loaded.
+        name: what they are called in figures.
+        defaults: whether Kubernetes' default roles and their bindings are there, too.
+        watched: files and directories that they come from; when these change, they are loaded again.
+
     Attributes:
         controllers: background work, which a front proxy runs: watches files.
         checks: lines of `/readyz`.

@@ -15,7 +15,6 @@ from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 from aggmw.middleware.authorization.rbac.authorizer import RbacAuthorizer
 from aggmw.middleware.authorization.rbac.coverage import compacted, described, listed, uncovered
 from aggmw.middleware.authorization.rbac.objects import GROUP, Binding, PolicyRule, Role
-from aggmw.middleware.authorization.rbac.snapshot import not_found
 from aggmw.objects.refusal import quoted
 from aggmw.objects.status import qualified, status_answer
 
@@ -89,7 +88,7 @@ class EscalationCheck:
         role = self._rbac.role(binding)
         if role is None:
             details = {"name": name, "group": GROUP, "kind": kind.lower()}
-            return status_answer(404, "NotFound", not_found(binding), details)
+            return status_answer(404, "NotFound", f"{kind.lower()}.{GROUP} {quoted(name)} not found", details)
         fault = self._fault(identity, binding.namespace, role.rules)
         return None if fault is None else _forbidden(binding.kind, binding.name, fault)
 

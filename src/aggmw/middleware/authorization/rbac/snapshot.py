@@ -14,7 +14,7 @@ from aggmw.middleware.authorization.rbac.objects import GROUP, Binding, PolicyRu
 from aggmw.middleware.authorization.rbac.table import NOWHERE, Table, asked
 from aggmw.objects.refusal import quoted
 
-__all__ = ["Grant", "Scope", "Snapshot", "not_found"]
+__all__ = ["Grant", "Scope", "Snapshot"]
 
 _NO_OPINION = Verdict(Outcome.NO_OPINION)
 
@@ -204,11 +204,11 @@ def _first(held: Iterable[_Held], attributes: Attributes) -> Grant | None:
 def _faults(held: Iterable[_Held]) -> str:
     """As Kubernetes puts several errors into one: each once, in the order of the bindings."""
     missing = {grant.order: grant for each in held if each.broken for grant in each.grants if grant.role is None}
-    texts = list(dict.fromkeys(not_found(missing[order].binding) for order in sorted(missing)))
+    texts = list(dict.fromkeys(_not_found(missing[order].binding) for order in sorted(missing)))
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]" if texts else ""
 
 
-def not_found(binding: Binding) -> str:
+def _not_found(binding: Binding) -> str:
     """That there is no such role, in Kubernetes' words."""
     return f"{binding.role_kind.lower()}.{GROUP} {quoted(binding.role)} not found"
 
