@@ -99,7 +99,9 @@ def _one(headers: Headers, name: bytes) -> bytes | None:
 def _set(said: dict[bytes, bytes | None], name: bytes) -> bytes:
     value = said[name]
     if not value:
-        raise StatusError(500, "InternalError", f"Internal error occurred: the proxy in front did not set {_shown(name)}")
+        raise StatusError(
+            500, "InternalError", f"Internal error occurred: the proxy in front did not set {_shown(name)}"
+        )
     return value
 
 
