@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from threading import local
 from typing import Any
 
 import casbin
@@ -107,7 +108,18 @@ class _ParsedOnce(casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
 
     def __init__(self, model: casbin.Model) -> None:
         self._trees: dict[str, object] = {}
+        self._evaluators = local()
         super().__init__(model)
+
+    def ask(self, context: EnforceContext, values: Sequence[object]) -> tuple[bool, object]:
+        """As `enforce_ex`. An evaluator refers to itself, and is taken apart: the collector may never come by."""
+        made = self._evaluators.made = []
+        try:
+            allowed, rule = self.enforce_ex(context, *values)
+            return allowed, rule
+        finally:
+            for evaluator in made:
+                vars(evaluator).clear()
 
     def _get_expression(self, expr: str, functions: Mapping[str, object] | None = None) -> SimpleEval:
         tree = self._trees.get(expr)
@@ -115,10 +127,12 @@ class _ParsedOnce(casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
             parsed = super()._get_expression(expr, functions)
             if any(expr == matcher.value for matcher in self.model["m"].values()):
                 self._trees[expr] = parsed.ast_parsed_value  # texts of eval() are not kept
+            self._evaluators.made.append(parsed)
             return parsed
         evaluator = SimpleEval("", functions)
         evaluator.expr = expr
         evaluator.ast_parsed_value = tree
+        self._evaluators.made.append(evaluator)
         return evaluator
 
 
@@ -173,5 +187,5 @@ class Enforcer:
         """
         if not self._rules[f"p{suffix}"]:
             raise ValueError("casbin is not asked without rules")
-        allowed, rule = self._casbin.enforce_ex(self._contexts[suffix], *values)
+        allowed, rule = self._casbin.ask(self._contexts[suffix], values)
         return allowed is True, rule if isinstance(rule, Row) else None
