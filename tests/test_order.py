@@ -35,7 +35,7 @@ def test_repr_leaves_out_what_is_off() -> None:
 
 
 def test_examples_agree() -> None:
-    """The numbered examples: one a stage without a gap, then the whole, then an application in this process."""
+    """The numbered examples: one a stage without a gap, then the whole, and what can be done with it."""
     names = sorted(path.stem for path in (Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
-    expected = [*FrontProxy().order, "front_proxy", "in_process"]
+    expected = [*FrontProxy().order, "front_proxy", "in_process", "forward_auth"]
     assert names == [f"{number:02}_{name}" for number, name in enumerate(expected, 1)]
