@@ -395,17 +395,20 @@ def test_matcher_that_answers_no_truth_value_fails_closed(
 
 
 def test_every_field_is_part_of_the_cache_key() -> None:
-    """C5.12: requests that differ in anything a model can read never share a remembered verdict."""
+    """C5.12: requests that differ in anything never share a remembered verdict, also in what no model reads today."""
     base = Attributes(Identity("u", groups=("g",)), "get", True, "ag", "v", "r", "s", "ns", "n", "")
     changed = [
         base._replace(identity=Identity("u2", groups=("g",))),
         base._replace(identity=Identity("u", groups=("g2",))),
-        *(base._replace(**{field: "other"}) for field in Attributes._fields[3:10]),
+        base._replace(identity=Identity("u", "7", ("g",))),
+        base._replace(identity=Identity("u", groups=("g",), extra={"a": ("1",)})),
+        base._replace(identity=Identity("u", groups=("g",), extra={"a": ("1", "2")})),
+        *(base._replace(**{field: "other"}) for field in Attributes._fields[3:]),
         base._replace(verb="list"),
         base._replace(is_resource=False),
     ]
-    for other in changed:
-        assert key_of(other) != key_of(base)
+    assert len({key_of(each) for each in (base, *changed)}) == len(changed) + 1
+    assert key_of(base._replace()) == key_of(base)
     read = set()
     for name, reader in FIELDS.items():
         for other in changed:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import aggmw
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
@@ -352,7 +353,13 @@ def test_verdict_cache_is_bounded(decide: Callable[..., Verdict]) -> None:
         decide(authorizer, Attributes(Identity(f"u{number}"), "get", False, path="/x"))
     assert len(cache) == 9
     assert next(iter(cache._allowed))[0] == "alice"
-    assert decide(authorizer, good._replace(path="/x" + "y" * 3000)).allowed
+    for long in (
+        good._replace(path="/x" + "y" * 3000),
+        good._replace(field_selector="y" * 3000),
+        good._replace(label_selector="y" * 3000),
+        good._replace(identity=Identity("alice", extra={"a": ("y" * 3000,)})),
+    ):
+        assert decide(authorizer, long).allowed
     assert len(cache) == 9
 
 
@@ -363,22 +370,32 @@ def test_least_recently_used_verdict_goes_first(decide: Callable[..., Verdict]) 
     assert cache is not None
     for path in ("/a", "/b", "/a", "/c"):
         decide(authorizer, Attributes(Identity("alice"), "get", False, path=path))
-    assert [key[-1] for key in cache._allowed] == ["/a", "/c"]
+    assert [key[Attributes._fields.index("path") + 3] for key in cache._allowed] == ["/a", "/c"]
 
 
 @pytest.mark.parametrize(
-    ("matcher", "options", "cached"),
+    ("matcher", "options", "cached", "because"),
     [
-        ("r.sub == p.sub && globMatch(r.obj, p.obj)", {}, True),
-        ('timeMatch("_", "_")', {}, False),
-        ("mine(r.sub)", {"functions": {"mine": lambda value: True}}, False),
-        ("r.sub == p.sub", {"cache": 0}, False),
+        ("r.sub == p.sub && globMatch(r.obj, p.obj)", {}, True, None),
+        ('timeMatch("_", "_") || timeMatch("_", "_")', {}, False, "timeMatch"),
+        ("mine(r.sub)", {"functions": {"mine": lambda value: True}}, False, "mine"),
+        ("r.sub == p.sub", {"functions": {"keyMatch": lambda one, two: True}}, False, "keyMatch"),
+        ("r.obj == p.obj", {"fields": {"address": lambda attributes: "10.0.0.1"}}, False, "r.address"),
+        ("r.sub == p.sub", {"cache": 0}, False, None),
     ],
 )
-def test_only_pure_models_are_remembered(matcher: str, options: dict[str, Any], cached: bool) -> None:
-    """C5.12: a model that reads the time or calls unknown functions is decided anew each time."""
-    authorizer = CasbinAuthorizer.from_text("p, alice, /x\n", model=model(matcher), **options)
+def test_only_pure_models_are_remembered(
+    matcher: str, options: dict[str, Any], cached: bool, because: str | None
+) -> None:
+    """C5.12: a model that reads the time or an address, or calls unknown functions, is decided anew and says so."""
+    text = model(matcher)
+    if "fields" in options:
+        text = text.replace("r = sub,", "r = address, sub,")
+    with capture_logs() as logs:
+        authorizer = CasbinAuthorizer.from_text("p, alice, /x\n", model=text, **options)
     assert (authorizer._snapshot._cache is not None) is cached
+    told = [each["because_of"] for each in logs if each["event"] == "verdicts are not remembered"]
+    assert told == ([] if because is None else [because])
 
 
 def test_own_functions_are_called(outcome: OutcomeOf) -> None:

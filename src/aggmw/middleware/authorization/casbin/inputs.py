@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from aggmw.contracts.authorization import Attributes
 
-__all__ = ["FIELDS", "SETS", "Names", "Reader", "key_of", "request_path", "text_of", "unfit"]
+__all__ = ["FIELDS", "SETS", "Names", "Reader", "key_of", "request_path", "size_of", "text_of", "unfit"]
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _COLLECTION_VERBS = frozenset({"list", "watch", "deletecollection"})
@@ -88,9 +88,21 @@ SETS = frozenset({"groups", "subjects"})
 
 
 def key_of(attributes: Attributes) -> Hashable:
-    """Everything that a field can be made of: equal keys have equal verdicts under one policy."""
+    """All that is decided on: equal keys have equal verdicts under one policy, whatever its model reads of them."""
     identity = attributes.identity
-    return (identity.user, identity.groups, *attributes[1:10])
+    extra = tuple(identity.extra.items()) if identity.extra else None
+    return (identity.user, identity.uid, identity.groups, extra, *attributes[1:])
+
+
+def size_of(attributes: Attributes, text: str) -> int:
+    """How many characters a key holds, about.
+
+    Args:
+        text: as `text_of` makes it.
+    """
+    extra = attributes.identity.extra
+    more = sum(len(key) + sum(map(len, values)) for key, values in extra.items()) if extra else 0
+    return len(text) + len(attributes.field_selector) + len(attributes.label_selector) + more
 
 
 def text_of(attributes: Attributes) -> str:

@@ -43,7 +43,7 @@ class Report:
         warnings: what is probably meant otherwise.
         rows: the policy without repeated rows, a missing effect filled in.
         matchers: by suffix, those that can be read.
-        pure: whether a verdict depends on the request and the policy alone.
+        varying: functions and fields that matchers use and that may say something else the next time.
         without_match: whether a request that matches no rule is allowed (deny-override).
         shipped: whether this is the model that ships.
     """
@@ -52,7 +52,7 @@ class Report:
     warnings: list[Problem] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     matchers: dict[str, Matcher] = field(default_factory=dict)
-    pure: bool = True
+    varying: list[str] = field(default_factory=list)
     without_match: bool = False
     shipped: bool = False
 
@@ -127,8 +127,8 @@ def _inspect_definitions(
         return None
     report.problems.extend(Problem(matcher.where, f"[matchers] {text}") for text in tree.faults(vocabulary))
     report.warnings.extend(Problem(matcher.where, f"[matchers] {text}") for text in tree.warnings())
-    report.pure = report.pure and all(name in PURE or name in roles for name, _ in tree.calls())
-    report.pure = report.pure and not any(name in objects for name in request.columns)
+    report.varying += [name for name, _ in tree.calls() if name not in PURE and name not in roles]
+    report.varying += [f"r.{name}" for name in request.columns if name in objects]
     report.matchers[suffix] = tree
     return vocabulary
 

@@ -74,6 +74,8 @@ class Loader:
             _log.warning("questionable policy", path=warning.path, problem=warning.message)
         for problem in snapshot.uncompiled:
             _log.warning("model is not compiled", path=problem.path, problem=problem.message)
+        if snapshot.varying and self.cache:
+            _log.info("verdicts are not remembered", path=model.source, because_of=", ".join(snapshot.varying))
         if not snapshot.has_rules:
             _log.warning("empty policy: everything is denied", path=policy.name)
         return snapshot

@@ -24,7 +24,7 @@ from aggmw.middleware.authorization.casbin.functions import (
     bounded,
     key_pattern_fault,
 )
-from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, text_of, unfit
+from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, size_of, text_of, unfit
 from aggmw.middleware.authorization.casbin.keys import KEYS, Keys
 from aggmw.middleware.authorization.casbin.lint import Report
 from aggmw.middleware.authorization.casbin.model import Model
@@ -133,6 +133,7 @@ class Snapshot:
 
     Attributes:
         revision: names the model and the rows, the same in every process.
+        varying: functions and fields because of which no verdict is remembered.
 
     Args:
         model, report: without mistakes.
@@ -179,8 +180,8 @@ class Snapshot:
                     [Problem(one.path, f"{one.message}, and casbin cannot await functions") for one in self.uncompiled]
                 )
             self._enforcer = Enforcer(model, report.rows, self.graphs, functions.known)
-        pure = report.pure and not functions.own
-        self._cache: VerdictCache[Found] | None = VerdictCache(cache) if cache and pure else None
+        self.varying = tuple(dict.fromkeys((*report.varying, *sorted(functions.own))))
+        self._cache: VerdictCache[Found] | None = VerdictCache(cache) if cache and not self.varying else None
 
     def _effect(self) -> Effect:
         return Effect(self.model.definitions["e"].value.partition("#")[0].strip())
@@ -253,7 +254,7 @@ class Snapshot:
                 found = _verdict(await self._awaited(attributes))
             except Unmatchable:
                 found = _DENIED, None
-            if self._cache is not None and len(text_of(attributes)) <= _CACHEABLE:
+            if self._cache is not None and size_of(attributes, text_of(attributes)) <= _CACHEABLE:
                 self._cache.put(key_of(attributes), found, allowed=found[0].allowed)
         return found
 
@@ -268,7 +269,7 @@ class Snapshot:
         if found is None:
             text = text_of(attributes)
             found = self._decided(attributes, text)
-            if found is not None and len(text) <= _CACHEABLE:
+            if found is not None and size_of(attributes, text) <= _CACHEABLE:
                 cache.put(key, found, allowed=found[0].allowed)
         return found
 
