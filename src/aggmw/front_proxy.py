@@ -166,8 +166,9 @@ class FrontProxy:
             own=own.groups,
         )
         self._discovery = discovery
+        acting = Impersonation(judge) if impersonation else None
         if metrics is not None:
-            sources = [each for each in (self._transport.balanced, audit) if isinstance(each, Source)]
+            sources = [each for each in (self._transport.balanced, audit, acting, *asked) if isinstance(each, Source)]
             metrics.include(known=discovery.knows, sources=[*sources, _Figures(judge)])
         # THE ORDER, from the outside in; None is a stage that is left out.
         parts: dict[str, Stage | Middleware | None] = {
@@ -182,7 +183,7 @@ class FrontProxy:
             # Behind it, because the record says who asks; in front of all that refuses, because it says that, too.
             "audit": None if audit is None else partial(AuditMiddleware, audit=audit),
             # Behind audit: a refused attempt leaves a trace, and both identities are recorded.
-            "impersonation": Impersonation(judge) if impersonation else None,
+            "impersonation": acting,
             # Before routing: an unknown path and a forbidden one look the same to somebody without rights.
             "authorization": Authorization(judge),
             # After it: the page is for who may read it, and in flight is what was let in.

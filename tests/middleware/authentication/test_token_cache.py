@@ -360,6 +360,24 @@ async def test_concurrent_with_another_revision() -> None:
     assert not cache._flights
 
 
+def shown(cache: TokenCache) -> dict[str, float]:
+    return {sample.labels[0][1]: sample.value for sample in cache.samples()}
+
+
+async def test_figures() -> None:
+    """How often a token had to be judged, how often not, and how many are remembered."""
+    judge = Slow()
+    cache = cached(judge)
+    tasks = await begun(cache, b"good")
+    judge.go.set()
+    await asyncio.gather(*tasks)
+    assert shown(cache) == {"hit": 9, "miss": 1, "good": 1, "bad": 0}
+    for _ in range(2):
+        await cache.authenticate(presenting(b"good"))
+        await refused(cache, b"bad")
+    assert shown(cache) == {"hit": 12, "miss": 2, "good": 1, "bad": 1}
+
+
 async def test_in_a_union() -> None:
     """A remembered refusal rules anonymous callers out as a new one does."""
     union = AuthenticatorUnion([cached(Judge())])

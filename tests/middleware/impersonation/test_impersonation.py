@@ -310,6 +310,22 @@ async def test_handshake_needs_create_too() -> None:
     assert await Impersonation(Grants(*rights, "impersonate-on:user-info:create pods/exec dev/p")).decide(one) is None
 
 
+async def test_figures() -> None:
+    """What was let is counted by the right that let it, and what was not apart; who impersonates nobody is not."""
+    stage = Impersonation(
+        Grants("impersonate users bob", *on("user-info", f"impersonate:user-info {AUTHENTICATION}/users carol"))
+    )
+    for headers in ([BOB], [("Impersonate-User", "carol")], [("Impersonate-User", "dora")], []):
+        await stage.decide(exchange(*headers))
+    shown = {tuple(value for _, value in each.labels): each.value for each in stage.samples()}
+    assert {labels: value for labels, value in shown.items() if value} == {
+        ("legacy", "allowed"): 1,
+        ("user-info", "allowed"): 1,
+        ("", "denied"): 1,
+    }
+    assert len(shown) == 6
+
+
 # --- what cannot be read ---
 
 

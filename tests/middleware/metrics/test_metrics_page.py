@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from joserfc.jwk import ECKey
 from tests.middleware.metrics.figures import Figures
 
 from aggmw import FrontProxy, PathService
@@ -13,7 +14,7 @@ from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.backends import RESERVED
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
-from aggmw.middleware.authentication import Anonymous
+from aggmw.middleware.authentication import Anonymous, ServiceAccounts, StaticAccounts, TokenCache
 from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer, SubjectAccessReviewWebhook, Union
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.metrics.book import DURATIONS, OTHER
@@ -23,6 +24,7 @@ from aggmw.net.kubeconfig import Remote
 from aggmw.net.webhooks import Webhook
 from aggmw.testing import Client, ScriptedBackend, respond
 
+SIGNING_KEY = ECKey.generate_key("P-256").as_pem(private=True)
 PAGE = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text(encoding="utf-8")
 PYTHON = {"implementation", "major", "minor", "patchlevel"}
 Shown = dict[str, tuple[str, frozenset[str], str]]
@@ -59,6 +61,8 @@ async def exposed() -> Shown:
             anonymous=everybody,
             authorization=Union([webhook, AllowAll()]),
             audit=audit,
+            authentication=[TokenCache([ServiceAccounts("sa", StaticAccounts({}), signing_key=SIGNING_KEY)])],
+            impersonation=True,
         )
         async with front:
             assert (await Client(front).request("GET", "/x/")).status == 200

@@ -7,11 +7,12 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from aggmw.asgi.stacking import shown
 from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import checked_seams
 from aggmw.contracts.tokens import NO_AUDIENCES, TokenAuthenticator
 from aggmw.errors import InvalidCredentials, InvalidIdentity
@@ -19,6 +20,10 @@ from aggmw.middleware.authentication.bearer import presented_token
 
 __all__ = ["TokenCache"]
 
+_REQUESTS = "authentication_token_cache_request_total"
+_REQUESTS_HELP = "Bearer tokens, by whether they had to be judged."
+_TOKENS = "aggmw_token_cache_tokens"
+_TOKENS_HELP = "Bearer tokens that are remembered."
 _Key: TypeAlias = bytes | tuple[bytes, frozenset[str]]
 _V = TypeVar("_V")
 
@@ -101,6 +106,7 @@ class TokenCache:
         self._good: dict[_Key, _Good] = {}
         self._bad: dict[_Key, _Bad] = {}
         self._flights: dict[_Key, _Flight] = {}
+        self._hits = self._misses = 0
 
     def __repr__(self) -> str:
         return f"TokenCache([{', '.join(map(shown, self._members))}])"
@@ -130,8 +136,16 @@ class TokenCache:
         key: _Key = (digest, presented.audiences) if presented.audiences else digest
         good = self._good.get(key)
         if good is not None and good.revision is good.authenticator.revision and self._clock() < good.until:
+            self._hits += 1
             return good.identity
         return await self._judge(key, token, presented.audiences)
+
+    def samples(self) -> Iterable[Sample]:
+        """How often a token was known already, and how many are. See `aggmw.contracts.metrics.Source`."""
+        for status, value in (("hit", self._hits), ("miss", self._misses)):
+            yield Sample(_REQUESTS, _REQUESTS_HELP, "counter", (("status", status),), value)
+        for state, tokens in (("good", len(self._good)), ("bad", len(self._bad))):
+            yield Sample(_TOKENS, _TOKENS_HELP, "gauge", (("state", state),), tokens)
 
     async def authenticate_token(self, token: bytes, audiences: frozenset[str] = NO_AUDIENCES) -> Identity:
         """As `authenticate`, of the token alone."""
@@ -145,6 +159,7 @@ class TokenCache:
             good = self._good.get(key)
             if good is not None:
                 if good.revision == good.authenticator.revision and now < good.until:
+                    self._hits += 1
                     return good.identity
                 self._good.pop(key, None)
             bad = self._bad.get(key)
@@ -152,22 +167,26 @@ class TokenCache:
             revisions = self.revision
             if bad is not None:
                 if now < bad.until and bad.revisions == revisions:
+                    self._hits += 1
                     raise InvalidCredentials(bad.reason)
                 self._bad.pop(key, None)
             flight = self._flights.get(key)
             if flight is None or flight.revisions != revisions or flight.loop is not loop:
                 return await self._lead(key, token, audiences, _Flight(revisions, loop))
             found = await flight.end()
+            if found is None:
+                continue
+            self._hits += 1
             if isinstance(found, Identity):
                 return found
-            if found is not None:
-                try:
-                    raise found
-                finally:
-                    del flight, found  # they would hold each other, by the traceback
+            try:
+                raise found
+            finally:
+                del flight, found  # they would hold each other, by the traceback
 
     async def _lead(self, key: _Key, token: bytes, audiences: frozenset[str], flight: _Flight) -> Identity:
         """Judge, for all who wait. Whoever is cancelled leaves it to one of them."""
+        self._misses += 1
         self._flights[key] = flight
         try:
             flight.found = await self._ask(key, token, audiences, flight.revisions)

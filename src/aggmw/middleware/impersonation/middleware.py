@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -12,6 +12,7 @@ from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes, Authorizer, Verdict
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import check_lookup, check_seam
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import MissingInput, StatusError
@@ -24,6 +25,8 @@ __all__ = ["Impersonation", "ImpersonationMiddleware"]
 
 _log = structlog.get_logger("aggmw.impersonation")
 
+_ATTEMPTS = "apiserver_impersonation_attempts_total"
+_ATTEMPTS_HELP = "Requests to act as somebody else, by the right that let them."
 _ASKED_FOR = "impersonation.aggmw/asked-for"
 
 
@@ -62,9 +65,17 @@ class Impersonation:
         self._modes = MODES if constrained else (LEGACY,)
         self._identity = identity
         self._request_info = request_info
+        self._allowed = {mode.name: 0 for mode in self._modes}
+        self._denied = 0
 
     def __repr__(self) -> str:
         return f"Impersonation({self._authorizer!r})"
+
+    def samples(self) -> Iterable[Sample]:
+        """How often it was let, by the way that let it, and how often not. See `aggmw.contracts.metrics.Source`."""
+        for mode, value in self._allowed.items():
+            yield Sample(_ATTEMPTS, _ATTEMPTS_HELP, "counter", (("mode", mode), ("decision", "allowed")), value)
+        yield Sample(_ATTEMPTS, _ATTEMPTS_HELP, "counter", (("mode", ""), ("decision", "denied")), self._denied)
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """403, or None to go on, as the caller or as whom it may act.
@@ -93,6 +104,7 @@ class Impersonation:
 
         found = await granted(self._modes, judge, wanted, attributes)
         if isinstance(found, Refusal):
+            self._denied += 1
             _log.info(
                 "impersonation refused",
                 user=identity.user,
@@ -105,6 +117,7 @@ class Impersonation:
         exchange.impersonator = identity
         exchange.host_user = False  # whoever is acted as is nobody whom the application outside knows
         exchange.identity, mode = found
+        self._allowed[mode.name] += 1
         exchange.impersonation = mode.verb if mode.on else ""
         return None
 

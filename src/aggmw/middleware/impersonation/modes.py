@@ -55,6 +55,11 @@ class Mode(NamedTuple):
     verb: str
     on: str = ""
 
+    @property
+    def name(self) -> str:
+        """As Kubernetes' metrics call it."""
+        return self.verb.partition(":")[2] or "legacy"
+
     def fits(self, requestor: Identity, wanted: Wanted) -> bool:
         """Whether this way is meant for such an identity at all."""
         if not self.on:
