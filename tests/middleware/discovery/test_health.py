@@ -49,6 +49,24 @@ def test_verbose(health: Health, query: bytes) -> None:
     assert health.answer(query).body == b"[+]ping ok\n[+]etcd ok\nreadyz check passed\n"
 
 
+class Noted(Database):
+    """Has something to say while it is well."""
+
+    def note(self) -> str:
+        return "revision 7\n" + "x" * 200
+
+
+def test_note() -> None:
+    """What is well may say more, in one short line; what fails says nothing."""
+    noted = Noted()
+    health = Health("readyz", [Ping(), noted])
+    lines = health.answer(b"verbose").body.decode().splitlines()
+    assert lines == ["[+]ping ok", "[+]etcd ok: revision 7?" + "x" * 89, "readyz check passed"]
+    assert health.answer(b"").body == b"ok"
+    noted.reason = "broken"
+    assert b"revision" not in health.answer(b"verbose").body
+
+
 def test_failure_is_verbose_and_withholds_the_reason(health: Health, database: Database) -> None:
     """Anybody may read health: why a check fails is in the log only, once per change."""
     database.reason = "password wrong for 10.0.0.1"
