@@ -208,8 +208,7 @@ def test_mistakes(admin: Kubectl, tmp_path: Path) -> None:
     file = written(tmp_path / "review.yaml", "SubjectAccessReview")
     assert admin.fails("create", "-f", file).splitlines() == [
         'The SubjectAccessReview "" is invalid: ',
-        '* spec.resourceAttributes: Invalid value: "null": exactly one of nonResourceAttributes or resourceAttributes'
-        " must be specified",
+        "* spec: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
         '* spec.user: Invalid value: "": at least one of user or group must be specified',
     ]
 

@@ -134,7 +134,7 @@ class LocalSubjectAccessReviews(SubjectAccessReviews):
         errors = chain(
             spec_errors(spec),
             _subject_errors(spec),
-            _metadata_errors(value, except_for="namespace"),
+            _metadata_errors(value, local=True),
             _local_errors(spec, namespace),
         )
         self._refuse(errors)
@@ -201,11 +201,13 @@ def _subject_errors(spec: Object) -> Iterator[FieldError]:
         yield invalid_field("spec.user", "", "at least one of user or group must be specified")
 
 
-def _metadata_errors(value: Object, *, except_for: str = "") -> Iterator[FieldError]:
-    """Reviews have no metadata: they are not stored."""
+def _metadata_errors(value: Object, *, local: bool = False) -> Iterator[FieldError]:
+    """Reviews have no metadata: they are not stored. Of those in no namespace, one that is named does not count."""
     metadata = {name: each for name, each in (value.get("metadata") or {}).items() if each and name != "managedFields"}
-    if set(metadata) - {except_for}:
-        yield invalid_field("metadata", metadata, f"must be empty{f' except for {except_for}' if except_for else ''}")
+    namespace = metadata.pop("namespace", "")
+    if metadata:
+        shown = {"namespace": namespace, **metadata} if local and namespace else metadata
+        yield invalid_field("metadata", shown, f"must be empty{' except for namespace' if local else ''}")
 
 
 def _local_errors(spec: Object, namespace: str) -> Iterator[FieldError]:

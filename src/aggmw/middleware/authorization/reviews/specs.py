@@ -32,9 +32,19 @@ _RESOURCE, _PATH = "resourceAttributes", "nonResourceAttributes"
 _SELECTING = frozenset({"list", "watch", "deletecollection"})
 _WITH_VALUES, _WITHOUT_VALUES = ("In", "NotIn"), ("Exists", "DoesNotExist")
 _MUST = "must be specified"
-_SELECTORS: dict[str, tuple[Callable[[str], str], Callable[[Iterable[Requirement]], tuple[str, int]]]] = {
-    "fieldSelector": (field_selector, field_demands),
-    "labelSelector": (label_selector, label_demands),
+
+
+class _Selector(NamedTuple):
+    """How a selector is read: from a text, and from requirements; and what a text that demands nothing consists of."""
+
+    parse: Callable[[str], str]
+    spell: Callable[[Iterable[Requirement]], tuple[str, int]]
+    blanks: str
+
+
+_SELECTORS = {
+    "fieldSelector": _Selector(field_selector, field_demands, ",="),
+    "labelSelector": _Selector(label_selector, label_demands, " \t\r\n"),
 }
 
 
@@ -53,12 +63,8 @@ class Asked(NamedTuple):
 def spec_errors(spec: Object) -> Iterator[FieldError]:
     """The mistakes in what is asked for; who asks is not looked at."""
     resource, path = spec.get(_RESOURCE), spec.get(_PATH)
-    if resource is not None and path is not None:
-        detail = f"cannot be specified in combination with {_RESOURCE}"
-        yield invalid_field(f"spec.{_PATH}", path, detail)
-    if resource is None and path is None:
-        detail = f"exactly one of {_PATH} or {_RESOURCE} must be specified"
-        yield invalid_field(f"spec.{_RESOURCE}", "null", detail)
+    if (resource is None) == (path is None):
+        yield invalid_field("spec", path, f"exactly one of {_PATH} or {_RESOURCE} must be specified")
     for name in _SELECTORS:
         if (selector := (resource or {}).get(name)) is not None:
             yield from _selector_errors(selector, f"spec.{_RESOURCE}.{name}", labels=name == "labelSelector")
@@ -150,10 +156,10 @@ def _demands(resource: Object, name: str, verb: str, notes: list[str]) -> str:
     if verb not in _SELECTING:
         notes.append(f"{path} ignored: only list, watch and deletecollection have selectors")
         return ""
-    parse, spell = _SELECTORS[name]
+    parse, spell, blanks = _SELECTORS[name]
     if raw := selector.get("rawSelector") or "":
         spelled = parse(raw)
-        if not spelled and raw.strip(" \t\r\n,"):
+        if not spelled and raw.strip(blanks):
             notes.append(f"{path} ignored due to parse error")
         return spelled
     requirements = [_requirement(each) for each in selector.get("requirements") or ()]
