@@ -86,6 +86,7 @@ def _narrowest(snapshot: Snapshot, attributes: Attributes) -> Role | None:
         role
         for role in snapshot.roles.values()
         if (not role.namespace or role.namespace == attributes.namespace)
+        and not role.name.startswith("system:")  # parts of others, and what belongs to the server
         and any(rule_allows(rule, attributes) and not is_everything(rule) for rule in role.rules)
     )
     return min(fitting, key=lambda role: (len(role.rules), role.key), default=None)
