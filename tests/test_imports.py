@@ -74,7 +74,10 @@ print("httpx" in core, "uvicorn" in core)
 
 MADE_OF_AN_EXTRA = {
     "typer": {"aggmw.cli"},
-    "uvicorn": {f"aggmw.server.{name}" for name in ("cycle", "door", "porter", "run", "serving", "websocket")},
+    "uvicorn": {
+        f"aggmw.server.{name}"
+        for name in ("cycle", "door", "porter", "run", "serving", "websocket", "workers.supervisor", "workers.worker")
+    },
     "rich": {"aggmw.server.demo"},
     "prometheus_client": {"aggmw.middleware.metrics.exposition"},
     "pytest": {"aggmw.testing.plugin"},

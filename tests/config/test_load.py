@@ -156,7 +156,7 @@ authorization: []
         "config.yaml: services.files: must be a list of texts, not 'apiservices.yaml'",
         "config.yaml: services.resolve.wardle/api: must be a text, not 7443",
         "config.yaml: hots: is not a known key; known here: authentication, authorization, grace, host, logFormat,"
-        " logLevel, metrics, port, services, streams, tls",
+        " logLevel, metrics, port, services, streams, tls, workers",
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 import aggmw
-from aggmw.cli.options import ConfigOption, DirectoryOption, HostOption, PortOption, reported
+from aggmw.cli.options import ConfigOption, DirectoryOption, HostOption, PortOption, WorkersOption, reported
 from aggmw.config import Configuration, load
 
 __all__ = ["app"]
@@ -33,15 +32,20 @@ def serve(
     directory: DirectoryOption = Path(".aggmw"),
     host: HostOption = None,
     port: PortOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Serve the front proxy over TLS.
 
     On the first start DIR gets a certificate authority, certificates, and DIR/admin.kubeconfig; later starts keep them.
+
+    SIGHUP reads files again: in place where one process serves, by a rolling restart where several workers do.
     """
     from aggmw.server.run import run
 
-    configuration = _configured(lambda: load(config) if config else Configuration(), host, port)
-    raise typer.Exit(reported(lambda: run(configuration, directory)))
+    def read() -> Configuration:
+        return _overridden(load(config) if config else Configuration(), host, port, workers)
+
+    raise typer.Exit(reported(lambda: run(read(), directory, read=read)))
 
 
 @app.command()
@@ -101,7 +105,7 @@ def token(
     """
     from aggmw.config.tokens import issued_token
 
-    configuration = _configured(lambda: load(config) if config else Configuration(), None, None)
+    configuration = reported(lambda: load(config) if config else Configuration())
     typer.echo(reported(lambda: issued_token(configuration, account, audiences=audience or (), seconds=seconds)))
 
 
@@ -111,11 +115,11 @@ def version() -> None:
     typer.echo(f"aggmw {installed('aggmw')}{' (compiled)' if aggmw.__compiled__ else ''}")
 
 
-def _configured(read: Callable[[], Configuration], host: str | None, port: int | None) -> Configuration:
+def _overridden(configuration: Configuration, host: str | None, port: int | None, workers: int | None) -> Configuration:
     """The configuration with what the command line overrides."""
-    configuration = reported(read)
-    if host is not None:
-        configuration = replace(configuration, host=host)
-    if port is not None:
-        configuration = replace(configuration, port=port)
-    return configuration
+    return replace(
+        configuration,
+        host=configuration.host if host is None else host,
+        port=configuration.port if port is None else port,
+        workers=configuration.workers if workers is None else workers,
+    )

@@ -8,9 +8,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from aggmw.config.load import MOST_WORKERS
 from aggmw.errors import ConfigurationError
 
-__all__ = ["ConfigOption", "DirectoryOption", "HostOption", "PortOption", "reported"]
+__all__ = ["ConfigOption", "DirectoryOption", "HostOption", "PortOption", "WorkersOption", "reported"]
 
 _T = TypeVar("_T")
 
@@ -31,6 +32,18 @@ PortOption = Annotated[
         max=65535,
         help="Port to listen on; 0 takes a free one.",
         show_default="6443",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        envvar="AGGMW_WORKERS",
+        metavar="NUMBER",
+        min=1,
+        max=MOST_WORKERS,
+        help="Processes that serve; with several, a supervisor keeps them.",
+        show_default="1",
     ),
 ]
 DirectoryOption = Annotated[

@@ -368,6 +368,7 @@ class Configuration:
 
     Args:
         host, port: where to listen; port 0 takes a free one.
+        workers: processes that serve; 1 is the one that was started.
         grace: seconds that running requests get after SIGTERM.
         log_level: "debug", "info", "warning" or "error".
         log_format: "console", "json", or "auto": console on a terminal.
@@ -377,6 +378,7 @@ class Configuration:
 
     host: str = "127.0.0.1"
     port: int = 6443
+    workers: int = 1
     grace: float = 10.0
     log_level: str = "info"
     log_format: str = "auto"

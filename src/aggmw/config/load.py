@@ -40,10 +40,11 @@ from aggmw.middleware.forward_auth import PROXIES, Proxy, check_host, check_path
 from aggmw.middleware.proxy import TransportLimits
 from aggmw.net.addresses import AddressRules
 
-__all__ = ["load", "parse"]
+__all__ = ["MOST_WORKERS", "load", "parse"]
 
 _LEVELS = ("debug", "info", "warning", "error")
 _WHEN_FULL = ("wait", "drop")
+MOST_WORKERS = 256
 _FORMATS = ("auto", "console", "json")
 
 
@@ -76,6 +77,7 @@ def parse(values: Any, *, file: str, base: Path) -> Configuration:
     configuration = Configuration(
         host=top.text("host", Configuration().host),
         port=top.integer("port", Configuration().port, least=0, most=65535),
+        workers=top.integer("workers", Configuration().workers, least=1, most=MOST_WORKERS),
         grace=top.seconds("grace", Configuration().grace),
         log_level=top.choice("logLevel", _LEVELS, Configuration().log_level),
         log_format=top.choice("logFormat", _FORMATS, Configuration().log_format),

@@ -139,7 +139,7 @@ class Door(HttpToolsProtocol):
             when_gone=self._when_gone,
         )
         self.app_state = {**self.app_state, "aggmw.connection": connection}
-        self.deadline = self._now() + self.limits.head_seconds
+        self.deadline = self._now() + (self.limits.linger_seconds if self.draining else self.limits.head_seconds)
         self._porter.add(self)
 
     def _admitted(self) -> bool:
@@ -177,13 +177,13 @@ class Door(HttpToolsProtocol):
         self.soon(self.transport.abort)  # asyncio's TLS, which may be reading out what was paused, would trip over it
 
     def shutdown(self) -> None:
-        """The server stops: an idle connection ends now, any other with its response."""
+        """The server stops: who idles is closed now, others with their response; a new one has time for a request."""
         self._closing = True
         if self._current is not None and not self._current.answered:
             self._current.keep_alive = False
-        elif self._phase == _IDLE:
+        elif self._phase == _IDLE and self._current is not None:
             self._close()
-        elif self._phase == _HEAD:
+        elif self._phase <= _HEAD:
             self.deadline = min(self.deadline, self._now() + self.limits.linger_seconds)
 
     def pause_writing(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -11,12 +12,13 @@ import structlog
 __all__ = ["configure"]
 
 
-def configure(level: str = "info", style: str = "auto") -> None:
+def configure(level: str = "info", style: str = "auto", *, worker: int | None = None) -> None:
     """Set up structlog and what the server library logs through the standard library.
 
     Args:
         level: "debug", "info", "warning" or "error".
         style: "console", "json", or "auto": console when standard error is a terminal.
+        worker: the number of this process among several, for every line.
     """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     debug = level == "debug"
@@ -24,12 +26,13 @@ def configure(level: str = "info", style: str = "auto") -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
         _without_traceback if not debug else structlog.processors.format_exc_info,
+        *([] if worker is None else [_Signed(worker)]),
     ]
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line at once: others may write there, too
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -44,6 +47,16 @@ def configure(level: str = "info", style: str = "auto") -> None:
     root.setLevel(getattr(logging, level.upper()))
     # The server library's own start and stop lines repeat ours.
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+class _Signed:
+    """Adds which process a line is from."""
+
+    def __init__(self, worker: int) -> None:
+        self._fields = {"worker": worker, "pid": os.getpid()}
+
+    def __call__(self, logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        return {**event, **self._fields}
 
 
 def _without_traceback(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from aggmw.front_proxy import FrontProxy
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.server import logs, serving
 from aggmw.server.directory import Directory
+from aggmw.server.sockets import url_of
 from aggmw.server.tls import DoorTLS
 
-__all__ = ["Announce", "Running", "open_directory", "run", "serve"]
+__all__ = ["Announce", "Running", "administrator", "open_directory", "prepare", "run", "serve"]
 
 _log = structlog.get_logger("aggmw.server")
 _ADMINISTRATOR = ("admin", ("system:masters",))
@@ -45,12 +47,13 @@ class Running:
 Announce = Callable[[Running], Coroutine[Any, Any, None]]
 
 
-def run(configuration: Configuration, path: Path) -> int:
+def run(configuration: Configuration, path: Path, *, read: Callable[[], Configuration] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         configuration: what to serve.
         path: the directory of certificates and kubeconfigs, made on the first start.
+        read: the configuration, read anew, for several workers that are told to start again; by default it is the same.
 
     Returns:
         The exit status: 0 after a clean stop.
@@ -59,6 +62,10 @@ def run(configuration: Configuration, path: Path) -> int:
         ConfigurationError: all mistakes, before anything is served.
     """
     logs.configure(configuration.log_level, configuration.log_format)
+    if configuration.workers > 1:
+        from aggmw.server.workers.supervisor import supervise
+
+        return supervise(configuration, path, read or (lambda: configuration))
     return serve(configuration, open_directory(configuration, path), _announce)
 
 
@@ -88,7 +95,25 @@ def serve(configuration: Configuration, directory: Directory, announce: Announce
 
 
 def _prepare(configuration: Configuration, directory: Directory) -> Running:
-    """Read everything and listen. What is wrong with files, certificates and the port is all found in one pass."""
+    server, composed = prepare(configuration, directory, lambda: serving.bind(configuration.host, configuration.port))
+    url = url_of(server.sockets[0])
+    return Running(server, composed.front_proxy, url, administrator(directory, url))
+
+
+def prepare(
+    configuration: Configuration, directory: Directory, listen: Callable[[], socket.socket], *, signals: bool = True
+) -> tuple[serving.Server, Composed]:
+    """Read everything and listen. What is wrong with files, certificates and the port is all found in one pass.
+
+    Args:
+        configuration: what to serve.
+        directory: certificates.
+        listen: gives a listening socket.
+        signals: whether the server listens for signals.
+
+    Raises:
+        ConfigurationError: all mistakes, those of `listen` too.
+    """
     problems: list[Problem] = []
     drain = Drain()
     composed: Composed | None = None
@@ -106,20 +131,27 @@ def _prepare(configuration: Configuration, directory: Directory) -> Running:
     except ConfigurationError as error:
         problems.extend(error.problems)
     try:
-        listener = serving.bind(configuration.host, configuration.port)
+        listener = listen()
     except ConfigurationError as error:
         raise ConfigurationError([*problems, *error.problems]) from error
     if composed is None or tls is None:
         listener.close()
         raise ConfigurationError(problems)
     server = serving.make_server(
-        composed.front_proxy, sockets=[listener], tls=tls, drain=drain, grace=configuration.grace
+        composed.front_proxy, sockets=[listener], tls=tls, drain=drain, grace=configuration.grace, signals=signals
     )
     server.reloads.update(composed.reloads)
-    url = f"https://{server.address}"
+    return server, composed
+
+
+def administrator(directory: Directory, url: str) -> Path:
+    """The administrator's kubeconfig, made or brought up to date.
+
+    Raises:
+        ConfigurationError: it cannot be.
+    """
     user, groups = _ADMINISTRATOR
-    kubeconfig = directory.kubeconfig(user, server=_reachable(url), user=user, groups=groups)
-    return Running(server, composed.front_proxy, _reachable(url), kubeconfig)
+    return directory.kubeconfig(user, server=url, user=user, groups=groups)
 
 
 def _credentials(directory: Directory) -> Credentials:
@@ -127,11 +159,6 @@ def _credentials(directory: Directory) -> Credentials:
         client_ca=directory.client_ca,
         front_proxy=ClientCertificatePair(directory.front_proxy_certificate, directory.front_proxy_key),
     )
-
-
-def _reachable(url: str) -> str:
-    """A URL that clients of this machine can use: an unspecified address is replaced by localhost."""
-    return url.replace("//0.0.0.0:", "//localhost:").replace("//[::]:", "//localhost:")
 
 
 async def _beside(running: Running, announce: Announce) -> None:

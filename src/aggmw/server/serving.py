@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 import uvicorn
@@ -25,11 +26,11 @@ from aggmw.errors import AggmwError
 from aggmw.server.door import Door
 from aggmw.server.limits import DoorLimits
 from aggmw.server.reloading import Reloading
-from aggmw.server.sockets import bind, bind_path
+from aggmw.server.sockets import BACKLOG, address_of, bind, bind_path
 from aggmw.server.tls import DoorTLS
 from aggmw.server.websocket import ServerWebSocket
 
-__all__ = ["Server", "StartFailed", "bind", "make_server", "run", "settle_memory"]
+__all__ = ["Server", "StartFailed", "bind", "make_server", "run", "run_on_loop", "settle_memory"]
 
 _log = structlog.get_logger("aggmw.server")
 
@@ -40,6 +41,7 @@ _HANDSHAKE_SECONDS = 10.0
 _TLS_GOODBYE_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 90  # as kube-apiserver
 _LEAST = 0.5  # seconds for what comes after the connections, however short the grace
+_ARRIVING = 2.0  # seconds that a TLS handshake has after the server no longer listens
 
 
 class StartFailed(AggmwError):
@@ -75,6 +77,7 @@ class Server(uvicorn.Server):
         up: set when the application is started and connections are accepted.
         reloads: what SIGHUP reads again, by name: the certificates of `tls`, and whatever else is put here. Functions,
             coroutine functions too: a `contracts.reloading.Reload` each.
+        before_accepting: awaited when the application is started, and before connections are accepted.
     """
 
     def __init__(
@@ -96,20 +99,18 @@ class Server(uvicorn.Server):
         self.grace = grace
         self.reloads: dict[str, Reload] = {} if tls is None else {"certificates": tls.reload}
         self._reloading = Reloading(self.reloads)
+        self.before_accepting: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.sockets = tuple(sockets)
         self._signals = signals
         self._stopped_at = 0.0
+        self._accepted: WeakSet[Door] = WeakSet()
 
     # Where it listens
 
     @property
     def address(self) -> str:
         """`host:port` with the port that was really taken, or the path of a Unix socket."""
-        name = self.sockets[0].getsockname() if self.sockets else ""
-        if isinstance(name, tuple):
-            host, port = name[:2]
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return str(name)
+        return address_of(self.sockets[0]) if self.sockets else ""
 
     @property
     def port(self) -> int:
@@ -234,23 +235,28 @@ class Server(uvicorn.Server):
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise StartFailed("the application did not start")
+        if self.before_accepting is not None:
+            await self.before_accepting()
+        self.servers = [await self.listen(sock) for sock in sockets or self.sockets]
+        self.started = True
+        self.up.set()
+
+    async def listen(self, listener: socket.socket) -> asyncio.Server:
+        """Accept connections from one more socket, which belongs to the server from now on."""
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"backlog": BACKLOG}
         if self.config.ssl is not None:
-            options = {
+            options |= {
                 "ssl": self.config.ssl,
                 "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
                 "ssl_shutdown_timeout": _TLS_GOODBYE_SECONDS,
             }
-        self.servers = [await loop.create_server(self._door, sock=sock, **options) for sock in sockets or self.sockets]
-        self.started = True
-        self.up.set()
+        return await loop.create_server(self._door, sock=listener, **options)
 
     def _door(self) -> asyncio.Protocol:
         protocol: Any = self.config.http_protocol_class
-        door: asyncio.Protocol = protocol(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        door: Door = protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        self._accepted.add(door)
         return door
 
     # Stopping
@@ -282,11 +288,18 @@ class Server(uvicorn.Server):
         """Whether all connections and requests ended, `seconds` after the stop began."""
         loop = asyncio.get_running_loop()
         state = self.server_state
-        while state.connections or state.tasks:
+        while state.connections or state.tasks or self._arriving:
             if self.force_exit or loop.time() - self._stopped_at >= seconds:
                 return False
             await asyncio.sleep(_POLL)
         return True
+
+    @property
+    def _arriving(self) -> bool:
+        """Whether connections that were accepted are still in their handshake, for as long as that is waited for."""
+        if asyncio.get_running_loop().time() - self._stopped_at >= _ARRIVING:
+            return False
+        return any(door.transport is None for door in self._accepted)
 
     async def _cancel(self) -> None:
         tasks = list(self.server_state.tasks)
@@ -399,11 +412,24 @@ def run(server: Server, *, beside: Callable[[], Coroutine[Any, Any, None]] | Non
     Raises:
         Exception: what `beside` raised.
     """
+    return run_on_loop(server, _serve(server, beside))
+
+
+def run_on_loop(server: Server, serving: Coroutine[Any, Any, None]) -> int:
+    """Run what serves on an event loop of its own.
+
+    Args:
+        server: says which kind of loop.
+        serving: awaits `server.serve()`.
+
+    Returns:
+        As `run`.
+    """
     factory = server.config.get_loop_factory()
     loop = asyncio.new_event_loop() if factory is None else factory()
     try:
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(_serve(server, beside))
+        loop.run_until_complete(serving)
     except StartFailed:
         return 1
     finally:

@@ -8,15 +8,29 @@ import os
 import socket
 import stat
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.net.keepalive import keep_asking
 
-__all__ = ["bind", "bind_path", "descriptor", "reset_on_close", "unsent"]
+__all__ = [
+    "BACKLOG",
+    "address_of",
+    "bind",
+    "bind_beside",
+    "bind_path",
+    "descriptor",
+    "reset_on_close",
+    "unsent",
+    "url_of",
+]
 
-_BACKLOG = 2_048
+BACKLOG = 2_048
+"""Connections that may wait to be accepted."""
+
+_APART = sys.platform == "linux"  # others know SO_REUSEPORT, too, but do not spread connections
 _RESET = struct.pack("ii", 1, 0)  # linger on, for no time
 
 _WHY = {
@@ -26,12 +40,28 @@ _WHY = {
 }
 
 
-def bind(host: str, port: int) -> socket.socket:
+def address_of(listener: socket.socket) -> str:
+    """`host:port` with the port that was really taken, or the path of a Unix socket."""
+    name = listener.getsockname()
+    if isinstance(name, tuple):
+        host, port = name[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(name)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where clients of this machine reach a TLS server: an unspecified address is replaced by localhost."""
+    url = f"https://{address_of(listener)}"
+    return url.replace("//0.0.0.0:", "//localhost:").replace("//[::]:", "//localhost:")
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening TCP socket. It listens at once, so that a port in use is found before anything is started.
 
     Args:
         host: an address, or a name of this machine.
         port: 0 for a free one; `getsockname()` tells which.
+        shared: others may be bound beside it, by `bind_beside`.
 
     Raises:
         ConfigurationError: cannot listen there, and why, in one line.
@@ -50,12 +80,38 @@ def bind(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         keep_asking(listener)  # what it accepts inherits that
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        if shared and _APART:  # only now: it must not be bound beside another server
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigurationError([Problem(where, _reason(error))]) from None
     listener.setblocking(False)
     return listener
+
+
+def bind_beside(listener: socket.socket) -> socket.socket:
+    """One more socket at a shared address. On Linux it gets connections of its own, from when it listens.
+
+    The kernel spreads connections evenly over sockets; processes that accept from one and the same do not, because the
+    first to wake up takes what there is. Elsewhere it is the same socket again.
+
+    Raises:
+        ConfigurationError: cannot listen there, and why, in one line.
+    """
+    if not _APART:
+        return listener.dup()
+    other = socket.socket(listener.family, listener.type, listener.proto)
+    try:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keep_asking(other)
+        other.bind(listener.getsockname())
+    except OSError as error:
+        other.close()
+        raise ConfigurationError([Problem(f"listen {address_of(listener)}", _reason(error))]) from None
+    other.setblocking(False)
+    return other
 
 
 def bind_path(path: str) -> socket.socket:
@@ -69,7 +125,7 @@ def bind_path(path: str) -> socket.socket:
         _clear(path)
         listener.bind(path)
         os.chmod(path, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigurationError([Problem(f"listen {path}", _reason(error))]) from None

@@ -1,8 +1,8 @@
 """The figures of requests by their labels: plain numbers that are added to, and a frozen snapshot of them.
 
-A snapshot is all that a worker would have to send to whoever shows the page of several: it holds nothing but tuples of
-strings and numbers, rows of equal labels are added number by number, and rows that only one worker has are taken over.
-Sources (`contracts.metrics`) differ by worker and would get a label for it.
+A snapshot is all that a worker has to send to whoever shows the page of several: it holds nothing but tuples of strings
+and numbers, rows of equal labels are added number by number, and rows that only one worker has are taken over
+(`sharing`).
 """
 
 from __future__ import annotations

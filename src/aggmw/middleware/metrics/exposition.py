@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
-from typing import cast
+from typing import Literal, cast
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -36,19 +36,29 @@ class Exposition:
         self._process = ProcessCollector(registry=None)
         self._platform = PlatformCollector(registry=None)
 
-    def page(self, accept: str, snapshot: Snapshot, samples: Sequence[Sample]) -> tuple[str, bytes]:
+    def page(
+        self, accept: str, snapshot: Snapshot, samples: Sequence[Sample], *, process: bool = True
+    ) -> tuple[str, bytes]:
         """The content type and the page.
 
         Args:
             accept: the Accept field; the plain text format for one that says nothing usable.
             snapshot: the figures of requests.
             samples: those of sources.
+            process: show this process's own figures, too; they are not among the samples.
         """
         registry = CollectorRegistry(auto_describe=False)
-        for collector in (_Figures(snapshot, samples), self._process, self._platform):
+        for collector in (_Figures(snapshot, samples), *([self._process] if process else []), self._platform):
             registry.register(collector)
         encode, content_type = _chosen(accept)
         return content_type, encode(registry)
+
+    def process(self) -> Iterator[Sample]:
+        """This process's own figures. Reads files of `/proc`."""
+        for metric in self._process.collect():
+            kind: Literal["counter", "gauge"] = "counter" if metric.type == "counter" else "gauge"
+            for line in metric.samples:
+                yield Sample(line.name, metric.documentation, kind, tuple(line.labels.items()), line.value, apart=True)
 
 
 def _chosen(accept: str) -> tuple[Callable[[Collector], bytes], str]:

@@ -16,12 +16,13 @@ from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.tally import Tally
 from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.contracts.exchange import Answer, Exchange
-from aggmw.contracts.metrics import Sample, Source
+from aggmw.contracts.metrics import Colleagues, Sample, Source
 from aggmw.contracts.options import check_lookup, check_type
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, ConfigurationError, Problem, fault
 from aggmw.middleware.metrics.book import Book, Known, Level
 from aggmw.middleware.metrics.labels import blank, is_long_running, is_read_only, labels_of
+from aggmw.middleware.metrics.sharing import Figures, added, apart, packed, unpacked
 from aggmw.objects.discovery import METHOD_NOT_ALLOWED
 
 __all__ = ["Known", "Metrics", "MetricsMiddleware"]
@@ -74,6 +75,7 @@ class Metrics:
         self._path = path
         self._request_info = request_info
         self._book = Book(self._known, max_label_sets)
+        self._colleagues: Colleagues | None = None
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self.include(known=known, sources=sources)
 
@@ -88,6 +90,10 @@ class Metrics:
             check_type("sources", source, Source)
             if not any(source is each for each in self._sources):
                 self._sources.append(source)
+
+    def beside(self, colleagues: Colleagues) -> None:
+        """Show what all workers of a server count, of which this process is one."""
+        self._colleagues = colleagues
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """The page, or None: then the request is in flight until `ended`. The page itself is not."""
@@ -122,12 +128,38 @@ class Metrics:
 
         Args:
             accept: the request's Accept field: plain text, or OpenMetrics.
+
+        Raises:
+            StatusError: 503, other workers cannot be asked.
         """
+        text = accept.decode("latin-1")
         async with self._turn():  # one at a time: encoding several would keep the interpreter from the loop
-            snapshot, samples = self._book.snapshot(), list(self._samples())
-            text = accept.decode("latin-1")
-            content_type, body = await asyncio.to_thread(self._exposition.page, text, snapshot, samples)
+            if self._colleagues is None:
+                figures = self._figures()
+                content_type, body = await asyncio.to_thread(self._exposition.page, text, *figures)
+            else:
+                own = await self.share(self._colleagues.number)
+                others = await self._colleagues.figures(own)
+                content_type, body = await asyncio.to_thread(self._joint_page, text, own, others)
         return Answer(200, ((b"content-type", content_type.encode("latin-1")),), body)
+
+    async def share(self, number: int) -> bytes:
+        """The figures of this moment, for another worker's page.
+
+        Args:
+            number: which worker this is.
+        """
+        return await asyncio.to_thread(self._packed, self._figures(), number)
+
+    def _figures(self) -> Figures:
+        return Figures(self._book.snapshot(), tuple(self._samples()))
+
+    def _packed(self, figures: Figures, number: int) -> bytes:
+        samples = apart([*figures.samples, *self._exposition.process()], number)
+        return packed(figures._replace(samples=tuple(samples)))
+
+    def _joint_page(self, accept: str, own: bytes, others: bytes) -> tuple[str, bytes]:
+        return self._exposition.page(accept, *added([unpacked(own), unpacked(others)]), process=False)
 
     def _info(self, exchange: Exchange) -> RequestInfo | None:
         return exchange.request_info if self._request_info is None else self._request_info(exchange)

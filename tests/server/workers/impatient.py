@@ -1,0 +1,13 @@
+"""`aggmw serve` whose supervisor gives up on a silent worker after four seconds. Run as a script."""
+
+from __future__ import annotations
+
+import sys
+
+from aggmw.cli import app
+from aggmw.server.workers import supervisor
+
+if __name__ == "__main__":
+    supervisor._HUNG_SECONDS = 4
+    sys.argv.insert(1, "serve")
+    app()
