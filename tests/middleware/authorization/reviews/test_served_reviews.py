@@ -59,12 +59,27 @@ async def test_may_i(client: Client) -> None:
 
 
 async def test_protobuf_in_and_out(client: Client) -> None:
-    """As a Go server that delegates authorization asks about its callers."""
+    """As Go clients of the typed API ask, `kubectl` among them."""
     asked = review("SubjectAccessReview", resourceAttributes=GET_POD, user="bob", groups=["devs"])
     headers = token("server", content_type=PROTOBUF, accept=f"{PROTOBUF},application/json")
     response = await client.request("POST", f"{BASE}/subjectaccessreviews", headers, body=encode(asked))
     assert (response.status, response.header("content-type")) == (201, PROTOBUF.encode())
     assert decode(response.body)["status"]["allowed"] is True
+
+
+async def test_what_a_delegating_server_sends(client: Client) -> None:
+    """The request of `DelegatingAuthorizationOptions` (k8s.io/apiserver 0.37.2), as it was recorded."""
+    body = (
+        b'{"kind":"SubjectAccessReview","apiVersion":"authorization.k8s.io/v1","metadata":{},"spec":{"resourceAttributes":'
+        b'{"namespace":"dev","verb":"list","group":"","version":"v1","resource":"pods","fieldSelector":{"requirements":'
+        b'[{"key":"a","operator":"NotIn","values":["b"]},{"key":"metadata.name","operator":"In","values":["one"]}]}},'
+        b'"user":"bob","groups":["devs","system:authenticated"],"extra":{"example.com/team":["a","b"]},"uid":"7"},'
+        b'"status":{"allowed":false}}\n'
+    )
+    headers = token("server", content_type="application/json", accept="application/json, */*")
+    response = await client.request("POST", f"{BASE}/subjectaccessreviews?timeout=10s", headers, body=body)
+    assert (response.status, response.header("content-type")) == (201, b"application/json")
+    assert response.json()["status"]["allowed"] is True
 
 
 async def test_yaml_in_and_out(client: Client) -> None:
