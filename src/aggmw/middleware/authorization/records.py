@@ -65,8 +65,8 @@ class LoadRecord:
         yield Sample(f"{_PREFIX}_stale", stale, "gauge", labels, float(self.stale))
         if self.revision:
             at = "When the policy was last loaded, in seconds since 1970."
-            yield Sample(f"{_PREFIX}_last_success_timestamp_seconds", at, "gauge", labels, self._at)
+            yield Sample(f"{_PREFIX}_last_success_timestamp_seconds", at, "gauge", labels, self._at, apart=True)
             rules = "Rows of the policy that is in force."
-            yield Sample(f"{_PREFIX}_rules", rules, "gauge", labels, self._rules)
+            yield Sample(f"{_PREFIX}_rules", rules, "gauge", labels, self._rules, apart=True)
             revision = "Always 1; the label says which revision is in force."
             yield Sample(f"{_PREFIX}_revision_info", revision, "gauge", (*labels, ("revision", self.revision)), 1)
