@@ -35,6 +35,7 @@ from aggmw.pki.make import make_ca
 from aggmw.server.door import Door
 from benchmarks.policies import SIZES, decisions, loading, strangers
 from benchmarks.report import Figure, Report, Row, progress
+from benchmarks.roles import BINDINGS, binding_decisions, binding_loading
 from benchmarks.tokens import COLD, REMEMBERED, token_checks
 from benchmarks.workspace import ANSWER, GROUP, ONE, TOKEN, rules
 
@@ -93,13 +94,17 @@ def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, 
     loop = asyncio.new_event_loop()
     try:
         found = _table(report, "Single parts", (*_on(loop), *_of(_stages()), *_of(decisions(sizes))), seconds)
+        found |= _table(report, "Roles and bindings", _of(binding_decisions(sizes)), seconds)
     finally:
         loop.close()
     found |= tokens(report, seconds=seconds)
     found |= _growing(report, seconds)
     for name, title in (("allow cold", "allow, cold"), ("deny cold", "deny, cold"), ("remembered", "remembered")):
         report.reached(name, Figure(found[f"casbin, 10,000 rules, 50 groups, {title}"]))
+    for answer in ("allow", "deny"):
+        report.reached(f"RBAC {answer}", Figure(found[f"{BINDINGS}, {answer}"]))
     loading(report, sizes)
+    binding_loading(report, sizes)
     strangers(report, STRANGERS if seconds else 1000)
     return found
 
