@@ -138,3 +138,41 @@ def test_mistakes_in_the_kubeconfig(place: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         composed(place, "http://elsewhere.example")
     assert "webhook.yaml: clusters[0].cluster.server: Invalid value" in str(caught.value)
+
+
+ROLES = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: dev}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: readers, namespace: dev}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: alice}]
+"""
+
+
+async def test_kubernetes_roles_let_everybody_ask(place: Path) -> None:
+    """The default roles let everybody ask; the list is of roles and of the policy."""
+    (place / "roles.yaml").write_text(ROLES)
+    (place / "policy.csv").write_text("p, user:alice, list, core, pods, dev, *\n")
+    (place / "config.yaml").write_text(
+        "authentication: {tokenFile: tokens.csv}\nauthorization: {policy: policy.csv, rbac: [roles.yaml]}\n"
+    )
+    pair = ClientCertificatePair(place / "front-proxy.crt", place / "front-proxy.key")
+    proxy = compose(load(place / "config.yaml"), Credentials(place / "clients.crt", pair), Drain()).front_proxy
+    base, alice = "/apis/authorization.k8s.io/v1", {"authorization": "Bearer token"}
+    pod = {"resource": "pods", "namespace": "dev"}
+    async with proxy:
+        for verb, allowed in (("get", True), ("list", True), ("delete", False)):
+            body = json.dumps({"spec": {"resourceAttributes": pod | {"verb": verb}}}).encode()
+            answer = await Client(proxy).request("POST", f"{base}/selfsubjectaccessreviews", alice, body=body)
+            assert answer.json()["status"]["allowed"] is allowed
+        body = b'{"spec": {"namespace": "dev"}}'
+        answer = await Client(proxy).request("POST", f"{base}/selfsubjectrulesreviews", alice, body=body)
+    status = answer.json()["status"]
+    about_pods = [each["verbs"] for each in status["resourceRules"] if each["resources"] == ["pods"]]
+    assert sorted(about_pods) == [["get"], ["list"]]
+    assert status["incomplete"] is False
