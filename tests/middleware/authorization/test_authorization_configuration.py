@@ -371,6 +371,26 @@ def figures(union: ConfiguredAuthorizers) -> dict[str, float]:
     return {each.name: each.value for each in union.samples() if len(each.labels) == 1}
 
 
+async def test_decisions_are_counted(tmp_path: Path) -> None:
+    """Kubernetes' metric: by type, name and decision; a file that is read again goes on counting."""
+    path = written(tmp_path, {"type": "Casbin", "name": "mine"}, {"type": "AlwaysDeny", "name": "last"})
+    union = ConfiguredAuthorizers(path, known=CASBIN)
+    for verb in ("get", "delete"):
+        union.verdict(ASKED._replace(verb=verb, name="web"))
+    union.reload()
+    await union.authorize(ASKED._replace(verb="delete"))
+    assert {
+        tuple(value for _, value in each.labels): each.value
+        for each in union.samples()
+        if each.name == "apiserver_authorization_decisions_total"
+    } == {
+        ("Casbin", "mine", "allowed"): 1,
+        ("Casbin", "mine", "denied"): 0,
+        ("AlwaysDeny", "last", "allowed"): 0,
+        ("AlwaysDeny", "last", "denied"): 2,
+    }
+
+
 async def test_file_is_watched(tmp_path: Path, clock: VirtualClock) -> None:
     """As kube-apiserver does: without being told."""
     path = written(tmp_path, {"type": "AlwaysAllow", "name": "all"})

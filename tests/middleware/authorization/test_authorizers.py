@@ -19,6 +19,7 @@ from aggmw.contracts.authorization import (
     Rules,
     Verdict,
 )
+from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.authorization import AllowAll, AlwaysAllowPaths, DenyAll, PrivilegedGroups, Union
 
@@ -196,6 +197,22 @@ async def test_rules_of_all_together() -> None:
     )
 
 
+async def test_who_decided_how_often() -> None:
+    """Allowed and denied, at once or awaited; no opinion and failures are no decisions; a name goes on counting."""
+    union = Union([Says(no_opinion()), Now(ALLOW)], names=["a", "b"])
+    await union.authorize(asked())
+    union.swap([Now(ALLOW), Now(DENY), Says(RuntimeError())], names=["b", "c", "d"])
+    union.verdict(asked())
+    union.swap([Now(no_opinion()), Now(DENY), Says(RuntimeError())], names=["b", "c", "d"])
+    union.verdict(asked())
+    await union.authorize(asked())
+    assert union.decisions == [("b", 2, 0), ("c", 0, 2), ("d", 0, 0)]
+    union.swap([Says(RuntimeError())], names=["d"])
+    with pytest.raises(RuntimeError):
+        await union.authorize(asked())
+    assert union.decisions == [("d", 0, 0)]
+
+
 def test_revision_of_all() -> None:
     """A union is another one as soon as one of its members is."""
     assert Union([Now(ALLOW), Says(ALLOW), Now(ALLOW)]).revision == "r1 r1"
@@ -221,6 +238,11 @@ async def test_masters_are_allowed() -> None:
     assert (await PrivilegedGroups().authorize(asked("system:masters2"))).outcome is Outcome.NO_OPINION
     named = Attributes(Identity("system:masters"), "get", False, path="/x")
     assert (await PrivilegedGroups().authorize(named)).outcome is Outcome.NO_OPINION
+
+
+def test_privileged_groups_are_granted_everything() -> None:
+    """Whoever looks through policies finds them."""
+    assert PrivilegedGroups(["ops"]).granted() == Granted((), {}, frozenset({"ops"}))
 
 
 async def test_privileged_groups_are_listed() -> None:

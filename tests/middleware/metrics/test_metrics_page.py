@@ -15,7 +15,7 @@ from aggmw.contracts.backends import RESERVED
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
 from aggmw.middleware.authentication import Anonymous, ServiceAccounts, StaticAccounts, TokenCache
-from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer, SubjectAccessReviewWebhook, Union
+from aggmw.middleware.authorization import CasbinAuthorizer, ConfiguredAuthorizers, SubjectAccessReviewWebhook, Union
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.metrics.book import DURATIONS, OTHER
 from aggmw.middleware.metrics.families import FAMILIES
@@ -47,8 +47,16 @@ def documented() -> Shown:
     }
 
 
-async def exposed() -> Shown:
+ORDER = """
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthorizationConfiguration
+authorizers: [{type: AlwaysAllow, name: all}]
+"""
+
+
+async def exposed(place: Path) -> Shown:
     """What a front proxy shows that has forwarded a request."""
+    (place / "order.yaml").write_text(ORDER)
     metrics = Metrics()
     audit = Audit(AuditPolicy.everything(), [AuditLog(Path(os.devnull))])
     async with ScriptedBackend(lambda request: respond(200)) as backend:
@@ -59,7 +67,7 @@ async def exposed() -> Shown:
             services=[service],
             metrics=metrics,
             anonymous=everybody,
-            authorization=Union([webhook, AllowAll()]),
+            authorization=Union([webhook, ConfiguredAuthorizers(place / "order.yaml")]),
             audit=audit,
             authentication=[TokenCache([ServiceAccounts("sa", StaticAccounts({}), signing_key=SIGNING_KEY)])],
             impersonation=True,
@@ -79,9 +87,9 @@ async def exposed() -> Shown:
     return found
 
 
-async def test_every_metric_is_documented() -> None:
+async def test_every_metric_is_documented(tmp_path: Path) -> None:
     """The table has every metric with its type, labels and meaning, and no other."""
-    assert documented() == await exposed()
+    assert documented() == await exposed(tmp_path)
 
 
 def test_labels_are_documented() -> None:

@@ -49,6 +49,7 @@ class ConfiguredAuthorizers(Union):
         watcher = FileWatcher([self._path], self.refresh, what="authorization configuration")
         self.controllers: tuple[Controller, ...] = (watcher,) if watch else ()
         self._begun = self._in_force = 0
+        self._types: dict[str, str] = {}
         super().__init__(())
         self.reload()
 
@@ -76,8 +77,13 @@ class ConfiguredAuthorizers(Union):
         self._put(number, *await asyncio.to_thread(self._read))
 
     def samples(self) -> Iterator[Sample]:
-        """How often the file was read, and how many authorizers it has."""
-        return self._record.samples()
+        """How often the file was read, how many authorizers it has, and what each of them has decided."""
+        yield from self._record.samples()
+        told = "Requests that an authorizer allowed or denied; who left them to others is not counted."
+        for name, allowed, denied in self.decisions:
+            for decision, count in (("allowed", allowed), ("denied", denied)):
+                labels = (("type", self._types[name]), ("name", name), ("decision", decision))
+                yield Sample("apiserver_authorization_decisions_total", told, "counter", labels, count)
 
     def _read(self) -> tuple[tuple[NamedAuthorizer, ...], str]:
         try:
@@ -94,5 +100,6 @@ class ConfiguredAuthorizers(Union):
         if number < self._in_force:
             return  # what was read later is there already
         self._in_force = number
+        self._types = {each.name: each.type for each in authorizers}
         self.swap([each.authorizer for each in authorizers], names=[each.name for each in authorizers])
         self._record.succeeded(revision, len(authorizers))

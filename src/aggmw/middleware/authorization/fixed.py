@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aggmw.contracts.authorization import Attributes, NonResourceRule, Outcome, ResourceRule, Rules, Verdict
+from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 
 __all__ = ["AllowAll", "AlwaysAllowPaths", "DenyAll", "PrivilegedGroups"]
@@ -74,6 +75,10 @@ class PrivilegedGroups:
     def groups(self) -> frozenset[str]:
         """The names."""
         return self._groups
+
+    def granted(self) -> Granted:
+        """What every policy says of them."""
+        return Granted((), privileged=self._groups)
 
     def verdict(self, attributes: Attributes) -> Verdict:
         """The same answer, for callers that cannot wait."""

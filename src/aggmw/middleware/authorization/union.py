@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 from aggmw.contracts.authorization import (
     Attributes,
@@ -24,7 +25,19 @@ from aggmw.contracts.options import checked_seams
 
 __all__ = ["Union"]
 
-_NO_OPINION = Verdict(Outcome.NO_OPINION)
+_AtOnce: TypeAlias = Callable[[Attributes], Verdict | None]
+_UNDECIDED, _ALLOW = Outcome.NO_OPINION, Outcome.ALLOW
+_NO_OPINION = Verdict(_UNDECIDED)
+_DENIED, _ALLOWED = 0, 1  # places of counts
+
+
+class _Member(NamedTuple):
+    """One that is asked; `decided` counts what it denied and allowed."""
+
+    name: str
+    authorizer: Authorizer
+    at_once: _AtOnce | None
+    decided: list[int]
 
 
 class Union:
@@ -40,21 +53,27 @@ class Union:
     """
 
     def __init__(self, authorizers: Iterable[Authorizer], *, names: Sequence[str] = ()) -> None:
+        self._asked: tuple[_Member, ...] = ()
         self.swap(authorizers, names=names)
 
     def __repr__(self) -> str:
         return f"Union({list(self.members)!r})"
 
+    @property
+    def members(self) -> tuple[Authorizer, ...]:
+        """Whom it asks, in order."""
+        return tuple(each.authorizer for each in self._asked)
+
     def swap(self, authorizers: Iterable[Authorizer], *, names: Sequence[str] = ()) -> None:
-        """Ask these from now on. What is being decided is decided by those before."""
+        """Ask these from now on. What is being decided is decided by those before. A name goes on counting."""
         members = checked_seams("authorizers", authorizers, "authorize")
         if names and len(names) != len(members):
             raise ValueError(f"names: {len(names)} names for {len(members)} authorizers")
-        self.members = members
-        self._names = tuple(names) or tuple(type(each).__name__ for each in members)
-        at_once = [getattr(each, "verdict", None) for each in members]
-        self._ways = tuple(
-            (each, judge if callable(judge) else None) for each, judge in zip(members, at_once, strict=True)
+        called = names or [type(each).__name__ for each in members]
+        before = {each.name: each.decided for each in self._asked} if names else {}
+        self._asked = tuple(
+            _Member(name, each, _at_once(each), before.get(name) or [0, 0])
+            for name, each in zip(called, members, strict=True)
         )
 
     @property
@@ -62,14 +81,20 @@ class Union:
         """The revisions of all members that have one."""
         return " ".join(revision for each in self.members if isinstance(revision := _revision(each), str) and revision)
 
+    @property
+    def decisions(self) -> Sequence[tuple[str, int, int]]:
+        """Of each member its name, how often it has allowed, and how often denied."""
+        return [(each.name, each.decided[_ALLOWED], each.decided[_DENIED]) for each in self._asked]
+
     async def authorize(self, attributes: Attributes) -> Verdict:
         """The first decisive verdict; else `NO_OPINION` with all the reasons and errors that were given."""
         said: list[Verdict] = []
-        for authorizer, at_once in self._ways:
-            verdict = None if at_once is None else at_once(attributes)
+        for member in self._asked:
+            verdict = None if member.at_once is None else member.at_once(attributes)
             if verdict is None:
-                verdict = await authorizer.authorize(attributes)
-            if verdict.outcome is not Outcome.NO_OPINION:
+                verdict = await member.authorizer.authorize(attributes)
+            if verdict.outcome is not _UNDECIDED:
+                member.decided[verdict.outcome is _ALLOW] += 1
                 return verdict
             if verdict.reason or verdict.error:
                 said.append(verdict)
@@ -78,11 +103,14 @@ class Union:
     def verdict(self, attributes: Attributes) -> Verdict | None:
         """The same, at once; None where somebody has to be awaited before it is decided."""
         said: list[Verdict] = []
-        for _, at_once in self._ways:
-            if at_once is None:
+        for member in self._asked:
+            if member.at_once is None:
                 return None
-            verdict: Verdict | None = at_once(attributes)
-            if verdict is None or verdict.outcome is not Outcome.NO_OPINION:
+            verdict = member.at_once(attributes)
+            if verdict is None:
+                return None
+            if verdict.outcome is not _UNDECIDED:
+                member.decided[verdict.outcome is _ALLOW] += 1
                 return verdict
             if verdict.reason or verdict.error:
                 said.append(verdict)
@@ -93,12 +121,13 @@ class Union:
         opinions: list[tuple[str, Verdict]] = []
         misses: list[Miss] = []
         changes: list[Change] = []
-        for name, authorizer in zip(self._names, self.members, strict=True):
+        for member in self._asked:
+            authorizer = member.authorizer
             if isinstance(authorizer, Explainer):
                 explanation = await authorizer.explain(attributes)
             else:
                 explanation = Explanation(await authorizer.authorize(attributes))
-            opinions += explanation.opinions or [(name, explanation.verdict)]
+            opinions += explanation.opinions or [(member.name, explanation.verdict)]
             if explanation.verdict.allowed:
                 return replace(explanation, opinions=tuple(opinions))
             misses += explanation.misses
@@ -114,17 +143,23 @@ class Union:
         non_resource: list[NonResourceRule] = []
         errors: list[str] = []
         incomplete = False
-        for name, authorizer in zip(self._names, self.members, strict=True):
+        for member in self._asked:
+            authorizer = member.authorizer
             if isinstance(authorizer, RuleLister):
                 rules = await authorizer.rules_for(identity, namespace)
             else:
-                rules = Rules(incomplete=True, error=f"{name} cannot list what somebody may do")
+                rules = Rules(incomplete=True, error=f"{member.name} cannot list what somebody may do")
             resource += rules.resource
             non_resource += rules.non_resource
             incomplete = incomplete or rules.incomplete
             if rules.error:
                 errors.append(rules.error)
         return Rules(tuple(dict.fromkeys(resource)), tuple(dict.fromkeys(non_resource)), incomplete, "; ".join(errors))
+
+
+def _at_once(authorizer: Authorizer) -> _AtOnce | None:
+    verdict = getattr(authorizer, "verdict", None)
+    return verdict if callable(verdict) else None
 
 
 def _revision(authorizer: Authorizer) -> object:
