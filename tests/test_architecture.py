@@ -26,7 +26,7 @@ LIBRARIES = {
         "__main__.py",
     },
     "websockets": {"net/websocket.py"},
-    "typer": {"cli/main.py", "cli/options.py", "__main__.py"},
+    "typer": {"cli/answers.py", "cli/main.py", "cli/options.py", "cli/policy.py", "cli/why.py", "__main__.py"},
     "rich": {"server/demo/__init__.py"},
     "re2": {"objects/re2.py"},
     "pytest": {"testing/plugin.py"},

@@ -25,19 +25,23 @@ def section(name: str) -> str:
 
 def test_commands_are_those_that_exist() -> None:
     """Every command has a section, and every section is a command."""
-    assert sorted(re.findall(r"^## `aggmw ([\w ]+)`", PAGE, re.MULTILINE)) == sorted(COMMANDS)
+    assert sorted(re.findall(r"^## `aggmw ([\w -]+)`", PAGE, re.MULTILINE)) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_are_those_that_exist(name: str) -> None:
-    """Flags, environment variables, defaults and descriptions are those of `--help`, and there are no others."""
-    row = r"^\| `(--[^`]+)` \| (?:`([^`]*)`)? ?\| (?:`([^`]*)`|none) \| (.*?) \|$"
+    """Arguments, flags, variables, defaults and descriptions are those of `--help`, and there are no others."""
+    row = r"^\| `(--[^`]+|[A-Z]+)` \| (?:`([^`]*)`)? ?\| (?:`([^`]*)`|none) \| (.*?) \|$"
     rows = re.findall(row, section(name), re.MULTILINE)
     expected = []
     for option in COMMANDS[name].params:
         default = option.show_default if isinstance(option.show_default, str) else option.default
-        flag = f"{option.opts[0]} {option.metavar}"
-        expected.append((flag, str(option.envvar or ""), "" if default is None else str(default), option.help))
+        if option.param_type_name == "argument":
+            flag = option.metavar
+        else:
+            flag = option.opts[0] if option.is_flag else f"{option.opts[0]} {option.metavar}"
+        shown = "" if default is None or default is False else str(default)
+        expected.append((flag, str(option.envvar or ""), shown, option.help))
     assert rows == expected
 
 

@@ -3,5 +3,10 @@
 from __future__ import annotations
 
 from aggmw.cli.main import app
+from aggmw.cli.policy import policies
+from aggmw.cli.why import why
 
 __all__ = ["app"]
+
+app.command()(why)
+app.add_typer(policies, name="policy")

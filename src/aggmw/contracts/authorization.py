@@ -132,6 +132,9 @@ class Explanation:
         rule: the rule that decided, `file:line: p, …`, or the binding and role; empty where none did.
         ways: for each role that the rule is about, how the request comes by it: the caller's name first, the role last.
         misses: of what was not allowed: the rules nearest to it, the nearest first.
+        changes: of what was not allowed: ways to allow it, the narrowest first. Each of them is enough, as far as the
+            authorizer is concerned that names it.
+        note: what else there is to know, such as why no rule was asked.
         opinions: where several authorizers were asked: the name of each and what it said, in the order in which they
             were asked. The last one decided, if any did.
         revision: of the policy that decided, where it has one.

@@ -1,4 +1,4 @@
-"""`aggmw check auth`: what the front proxy of a configuration would make of a credential, without serving anything."""
+"""What the front proxy of a configuration would make of a credential, without serving anything."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aggmw.config import Configuration
-from aggmw.config.check_auth import ask, by_certificate_chain, by_token, lines
+from aggmw.config.check_auth import Said, ask, by_certificate_chain, by_token, lines
 from aggmw.config.compose import Composed, Credentials, compose
 from aggmw.contracts.drain import Drain
-from aggmw.contracts.identity import Presented
+from aggmw.contracts.identity import Identity, Presented
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.paths import build_chain
 from aggmw.pki.read import pem_certificates
 from aggmw.server.directory import Directory
 
-__all__ = ["check_auth"]
+__all__ = ["check_auth", "identified"]
 
 
 def check_auth(
@@ -37,6 +37,32 @@ def check_auth(
     Raises:
         ConfigurationError: every mistake in the configuration, or a credential that cannot be read.
     """
+    said, token = _said(configuration, directory, token_file, certificate)
+    report = list(_without(token, lines(said)))
+    return report, any(each.identity is not None for each in said)
+
+
+def identified(
+    configuration: Configuration, directory: Path, *, token_file: Path | None, certificate: Path | None
+) -> Identity:
+    """Who somebody is by a credential; as for `check_auth`.
+
+    Raises:
+        ConfigurationError: as there; also where nobody knows the credential.
+    """
+    said, _ = _said(configuration, directory, token_file, certificate)
+    identity = next((each.identity for each in said if each.identity is not None), None)
+    if identity is None:
+        raise ConfigurationError(
+            [Problem(str(token_file or certificate), "nobody knows this credential; aggmw check auth says why")]
+        )
+    return identity
+
+
+def _said(
+    configuration: Configuration, directory: Path, token_file: Path | None, certificate: Path | None
+) -> tuple[list[Said], str]:
+    """What authenticators say to a credential; and the token."""
     composed = _composed(configuration, directory)
     if token_file is not None:
         token = _token(token_file)
@@ -44,9 +70,7 @@ def check_auth(
     else:
         assert certificate is not None  # the command line demands one of the two
         token, presented = "", _with_certificate(certificate, composed)
-    said = asyncio.run(ask(composed.authenticators, presented))
-    report = list(_without(token, lines(said)))
-    return report, any(each.identity is not None for each in said)
+    return asyncio.run(ask(composed.authenticators, presented)), token
 
 
 def _without(token: str, report: Iterator[str]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from aggmw.middleware.authorization.casbin.lint import Report
 from aggmw.middleware.authorization.casbin.listing import list_rules
 from aggmw.middleware.authorization.casbin.options import REMEMBERED, Options, loader_of
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
+from aggmw.middleware.authorization.casbin.second_look import second_look
 from aggmw.middleware.authorization.casbin.section import Section
 from aggmw.middleware.authorization.casbin.snapshot import Snapshot
 from aggmw.middleware.authorization.casbin.sources import (
@@ -302,6 +303,11 @@ class CasbinAuthorizer:
         """What the rules of the model that ships grant; None for other models, and while nothing is loaded."""
         snapshot = self._snapshot
         return None if snapshot is None else granted(snapshot, self._privileged.groups)
+
+    def second_look(self) -> list[Problem]:
+        """What is worth one besides the warnings: rules that change nothing, for one. Takes longer with many rules."""
+        snapshot = self._snapshot
+        return [] if snapshot is None else list(second_look(snapshot, self.granted()))
 
     def mentioned(self) -> frozenset[str]:
         """All texts in rows: whoever is named by a rule is among them."""

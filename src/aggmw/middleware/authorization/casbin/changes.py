@@ -45,6 +45,9 @@ class _Work:
     def __init__(self, snapshot: Snapshot, attributes: Attributes) -> None:
         self._snapshot = snapshot
         self._attributes = attributes
+        self._whom = attributes.identity.user
+        files = dict.fromkeys(row.where.rpartition(":")[0] for row in snapshot.report.rows)
+        self._file = f" to {next(iter(files))}" if len(files) == 1 else ""
         self._user = f"user:{attributes.identity.user}"
         self._roles = snapshot.graphs["g"]
         self._subjects = caller_subjects(snapshot, attributes)
@@ -61,9 +64,9 @@ class _Work:
         denying = self._deny(self._subjects)
         self._remove = tuple(map(str, denying))
         self._besides = ""
+        self._places = ", ".join(row.where for row in denying)
         if denying:
-            places = ", ".join(row.where for row in denying)
-            self._besides = f"take out what denies it ({places}), and "
+            self._besides = f"take out what denies it ({self._places}), and "
 
     def _deny(self, subjects: Iterable[str]) -> list[Row]:
         held = frozenset(subjects)
@@ -72,7 +75,7 @@ class _Work:
     def removal(self) -> Change:
         """Where another rule allows it already."""
         rules = "the rule that denies it" if len(self._remove) == 1 else "all the rules that deny it"
-        return Change(f"take out {rules}: {'; '.join(self._remove)}", remove=self._remove)
+        return Change(f"take out {rules} ({self._places}), or narrow it", remove=self._remove)
 
     def all(self, nearest: Sequence[Near]) -> Iterator[Change | None]:
         yield self._own_line()
@@ -101,7 +104,8 @@ class _Work:
         if any(row_faults(row)):
             return None
         text = line(columns, self._ptype)
-        return Change(f"{self._besides}add the line  {text}{_covers(wide)}", (text,), self._remove)
+        because = _because(wide, request_values(self._attributes)[3:])
+        return Change(f"{self._besides}add a rule for {self._whom}{self._file}{because}", (text,), self._remove)
 
     def _membership(self, role: str) -> Change | None:
         """The caller in a role."""
@@ -114,12 +118,8 @@ class _Work:
             return None
         text = line((self._user, role), "g")
         rules = sum(row[0] in gained for row in self._snapshot.report.rows if row.ptype != "g")
-        what = f", which has {rules} rules: it gives them all" if rules > 1 else ""
-        return Change(
-            f"{self._besides}make {self._attributes.identity.user} a member of {role}{what}; add the line  {text}",
-            (text,),
-            self._remove,
-        )
+        what = f", which gives {rules} rules" if rules > 1 else ""
+        return Change(f"{self._besides}make {self._whom} a member of {role}{what}", (text,), self._remove)
 
     def _group(self, subject: str) -> Change | None:
         """The caller in a group, which no policy can do."""
@@ -128,16 +128,20 @@ class _Work:
         if self._deny(gained - self._subjects) or group.startswith("system:"):
             return None
         return Change(
-            f"{self._besides}put {self._attributes.identity.user} into the group {group},"
-            " where the user is known: no policy can do that",
+            f"{self._besides}put {self._whom} into the group {group}, where users are kept: no rule can do that",
             (),
             self._remove,
             (group,),
         )
 
     def _wider(self, rule: Row, column: int) -> Change | None:
-        """A rule that concerns the caller, with one more alternative; not with a resource that only looks alike."""
-        value = request_values(self._attributes)[column - 1]
+        """A rule that concerns the caller, with one more alternative; not one that nearly everybody would have."""
+        values = request_values(self._attributes)
+        value = values[column - 1]
+        if rule[0].startswith("group:system:") or rule[column] == "*":
+            return None
+        if self._ptype == "p" and (column == 2 or (column != 4 and rule[4] == "*" and values[3])):
+            return None
         if (
             self._ptype == "p"
             and column == 3
@@ -151,7 +155,7 @@ class _Work:
             return None
         text = line(columns[:-1], rule.ptype)
         others = "" if rule[0] == self._user else f"; that holds for everybody who is {_whose(rule[0])}"
-        return Change(f"{self._besides}widen {rule.where} to  {text}{others}", (text,), (*self._remove, str(rule)))
+        return Change(f"{self._besides}widen the rule at {rule.where}{others}", (text,), (*self._remove, str(rule)))
 
 
 def _whose(subject: str) -> str:
@@ -159,16 +163,13 @@ def _whose(subject: str) -> str:
     return f"in the group {name}" if kind == "group" else f"a member of {subject}"
 
 
-def _covers(wide: Sequence[str]) -> str:
-    """What a line covers besides the request."""
-    if not wide:
-        return ""
-    what = {
-        "namespace": "all namespaces and the cluster",
-        "name": "all names",
-        "verb": "all verbs",
-        "apiGroup": "all groups",
-        "resource": "all resources",
-        "path": "all paths",
-    }
-    return f"  (that covers {', '.join(what[name] for name in wide)})"
+def _because(wide: Sequence[str], place: Sequence[str]) -> str:
+    """Why a rule has a `*`."""
+    missing = [name for name, value in zip(("namespace", "name"), place, strict=False) if name in wide and not value]
+    others = [name for name in wide if name not in missing]
+    texts = []
+    if missing:
+        texts.append(f"only a * covers requests without a {' or a '.join(missing)}")
+    if others:
+        texts.append(f"no column can hold its {', '.join(others)}")
+    return f" ({'; '.join(texts)})" if texts else ""

@@ -28,13 +28,14 @@ def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: 
         return decided
     if unfit(attributes, text_of(attributes)):
         return replace(decided, note="the request holds control characters, or a / inside a name: no rule is for those")
+    if not snapshot.has_rules:
+        return replace(decided, note="the policy has no rule, so everything is denied")
     nearest = near(snapshot, attributes)
-    return replace(
-        decided,
-        misses=told(one for one in nearest if one.differences),
-        changes=changes(snapshot, attributes, nearest) if snapshot.report.shipped else (),
-        note="" if snapshot.has_rules else "the policy has no rule: everything is denied",
-    )
+    changed = changes(snapshot, attributes, nearest) if snapshot.report.shipped else ()
+    allowing = next((one.rule for one in nearest if not one.differences), None)
+    if allowing is not None:
+        return replace(decided, changes=changed, note=f"without that, this rule would allow it: {allowing}")
+    return replace(decided, misses=told(nearest), changes=changed)
 
 
 def _ways(tree: ast.expr, snapshot: Snapshot, attributes: Attributes, rule: Row) -> Iterator[tuple[str, ...]]:

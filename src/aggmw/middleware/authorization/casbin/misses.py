@@ -21,7 +21,7 @@ __all__ = ["Difference", "Near", "caller_subjects", "covers", "near", "request_v
 
 _MOST = 5
 _FAR = 4.0
-_BEHIND = 1.5  # how much farther than the nearest another one may be
+_BEHIND = 1.0  # how much farther than the nearest another one may be
 _ALIKE = 0.75
 
 
@@ -99,10 +99,12 @@ def _shipped(snapshot: Snapshot, attributes: Attributes) -> Callable[[Row], tupl
     """Compares by the columns, which have a meaning that is known."""
     subjects, user = caller_subjects(snapshot, attributes), attributes.identity.user
 
-    def compare(row: Row) -> tuple[Difference, ...]:
+    def compare(row: Row) -> tuple[Difference, ...] | None:
         found = list(_about(row, attributes))
         if row[0] not in subjects:
             kind, _, name = row[0].partition(":")
+            if set(row[1:-1]) == {"*"}:
+                return None  # that administrators may do everything helps nobody else
             who = Difference(kind, row[0] if kind == "role" else name, user, 2.5 if kind == "user" else 1.5, 0)
             found.insert(0, who)
         return tuple(found)
@@ -119,7 +121,7 @@ def _about(row: Row, attributes: Attributes) -> Iterator[Difference]:
     """In what a rule and a request differ besides whom they concern."""
     verb, *values = request_values(attributes)
     if not functions.one_of(row[1])(verb):
-        yield Difference("verb", row[1], verb, 1.0, 1)
+        yield Difference("verb", row[1], verb, 1.2, 1)
     if not attributes.is_resource:
         if not functions.path_match(row[2])(values[0]):
             yield Difference("path", row[2], values[0], _distance(row[2], values[0]), 2)

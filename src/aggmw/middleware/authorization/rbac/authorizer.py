@@ -19,6 +19,7 @@ from aggmw.middleware.authorization.rbac.explain import explain
 from aggmw.middleware.authorization.rbac.granted import granted
 from aggmw.middleware.authorization.rbac.manifests import default_objects, read_files, read_objects
 from aggmw.middleware.authorization.rbac.objects import Binding, PolicyRule, Role
+from aggmw.middleware.authorization.rbac.second_look import second_look
 from aggmw.middleware.authorization.rbac.snapshot import Scope, Snapshot
 from aggmw.middleware.authorization.rbac.table import Table
 from aggmw.middleware.authorization.records import LoadRecord
@@ -111,6 +112,10 @@ class RbacAuthorizer:
     def samples(self) -> Iterable[Sample]:
         """How often the objects were loaded, and what is in force."""
         return self._record.samples()
+
+    def second_look(self) -> list[Problem]:
+        """What is worth one besides: roles that nobody has, bindings for nobody, and what gives everything."""
+        return list(second_look(self._snapshot))
 
     def reload(self) -> None:
         """Read the objects again and decide by them from now on. Blocks while it reads; safe in another thread.

@@ -1,0 +1,161 @@
+"""`aggmw why`: denials say what to change; what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.docs.pages import DOCS
+from typer.testing import CliRunner
+
+from aggmw.cli import app
+from aggmw.server.directory import Directory
+
+DENIALS = Path(__file__).parent / "denials"
+EXPECTED = (DENIALS / "expected.txt").read_text(encoding="utf-8")
+CASES = dict(re.findall(r"^\$ aggmw (why .*)\n((?:(?!\$ aggmw).*\n)*)", EXPECTED, re.MULTILINE))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("policy.csv", "roles.yaml"):
+        (tmp_path / name).write_text((DENIALS / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "both.yaml").write_text("authorization: {policy: policy.csv}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(command: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, shlex.split(command), env={"TERM": "dumb", "COLUMNS": "120"})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_a_denial_says_what_to_change(place: Path, command: str) -> None:
+    """Word for word: 20 denials of different kinds, as they are read by people who do not see the policy."""
+    status, out, err = run(command)
+    assert (status, err) == (1, "")
+    assert out.strip("\n") == CASES[command].strip("\n")
+    assert "To allow it" in out
+
+
+def test_there_are_twenty() -> None:
+    """And five of them stand in the docs, with the policy that they are about."""
+    assert len(CASES) >= 20
+    page = (DOCS / "how-to" / "why-denied.md").read_text(encoding="utf-8")
+    for name in ("policy.csv", "roles.yaml"):
+        assert (DENIALS / name).read_text(encoding="utf-8") in page
+    shown = [command for command, text in CASES.items() if f"$ aggmw {command}\n{text.rstrip()}\n```" in page]
+    assert len(shown) == 5
+
+
+@pytest.mark.parametrize("command", [one for one in CASES if "--rbac" not in one])
+def test_what_it_says_to_add_is_enough(place: Path, command: str) -> None:
+    """Each rule that a denial says to add, or to write in place of another, added to the file, allows it."""
+    _, out, _ = run(f"{command} -o json")
+    answer: dict[str, Any] = json.loads(out)
+    text = (place / "policy.csv").read_text(encoding="utf-8")
+    for change in answer["explanation"]["changes"]:
+        gone = {int(rule.split(":")[1]) for rule in change["remove"]}
+        kept = [line for number, line in enumerate(text.splitlines(), 1) if number not in gone]
+        (place / "policy.csv").write_text("\n".join([*kept, *change["add"]]) + "\n", encoding="utf-8")
+        groups = "".join(f" --group {group}" for group in change["groups"])
+        status, out, _ = run(f"{command}{groups}")
+        assert status == 0, out
+        (place / "policy.csv").write_text(text, encoding="utf-8")
+
+
+def test_allowed(place: Path) -> None:
+    """Status 0, the rule, and how it concerns the caller."""
+    status, out, err = run("why --policy policy.csv --as alice get flunders.wardle.example.com/x -n dev")
+    assert (status, err) == (0, "")
+    assert out == (
+        "allowed: alice may get flunders.wardle.example.com/x in the namespace dev\n\n"
+        "This rule allows it:\n"
+        "  policy.csv:5: p, role:viewer, get|list|watch, wardle.example.com, flunders|fischers, *, *, allow\n"
+        "  concerns alice by user:alice → role:editor → role:viewer\n\n"
+        "The caller is alice. Groups: system:authenticated.\n"
+        "The server puts its callers into system:authenticated, so that was done here, too.\n"
+    )
+
+
+def test_a_configuration(place: Path) -> None:
+    """What a configuration names decides, and the groups that need no policy come first."""
+    status, out, _ = run("why --config both.yaml --as root --group system:masters delete nodes/n1")
+    assert status == 0
+    assert "Allowed to members of the group system:masters." in out
+
+
+def test_json(place: Path) -> None:
+    """Everything that the text says, by names."""
+    command = (
+        "why --policy policy.csv --as bob --group x --uid 7 --extra team=a --extra team=b delete pods/web/log -n dev"
+    )
+    status, out, err = run(f"{command} -o json")
+    answer = json.loads(out)
+    assert (status, err) == (1, "")
+    assert answer["request"]["identity"] == {
+        "user": "bob",
+        "uid": "7",
+        "groups": ["x", "system:authenticated"],
+        "extra": {"team": ["a", "b"]},
+    }
+    assert answer["request"]["name"] == "web"
+    assert answer["request"]["subresource"] == "log"
+    assert answer["explanation"]["verdict"]["outcome"] == "NO_OPINION"
+    assert answer["explanation"]["changes"][0]["add"] == ["p, user:bob, delete, core, pods/log, dev, web"]
+
+
+def test_what_a_web_socket_needs_besides(place: Path) -> None:
+    """Whoever may get exec is told that a WebSocket has to be created, too."""
+    (place / "policy.csv").write_text("p, user:eve, get, core, pods/exec, *, *\n")
+    _, out, _ = run("why --policy policy.csv --as eve get pods/web/exec -n dev")
+    assert (
+        "A WebSocket needs the verb create, too:\n  denied: eve may not create the subresource exec of pods/web" in out
+    )
+
+
+def test_by_a_credential(place: Path) -> None:
+    """Who asks is found out as the server would, from a token or a certificate."""
+    Directory.open(place / "state")
+    (place / "tokens.csv").write_text("secret-token,alice,1\n")
+    (place / "token").write_text("secret-token\n")
+    (place / "other").write_text("another-token\n")
+    (place / "config.yaml").write_text("authentication: {tokenFile: tokens.csv}\nauthorization: {policy: policy.csv}\n")
+    status, out, err = run("why --config config.yaml --dir state --token-file token get /apis")
+    assert (status, err) == (0, "")
+    assert "allowed: alice may get /apis" in out
+    status, out, err = run("why --config config.yaml --dir state --token-file other get /apis")
+    assert (status, out) == (2, "")
+    assert err == "other: nobody knows this credential; aggmw check auth says why\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--policy policy.csv get /apis", "say who asks by one of --as, --token-file and --cert"),
+        ("--policy policy.csv --as a --token-file t get /apis", "say who asks by one of"),
+        ("--policy policy.csv --token-file t --group x get /apis", "--group, --uid and --extra go with --as"),
+        ("--as a get /apis", "policy: give --config FILE, --policy FILE or --rbac FILE"),
+        ("--as a --policy policy.csv --config both.yaml get /apis", "--config: names the policies itself"),
+        ("--as a --model m.conf get /apis", "--model: needs the policy that is written for it: --policy FILE"),
+        ("--as a --policy nowhere.csv get /apis", "nowhere.csv: cannot be read: No such file or directory"),
+        ("--as a --policy policy.csv get /apis -n dev", "/apis is a path, which has no namespace, name or subresource"),
+        ("--as a --policy policy.csv get pods/ -n dev", "cannot read 'pods/': write /path, or RESOURCE.GROUP"),
+        ("--as a --policy policy.csv get pods/x/log --name y", "'pods/x/log' says 'x' already, so --name is too much"),
+        ("--as a --policy policy.csv list pods -n dev -A", "one namespace and all namespaces exclude each other"),
+        ("--as a --policy policy.csv --extra team list pods", "the extra value 'team' is not of the form KEY=VALUE"),
+        ("--as ' a' --policy policy.csv list pods", "caller: the user holds a control character or begins or ends"),
+        ("--as a --policy policy.csv list pods -o yaml", "'yaml' is not one of"),
+    ],
+)
+def test_mistakes(place: Path, arguments: str, message: str) -> None:
+    """Status 2, and what is wrong on standard error."""
+    status, out, err = run(f"why {arguments}")
+    assert (status, out) == (2, "")
+    assert message in re.sub(r"\s*│?\n│?\s*", " ", err)
