@@ -311,6 +311,8 @@ def test_service_account(serve: Callable[[], Served]) -> None:
     admin = Kubectl(served._kubectl, served.path / "state" / "admin.kubeconfig", served.path / "home")
     token = admin("create", "token", "builder", "-n", "ci", "--duration=20m").strip()
     assert expiry(token) > time.time() + 1100
+    assert "serviceaccounts" not in admin("api-resources")  # nothing of them can be read
+    assert "doesn't have a resource type" in admin.fails("get", "pods")
     kubectl = served.kubectl(token)
     assert 'cannot create resource "serviceaccounts/token"' in kubectl.fails("create", "token", "builder", "-n", "ci")
     assert 'serviceaccounts "other" not found' in admin.fails("create", "token", "other", "-n", "ci")

@@ -139,12 +139,11 @@ class ClientCA(Generic[_T]):
         self._authorities = frozenset(authorities)
         self._revocations = revocations
         self._checked: WeakKeyDictionary[Connection, _Checked[_T]] = WeakKeyDictionary()
-        believed, self._believed = self._believed, WeakKeyDictionary()
-        for withdrawal, chain in list(believed.items()):
-            if chain.root in self._authorities and not self._is_revoked(chain):
-                self._believed[withdrawal] = chain
-            else:
-                withdrawal.begin()
+        gone = [withdrawal for withdrawal, chain in self._believed.items() if not self._still_counts(chain)]
+        for withdrawal in gone:
+            del self._believed[withdrawal]
+        for withdrawal in gone:
+            withdrawal.begin()
 
     def find(self, connection: Connection) -> _T | None:
         """What `read` makes of the client's certificate; None without one, and with one of another authority.
@@ -190,6 +189,9 @@ class ClientCA(Generic[_T]):
             max(certificate.not_valid_before_utc.timestamp() for certificate in certificates),
             expires,
         )
+
+    def _still_counts(self, chain: _Chain) -> bool:
+        return chain.root in self._authorities and not self._is_revoked(chain)
 
     def _is_revoked(self, chain: _Chain) -> bool:
         return any(serial in self._revocations.get(issuer, ()) for issuer, serial in chain.links)
