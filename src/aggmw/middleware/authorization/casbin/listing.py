@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
 from aggmw.contracts.authorization import NonResourceRule, ResourceRule, Rules
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.authorization.casbin.policy import Row
@@ -9,6 +12,8 @@ from aggmw.middleware.authorization.casbin.snapshot import Snapshot
 
 __all__ = ["list_rules"]
 
+_About = Mapping[str, int | list[int]]
+_KNOWN: WeakKeyDictionary[Snapshot, _About] = WeakKeyDictionary()
 _OWN_MODEL = "the policy has a model of its own, whose rules cannot be listed: ask for one thing at a time"
 _DENIALS = "rules that deny also concern you, and take something away from this list"
 
@@ -20,24 +25,49 @@ def list_rules(snapshot: Snapshot, identity: Identity, namespace: str) -> Rules:
     """
     if not snapshot.report.shipped:
         return Rules(incomplete=True, error=_OWN_MODEL)
-    subjects = _subjects(snapshot, identity)
+    about = _about(snapshot)
+    numbers: set[int] = set()
+    for subject in _subjects(snapshot, identity):
+        some = about.get(subject, ())
+        numbers.update((some,) if isinstance(some, int) else some)
     resource: dict[ResourceRule, None] = {}
     non_resource: dict[NonResourceRule, None] = {}
     denied = False
-    for row in snapshot.report.rows:
-        if row.ptype == "g" or row[0] not in subjects or not _holds_in(row, namespace):
+    for number in sorted(numbers):
+        row = snapshot.report.rows[number]
+        if not _holds_in(row, namespace):
             continue
         if row[-1] == "deny":
             denied = True
         elif row.ptype == "p":
             _, verbs, groups, resources, _, names, _ = row
             api_groups = tuple("" if each == "core" else each for each in groups.split("|"))
-            some = () if names == "*" else _split(names)
-            resource[ResourceRule(_split(verbs), api_groups, _split(resources), some)] = None
+            only = () if names == "*" else _split(names)
+            resource[ResourceRule(_split(verbs), api_groups, _split(resources), only)] = None
         else:
             _, verbs, paths, _ = row
             non_resource[NonResourceRule(_split(verbs), _split(paths))] = None
     return Rules(tuple(resource), tuple(non_resource), denied, _DENIALS if denied else "")
+
+
+def _about(snapshot: Snapshot) -> _About:
+    """The numbers of the rules about each subject. Made when somebody asks for the first time.
+
+    One rule is a number alone: a list for each of many subjects would wake the garbage collector.
+    """
+    known = _KNOWN.get(snapshot)
+    if known is None:
+        made: dict[str, int | list[int]] = {}
+        for number, row in enumerate(snapshot.report.rows):
+            if row.ptype == "g":
+                continue
+            before = made.setdefault(row[0], number)
+            if isinstance(before, list):
+                before.append(number)
+            elif before != number:
+                made[row[0]] = [before, number]
+        known = _KNOWN[snapshot] = made
+    return known
 
 
 def _subjects(snapshot: Snapshot, identity: Identity) -> frozenset[str]:
