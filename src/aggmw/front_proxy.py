@@ -83,8 +83,9 @@ class FrontProxy:
             requests, foreign middlewares up to authorization included. Nobody may ask by default.
         services: the API groups and paths and where they are served, as values or as a source that swaps snapshots.
             Applications in this process (`APIService.local(…, app=…)`) are started and stopped with the front proxy.
-        kinds: what the front proxy serves itself: `[TokenReviews(authenticators), SelfSubjectReviews()]`. A server that
-            is registered for their group version goes before them.
+        kinds: what the front proxy serves itself, such as `[TokenReviews(authenticators), SelfSubjectReviews(),
+            *access_reviews(authorizer)]`, the last with the authorizer of `authorization`. A server that is registered
+            for their group version goes before them.
         transport: how servers are reached; by default HTTP/1.1 over our own pool, without a client certificate.
         version: what `/version` says.
         checks: further lines of `/readyz`.
