@@ -78,8 +78,10 @@ from aggmw.middleware.authorization import (
     AllowAll,
     AlwaysAllowPaths,
     Authorization,
+    AuthorizationConfiguration,
     AuthorizationMiddleware,
     CasbinAuthorizer,
+    ConfiguredAuthorizers,
     DenyAll,
     Explanation,
     LocalSubjectAccessReviews,
@@ -147,6 +149,7 @@ ROUTES = StaticRoutes(make_routes([SERVICE, PathService("/billing/", "http://127
 TOKENS = StaticTokens({SECRET: ALICE})
 KIND = GroupVersionKind("wardle.example.com", "v1alpha1", "Flunder")
 POLICY = "p2, user:alice, get, /apis"
+ORDER = Path(__file__).parent / "data/authorization/order.yaml"
 PAIR = ClientCertificatePair(Path("front-proxy.crt"), Path("front-proxy.key"))
 SHOWN_ROUTES = "StaticRoutes(v1alpha1.wardle.example.com, /billing/)"
 SHOWN_BACKEND = (
@@ -296,6 +299,9 @@ SAMPLES: list[object] = [
     PrivilegedGroups(),
     SubjectAccessReviewWebhook(Webhook(Remote("http://127.0.0.1:1", None))),
     Union([AllowAll()]),
+    ConfiguredAuthorizers(ORDER),
+    AuthorizationConfiguration.load(ORDER),
+    AuthorizationConfiguration.load(ORDER).authorizers[0],
     CasbinAuthorizer.from_text(POLICY),
     Explanation(Verdict()),
     AuthorizationMiddleware(HOST, authorizer=AllowAll()),

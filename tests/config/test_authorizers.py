@@ -88,6 +88,37 @@ async def test_file_decides_the_order(place: Path) -> None:
     assert [name for name, _ in explanation.opinions] == ["PrivilegedGroups", "AlwaysAllowPaths", "nobody"]
 
 
+ROLES = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: reader}
+rules: [{verbs: [get], nonResourceURLs: ["/*"]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: readers}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: bob}]
+"""
+
+
+async def test_roles_and_bindings_have_their_place(place: Path) -> None:
+    """`rbac` is the type RBAC of the file; without a file it is asked after the casbin policy, whose denials win."""
+    (place / "roles.yaml").write_text(ROLES)
+    (place / "policy.csv").write_text("p2, user:ann, get, /*\np2, user:bob, get, /no, deny\n")
+    keys: dict[str, Any] = {"policy": "policy.csv", "rbac": ["roles.yaml"]}
+    asked = (get(ANN), get(BOB), get(BOB, "/no"), get(Identity("eve")))
+    assert await allowed(made(place, **keys), *asked) == [True, True, False, False]
+    rbac = {"type": "RBAC", "name": "rbac"}
+    file_of(place, rbac, CASBIN)
+    assert await allowed(made(place, **keys, configurationFile="authz.yaml"), *asked) == [True, True, True, False]
+    file_of(place, CASBIN)
+    assert "authorizers: has none of type RBAC" in mistakes(place, **keys, configurationFile="authz.yaml")
+    file_of(place, rbac)
+    del keys["rbac"]
+    assert "give authorization.rbac" in mistakes(place, configurationFile="authz.yaml")
+
+
 async def test_webhook_of_the_file(place: Path) -> None:
     """A configuration with a webhook and no policy of its own."""
 

@@ -96,16 +96,21 @@ from aggmw.middleware.authentication import (
 )
 from aggmw.middleware.authorization import (
     AllowAll,
+    AlwaysAllowPaths,
     Authorization,
+    AuthorizationConfiguration,
     AuthorizationMiddleware,
     CasbinAuthorizer,
+    ConfiguredAuthorizers,
     DenyAll,
     Explanation,
     LocalSubjectAccessReviews,
+    NamedAuthorizer,
     PrivilegedGroups,
     SelfSubjectAccessReviews,
     SelfSubjectRulesReviews,
     SubjectAccessReviews,
+    SubjectAccessReviewWebhook,
     Union,
     access_reviews,
     host_user,
@@ -401,6 +406,26 @@ RegistryMiddleware(function, source=routes, request_info=what)
 ProxyMiddleware(function)
 ProxyMiddleware(function, transport=transport, backend=backend, anonymous=True, drain=Drain(), max_stream_seconds=60)
 ProxyMiddleware(function, backend=where, request_info=what, identity=who, verdict=decided)
+
+# --- several authorizers ---------------------------------------------------------------------------------------------
+
+review = SubjectAccessReviewWebhook.load(
+    "authz.kubeconfig",
+    name="authz.example.com",
+    timeout=3.0,
+    version="v1beta1",
+    authorized_seconds=60.0,
+    unauthorized_seconds=0.0,
+    on_failure="NoOpinion",
+    match_conditions=["has(request.resourceAttributes)"],
+)
+SubjectAccessReviewWebhook(webhook=None)  # type: ignore[arg-type]
+union = Union([PrivilegedGroups(), AlwaysAllowPaths(["/healthz"]), review, Readers()], names=["a", "b", "c", "d"])
+union.swap([ConfiguredAuthorizers("authz.yaml", known={"Casbin": casbin, "RBAC": Readers()}, watch=True)])
+now: Verdict | None = union.verdict(Attributes(Identity("ann"), "get", False, path="/x"))
+for entry in AuthorizationConfiguration.load(Path("authz.yaml")).authorizers:
+    one: NamedAuthorizer = entry
+    named: tuple[str, str, Authorizer] = one
 
 # --- all of them -----------------------------------------------------------------------------------------------------
 

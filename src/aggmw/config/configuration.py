@@ -255,7 +255,7 @@ class AuthorizationConfiguration:
         policy: a casbin policy file (CSV). None: everything is denied.
         model: a casbin model of your own; None: the model for Kubernetes attributes.
         rbac: files and directories of Kubernetes' roles and bindings, asked after the casbin policy.
-        configuration_file: Kubernetes' `AuthorizationConfiguration`: who is asked, in which order; None: the policy.
+        configuration_file: Kubernetes' `AuthorizationConfiguration`, the order to ask them in; None: policy, then rbac.
         always_allow_paths: paths that everybody may use.
         watch: read these files again when they were changed.
         forward_auth: where other proxies ask.
