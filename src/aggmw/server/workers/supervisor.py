@@ -128,6 +128,7 @@ class _Supervisor:
 
         Raises:
             ConfigurationError: all mistakes that it found.
+            OSError: no process can be started.
         """
         first = self._start(1, self._configuration, trouble)
         await self._arrival(first)
@@ -156,12 +157,15 @@ class _Supervisor:
                 await self._replace_all()
             except ConfigurationError as error:
                 _tell_mistakes("not restarted", error.problems)
+            except OSError as error:
+                _log.error("restart ends: no process can be started", error=error.strerror)
 
     async def _replace_all(self) -> None:
         """Replace all workers by others with the configuration as it is now, one after another.
 
         Raises:
             ConfigurationError: it cannot be used; nothing has changed.
+            OSError: no process can be started.
         """
         configuration = self._read()
         self._check_address(configuration)
@@ -177,6 +181,7 @@ class _Supervisor:
                 return
             self._configuration = configuration
             self._forget_timer(number)
+            self._failures[number] = 0
             former = self._workers.get(number)
             self._workers[number] = worker
             self._cover()
@@ -252,18 +257,28 @@ class _Supervisor:
         del self._workers[number]
         self._cover()
         self._ledger.deaths += 1
-        now = asyncio.get_running_loop().time()
-        grown_up = worker.serving and now - worker.born >= _GROWN_UP_SECONDS
-        failures = self._failures[number] = 1 if grown_up else self._failures.get(number, 0) + 1
-        delay = 0.0 if failures == 1 else min(_SLOWEST, 0.5 * 2.0 ** (failures - 2))
+        if worker.serving and asyncio.get_running_loop().time() - worker.born >= _GROWN_UP_SECONDS:
+            self._failures[number] = 0
+        delay = self._replace_later(number)
         _tell_mistakes("worker did not start", worker.mistakes)
         _log.error("worker died, replacing it", worker=number, pid=worker.pid, status=status, after_seconds=delay)
+
+    def _replace_later(self, number: int) -> float:
+        """Start a worker in place of one that failed, the later the more have failed in a row; in how many seconds."""
+        failures = self._failures[number] = self._failures.get(number, 0) + 1
+        delay = 0.0 if failures == 1 else min(_SLOWEST, 0.5 * 2.0 ** min(failures - 2, 10))
         self._timers[number] = asyncio.get_running_loop().call_later(delay, self._replace, number)
+        return delay
 
     def _replace(self, number: int, *, patient: bool = True) -> None:
         self._forget_timer(number)
-        if not self._stopping.is_set():
+        if self._stopping.is_set():
+            return
+        try:
             self._workers[number] = self._start(number, self._configuration, patient=patient)
+        except OSError as error:
+            delay = self._replace_later(number)
+            _log.error("no process can be started", worker=number, error=error.strerror, after_seconds=delay)
 
     def _forget_timer(self, number: int) -> None:
         if (timer := self._timers.pop(number, None)) is not None:

@@ -148,9 +148,13 @@ class _Worker:
     async def _stand_in(self, number: int) -> None:
         """Accept the connections of a worker that is not there, besides our own."""
         if not self._stopped and number not in self._covering:
-            listener = self._listeners[number - 1].dup()
-            self._covering[number] = await self._server.listen(listener)
-            self._server.servers.append(self._covering[number])
+            try:
+                server = await self._server.listen(self._listeners[number - 1].dup())
+            except OSError as error:
+                _log.error("cannot stand in for another worker", other=number, error=error.strerror)
+                return
+            self._covering[number] = server
+            self._server.servers.append(server)
 
     def _step_back(self, number: int) -> None:
         if (server := self._covering.pop(number, None)) is not None:

@@ -1,0 +1,106 @@
+"""Real kubectl against several workers: a policy that changes on disk, and restarts meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.conftest import Kubectl
+from tests.server.workers.conftest import SERVE, Workers, free_port
+
+from aggmw.server.kubeconfig import Access, render_kubeconfig
+
+CONFIGURATION = """\
+grace: 5s
+authentication: {tokenFile: tokens.csv}
+authorization: {policy: policy.csv}
+"""
+WORKERS = 3
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Workers]:
+    """Three workers, and a policy that allows alice nothing that matters."""
+    (tmp_path / "config.yaml").write_text(CONFIGURATION)
+    (tmp_path / "tokens.csv").write_text('secret,admin,1,"system:masters"\nhers,alice,2,\n')
+    (tmp_path / "policy.csv").write_text("p2, user:alice, get, /healthz\n")
+    served = Workers(tmp_path, free_port(), WORKERS, SERVE)
+    served.up(*range(1, WORKERS + 1))
+    yield served
+    served.clean()
+
+
+@pytest.fixture
+def alice(served: Workers, kubectl_program: Path, tmp_path: Path) -> Kubectl:
+    """kubectl with her token."""
+    kubeconfig = tmp_path / "alice.kubeconfig"
+    authority = (tmp_path / ".aggmw" / "serving-ca.crt").read_bytes()
+    kubeconfig.write_bytes(
+        render_kubeconfig(Access(f"https://127.0.0.1:{served.port}", authority, "alice", token="hers"))
+    )
+    kubeconfig.chmod(0o600)
+    home = tmp_path / "home"
+    home.mkdir()
+    return Kubectl(kubectl_program, kubeconfig, home)
+
+
+def put(path: Path, text: str) -> None:
+    """Replace a file whole."""
+    path.with_suffix(".new").write_text(text)
+    os.replace(path.with_suffix(".new"), path)
+
+
+def revisions(served: Workers) -> dict[str, float]:
+    """How many workers decide by which revision of the policy."""
+    return {
+        sample.labels["revision"]: sample.value
+        for sample in served.figures().of("aggmw_authorization_policy_revision_info")
+    }
+
+
+def test_policy_takes_effect_in_all_workers(served: Workers, alice: Kubectl) -> None:
+    """A policy that is edited on disk counts in every worker within a second; a broken one in none."""
+    (before,) = revisions(served)
+    assert "forbidden" in alice.fails("get", "--raw", "/version")
+    put(served.path / "policy.csv", "p2, user:alice, get, /version\n")
+    time.sleep(1)  # what is promised
+    (now,) = (found := revisions(served))
+    assert (now != before, found[now]) == (True, WORKERS)
+    for _ in range(3 * WORKERS):
+        assert "gitVersion" in alice("get", "--raw", "/version")
+    put(served.path / "policy.csv", "nonsense\n")
+    said = [served.until("not reloaded") for _ in range(WORKERS)]
+    assert {line["worker"] for line in said} == set(range(1, WORKERS + 1))
+    assert {line["path"] for line in said} == {"policy.csv:1"}
+    assert revisions(served) == found
+    assert "gitVersion" in alice("get", "--raw", "/version")
+    assert served.stop() == 0
+
+
+def test_rolling_restart(served: Workers, alice: Kubectl) -> None:
+    """kubectl notices nothing of restarts, and meets the new policy after them."""
+    put(served.path / "policy.csv", "p2, user:alice, get, /version\n")
+    served.signal(signal.SIGHUP)
+    served.until("restarted")
+    over = threading.Event()
+
+    def restart() -> None:
+        for _ in range(2):
+            served.signal(signal.SIGHUP)
+            served.until("restarted")
+        over.set()
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    asked = 0
+    while not over.is_set():
+        assert "gitVersion" in alice("get", "--raw", "/version")
+        asked += 1
+    restarting.join()
+    assert asked > 5
+    assert served.stop() == 0
