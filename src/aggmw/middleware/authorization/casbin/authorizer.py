@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -285,9 +286,10 @@ class CasbinAuthorizer:
         if snapshot is None:
             return Explanation(_UNLOADED)
         verdict, rule = await snapshot.found(attributes)
+        trial = partial(self._loader.trial, snapshot.model)
         if len(snapshot.report.rows) <= _FEW:
-            return explain(snapshot, attributes, verdict, rule)
-        return await asyncio.to_thread(explain, snapshot, attributes, verdict, rule)
+            return explain(snapshot, attributes, verdict, rule, trial)
+        return await asyncio.to_thread(explain, snapshot, attributes, verdict, rule, trial)
 
     async def rules_for(self, identity: Identity, namespace: str) -> Rules:
         """What the rules of the model that ships allow a caller in a namespace; of other models nothing is listed."""

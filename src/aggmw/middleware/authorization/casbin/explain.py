@@ -13,12 +13,19 @@ from aggmw.middleware.authorization.casbin.inputs import Names, text_of, unfit
 from aggmw.middleware.authorization.casbin.misses import near, told
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.snapshot import Snapshot
+from aggmw.middleware.authorization.casbin.trials import Trial, tried_changes
 
 __all__ = ["explain"]
 
 
-def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: Row | None) -> Explanation:
-    """The explanation of a verdict that this snapshot gave, by this rule. Takes longer the more rules there are."""
+def explain(
+    snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: Row | None, trial: Trial
+) -> Explanation:
+    """The explanation of a verdict that this snapshot gave, by this rule. Takes longer the more rules there are.
+
+    Args:
+        trial: makes snapshots of other rows.
+    """
     ways: tuple[tuple[str, ...], ...] = ()
     if rule is not None:
         tree = snapshot.report.matchers[snapshot.suffix(attributes)].tree
@@ -31,7 +38,10 @@ def explain(snapshot: Snapshot, attributes: Attributes, verdict: Verdict, rule: 
     if not snapshot.has_rules:
         return replace(decided, note="the policy has no rule, so everything is denied")
     nearest = near(snapshot, attributes)
-    changed = changes(snapshot, attributes, nearest) if snapshot.report.shipped else ()
+    if snapshot.report.shipped:
+        changed = changes(snapshot, attributes, nearest)
+    else:
+        changed = tried_changes(snapshot, attributes, nearest, rule, trial)
     allowing = next((one.rule for one in nearest if not one.differences), None)
     if allowing is not None:
         return replace(decided, changes=changed, note=f"without that, this rule would allow it: {allowing}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -11,7 +11,7 @@ import structlog
 
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authorization.casbin.inputs import Reader
-from aggmw.middleware.authorization.casbin.lint import inspect
+from aggmw.middleware.authorization.casbin.lint import Report, inspect
 from aggmw.middleware.authorization.casbin.model import Model, read_model
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.snapshot import Functions, RolePatterns, Snapshot
@@ -50,15 +50,7 @@ class Loader:
         """
         model, problems = self._read_model()
         rows, row_problems = self._read_rows(policy)
-        report = inspect(
-            model,
-            rows,
-            shipped=self.model is None,
-            functions=self.functions.known.keys(),
-            allow_eval=self.allow_eval,
-            objects=self.fields.keys(),
-            exact=self.exact,
-        )
+        report = self._inspected(model, rows)
         problems += [*report.problems, *row_problems, *self.patterns.faults(model, report)]
         if self.model is None and policy.explicit:
             problems += _without_effect(model, rows)
@@ -79,6 +71,27 @@ class Loader:
         if not snapshot.has_rules:
             _log.warning("empty policy: everything is denied", path=policy.name)
         return snapshot
+
+    def trial(self, model: Model, rows: Sequence[Row]) -> Snapshot | None:
+        """What a policy of other rows would be, of a model that is loaded; None where it has mistakes."""
+        report = self._inspected(model, rows)
+        if report.problems or any(self.patterns.faults(model, report)):
+            return None
+        try:
+            return Snapshot(model, report, self.functions, self.fields, self.patterns, 0)
+        except Exception:  # noqa: BLE001  casbin refuses it
+            return None
+
+    def _inspected(self, model: Model, rows: Sequence[Row]) -> Report:
+        return inspect(
+            model,
+            rows,
+            shipped=self.model is None,
+            functions=self.functions.known.keys(),
+            allow_eval=self.allow_eval,
+            objects=self.fields.keys(),
+            exact=self.exact,
+        )
 
     def _read_model(self) -> tuple[Model, list[Problem]]:
         if self.model is None:
