@@ -78,6 +78,8 @@ FLOORS = (
     _at_most("P7", "10,000 rules, 50 groups, remembered: µs", "remembered", 3),
     _at_most("P7", "loading 10,000 rules: s", "loading", 1.0),
     _at_most("P7", "a million different callers: MiB more", "strangers", 2),
+    _at_most("P7", "a timer during a reload of 100,000 rules, p99: ms late", "reload lag p99", 10),
+    _at_most("P7", "… the latest", "reload lag max", 100),
     _at_most("P7", "RBAC, 10,000 bindings, 50 groups, allow: µs", "RBAC allow", 50, 10),
     _at_most("P7", "RBAC, 10,000 bindings, 50 groups, deny: µs", "RBAC deny", 50, 10),
     _at_most("P7", "loading 10,000 roles and bindings: s", "loading bindings", 1.0),

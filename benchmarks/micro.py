@@ -34,6 +34,7 @@ from aggmw.middleware.request_info.parse import parse
 from aggmw.pki.make import make_ca
 from aggmw.server.door import Door
 from benchmarks.policies import SIZES, decisions, loading, strangers
+from benchmarks.reloads import reloading
 from benchmarks.report import Figure, Report, Row, progress
 from benchmarks.roles import BINDINGS, binding_decisions, binding_loading
 from benchmarks.tokens import COLD, REMEMBERED, token_checks
@@ -62,6 +63,7 @@ Batch: TypeAlias = Callable[[int], float]
 """Makes so many calls; the seconds that they took."""
 
 STRANGERS = 1_000_000
+RELOADED = 100_000
 _BATCHES = 9
 _BATCH_SECONDS = 0.05
 CALLER = Identity("alice", "1042", ("developers", "team-a", "system:authenticated"))
@@ -105,6 +107,7 @@ def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, 
         report.reached(f"RBAC {answer}", Figure(found[f"{BINDINGS}, {answer}"]))
     loading(report, sizes)
     binding_loading(report, sizes)
+    reloading(report, RELOADED if seconds else 1000)
     strangers(report, STRANGERS if seconds else 1000)
     return found
 

@@ -25,7 +25,7 @@ def test_every_part_runs() -> None:
     assert {micro.DOOR, micro.PROXY, *servers, micro.RECOVERY, micro.FUSED, *micro.STAGES} <= found.keys()
     assert all(found[part] > 0 for part in (micro.DOOR, micro.PROXY, micro.RECOVERY, micro.FUSED))
     tokens = {"token remembered", "RS256 token cold", "ES256 token cold"}
-    casbin = {"allow cold", "deny cold", "remembered", "loading", "strangers"}
+    casbin = {"allow cold", "deny cold", "remembered", "loading", "strangers", "reload lag p99", "reload lag max"}
     assert {*casbin, "RBAC allow", "RBAC deny", "loading bindings", *tokens} == report.figures.keys()
 
 

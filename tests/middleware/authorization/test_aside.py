@@ -6,11 +6,12 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 from weakref import ref
 
 import pytest
 
-from aggmw.middleware.authorization.aside import beside_the_loop, let_go
+from aggmw.middleware.authorization.aside import _parts_of, beside_the_loop, drain, let_go
 
 
 @pytest.fixture
@@ -137,3 +138,30 @@ def test_let_go_waits_for_who_uses_it() -> None:
     assert done.wait(5)
     thread.join(5)
     assert found() is None
+
+
+@pytest.mark.parametrize("held", [[*range(1234)], dict.fromkeys(range(1234), "x"), {*range(1234)}])
+def test_drain(held: Any) -> None:
+    """What is drained is empty."""
+    drain(held)
+    assert not held
+
+
+def test_let_go_takes_small_steps() -> None:
+    """No single step frees many objects: what holds others is freed before these."""
+    last: list[object] = [{"rows": tuple(Tree() for _ in range(5000))}]
+    known = [ref(tree) for tree in last[0]["rows"]]  # type: ignore[index]  # a dictionary
+    fewest: list[int] = []
+
+    class Counting(list[object]):
+        def __delitem__(self, index: Any) -> None:
+            before = sum(each() is not None for each in known)
+            super().__delitem__(index)
+            fewest.append(before - sum(each() is not None for each in known))
+
+    parts = Counting(_parts_of(last[0], (dict, tuple, Tree)))
+    last.clear()
+    parts.reverse()
+    drain(parts)
+    assert sum(fewest) == 5000
+    assert max(fewest) <= 500

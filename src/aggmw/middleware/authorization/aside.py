@@ -17,12 +17,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["beside_the_loop", "let_go"]
+__all__ = ["beside_the_loop", "drain", "let_go"]
 
 _INTERVAL = 0.0005  # seconds; measured in docs/explanation/policies.md
 _ROUNDING = 5e-7  # it is cut to whole microseconds, each time that it is set
 _STEP = 500  # objects that are freed at once
+_SHARDS = 1024
 _WAITS = 200
 _WAIT = 0.005  # seconds
 
@@ -67,19 +69,36 @@ def let_go(last: list[object], kinds: tuple[type, ...] = ()) -> None:
                 break
             pause.wait(_WAIT)
     last.clear()
-    while parts:
-        del parts[:_STEP]
+    parts.reverse()  # what holds others goes before them
+    drain(parts)
+
+
+def drain(held: list[Any] | dict[Any, Any] | set[Any]) -> None:
+    """Empty a large collection that nobody needs any more in small steps, from its end."""
+    if isinstance(held, list):
+        while held:
+            del held[-_STEP:]
+    elif isinstance(held, dict):
+        while held:
+            held.popitem()
+    else:
+        while held:
+            held.pop()
 
 
 def _parts_of(value: object, kinds: tuple[type, ...]) -> list[object]:
     """The value and all parts of it of some types, each once, what holds others before these."""
     parts = [value]
-    seen = {id(value)}
+    seen: list[set[int]] = [set() for _ in range(_SHARDS)]  # a large set would take long to grow
     for part in parts:
         for each in gc.get_referents(part):
-            if isinstance(each, kinds) and id(each) not in seen:
-                seen.add(id(each))
-                parts.append(each)
+            if isinstance(each, kinds):
+                number = id(each)
+                known = seen[number // 64 % _SHARDS]
+                if number not in known:
+                    known.add(number)
+                    parts.append(each)
+    drain(seen)
     return parts
 
 

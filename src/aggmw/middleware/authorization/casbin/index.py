@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from aggmw.middleware.authorization.aside import drain
 from aggmw.middleware.authorization.casbin.keys import Keys
 from aggmw.middleware.authorization.casbin.policy import Row
 
@@ -90,13 +91,16 @@ class Node:
 
 def build(numbers: Sequence[int], rules: Sequence[Row], conditions: Sequence[Condition]) -> Node | Leaf:
     """The index over some of the rules, for conditions all of which have to be met."""
-    return _Builder(rules).build(tuple(numbers), tuple(conditions), frozenset(), 1)
+    builder = _Builder(rules)
+    built = builder.build(tuple(numbers), tuple(conditions), frozenset(), 1)
+    drain(builder.keys)
+    return built
 
 
 class _Builder:
     def __init__(self, rules: Sequence[Row]) -> None:
         self._rules = rules
-        self._keys: dict[tuple[int, str], Keys] = {}
+        self.keys: dict[tuple[int, str], Keys] = {}
 
     def build(
         self, numbers: tuple[int, ...], conditions: tuple[Condition, ...], asked: frozenset[int], copies: float
@@ -149,9 +153,9 @@ class _Builder:
     def _keys_of(self, condition: Condition, number: int) -> Keys:
         value = self._rules[number][condition.column]
         place = (id(condition), value)
-        keys = self._keys.get(place)
+        keys = self.keys.get(place)
         if keys is None:
-            keys = self._keys[place] = condition.keys(value)  # type: ignore[misc]  # conditions with a column have them
+            keys = self.keys[place] = condition.keys(value)  # type: ignore[misc]  # conditions with a column have them
         return keys
 
     def _left(self, numbers: tuple[int, ...], condition: Condition) -> tuple[float, int]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aggmw.errors import Problem
+from aggmw.middleware.authorization.aside import drain
 from aggmw.middleware.authorization.casbin import standard
 from aggmw.middleware.authorization.casbin.expressions import expression_fault
 from aggmw.middleware.authorization.casbin.functions import KEY_PATTERNS, PURE, key_pattern_fault
@@ -204,6 +205,7 @@ def _inspect_rows(model: Model, rows: Sequence[Row], shipped: bool, report: Repo
         report.rows.append(row)
         if shipped:
             report.warnings.extend(Problem(row.where, text) for text in standard.row_warnings(row))
+    drain(seen)
 
 
 def _columns(model: Model) -> Mapping[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from importlib import resources
 import structlog
 
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.aside import drain
 from aggmw.middleware.authorization.casbin.inputs import Reader
 from aggmw.middleware.authorization.casbin.lint import Report, inspect
 from aggmw.middleware.authorization.casbin.model import Model, read_model
@@ -54,6 +55,7 @@ class Loader:
         problems += [*report.problems, *row_problems, *self.patterns.faults(model, report)]
         if self.model is None and policy.explicit:
             problems += _without_effect(model, rows)
+        drain(rows)
         if problems:
             raise ConfigurationError(sorted(dict.fromkeys(problems), key=_place))
         try:
