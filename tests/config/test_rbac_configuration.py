@@ -85,6 +85,6 @@ def test_mistakes_of_all_policies_at_once(place: Path) -> None:
         made(place, policy="policy.csv", rbac=["roles.yaml", "gone.d"])
     assert [Path(each.path.partition(":")[0]).name for each in caught.value.problems] == [
         "policy.csv",
-        "gone.d",
         "roles.yaml",
+        "gone.d",
     ]

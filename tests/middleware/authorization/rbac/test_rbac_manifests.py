@@ -111,10 +111,10 @@ def test_every_mistake_of_all_files_at_once(here: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         RbacAuthorizer.from_files("roles.yaml", "broken.yaml", "missing.yaml", "more.yaml")
     assert str(caught.value).splitlines() == [
-        "broken.yaml:2: is not YAML: did not find expected node content",
-        "missing.yaml: cannot be read: No such file or directory",
         "roles.yaml: document 2 (reader): rules[0].verb: unknown field",
         "roles.yaml: document 2 (reader): rules[0].verbs: Required value: at least one verb, or *",
+        "broken.yaml:2: is not YAML: did not find expected node content",
+        "missing.yaml: cannot be read: No such file or directory",
         "more.yaml: document 1 (reader): declared before, in roles.yaml: document 1 (reader)",
     ]
 

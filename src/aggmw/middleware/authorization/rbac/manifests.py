@@ -29,17 +29,7 @@ def read_files(paths: Sequence[Path]) -> list[Role | Binding]:
         ConfigurationError: all the mistakes of all files.
     """
     problems: list[Problem] = []
-    found: list[Found] = []
-    for path in paths:
-        try:
-            for file in _files(path):
-                try:
-                    found.extend(_documents(file, problems))
-                except ConfigurationError as error:
-                    problems.extend(error.problems)
-        except OSError as error:
-            problems.append(Problem(str(path), f"cannot be read: {error.strerror or error}"))
-    return _read(found, problems)
+    return _read(_of_files(paths, problems), problems)
 
 
 def read_objects(objects: Iterable[Mapping[str, object]]) -> list[Role | Binding]:
@@ -49,9 +39,11 @@ def read_objects(objects: Iterable[Mapping[str, object]]) -> list[Role | Binding
         ConfigurationError: all their mistakes.
     """
     problems: list[Problem] = []
-    found: list[Found] = []
-    for number, value in enumerate(objects, 1):
-        found.extend(_taken_apart(Found(f"object {number}", cast("Value", value)), problems))
+    found = (
+        each
+        for number, value in enumerate(objects, 1)
+        for each in _taken_apart(Found(f"object {number}", cast("Value", value)), problems)
+    )
     return _read(found, problems)
 
 
@@ -65,6 +57,18 @@ def default_objects() -> list[Role | Binding]:
         for each in _taken_apart(Found(f"defaults.yaml: document {document.number}", document.value), problems)
     ]
     return _read(found, problems)
+
+
+def _of_files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Found]:
+    for path in paths:
+        try:
+            for file in _files(path):
+                try:
+                    yield from _documents(file, problems)
+                except ConfigurationError as error:
+                    problems.extend(error.problems)
+        except OSError as error:
+            problems.append(Problem(str(path), f"cannot be read: {error.strerror or error}"))
 
 
 def _files(path: Path) -> Iterable[Path]:
