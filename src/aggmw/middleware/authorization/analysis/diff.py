@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aggmw.contracts.grants import Granted
+from aggmw.contracts.grants import Grant, Granted
 from aggmw.middleware.authorization.analysis.regions import Box, Budget, common, merged, minus
 from aggmw.middleware.authorization.analysis.space import Space
 from aggmw.middleware.authorization.analysis.subjects import Holders, implied, is_known
@@ -84,14 +84,31 @@ class _Comparison:
         masters = {f"group:{name}" for name in before.privileged}
         named = {one for side in sides for one in side.callers}
         self._callers = sorted(named.union(*map(implied, named)) - masters, key=_order)
-        self._held = [{one: self._holds(side, one) for one in self._callers} for side in sides]
+        self._held = [self._all_held(side) for side in sides]
         self._companies: dict[tuple[bool, bool, bool], frozenset[_Held]] = {}
         self._alone: dict[tuple[_Held, _Held], _Boxes] = {}
 
-    def _holds(self, side: Holders, caller: str) -> _Held:
+    def _all_held(self, side: Holders) -> dict[str, _Held]:
+        """What each caller holds. Callers with the same roles hold the same, and few roles have many members."""
+        own: dict[str, _Held] = {}
+        together: dict[frozenset[str], _Held] = {}
+        held: dict[str, _Held] = {}
+        for caller in self._callers:
+            subjects = frozenset(one for one in side.ways((caller, *implied(caller))) if side.grants(one))
+            if subjects not in together:
+                for one in subjects - own.keys():
+                    own[one] = self._boxes(side.grants(one))
+                together[subjects] = _Held(
+                    frozenset().union(*(own[one].allow for one in subjects)),
+                    frozenset().union(*(own[one].deny for one in subjects)),
+                )
+            held[caller] = together[subjects]
+        return held
+
+    def _boxes(self, grants: Iterable[Grant]) -> _Held:
         allow: set[Box] = set()
         deny: set[Box] = set()
-        for grant in side.held(caller):
+        for grant in grants:
             box = self._space.box(grant)
             if box is not None:
                 (deny if grant.denies else allow).add(box)
