@@ -77,7 +77,8 @@ class Server(uvicorn.Server):
         up: set when the application is started and connections are accepted.
         reloads: what SIGHUP reads again, by name: the certificates of `tls`, and whatever else is put here. Functions,
             coroutine functions too: a `contracts.reloading.Reload` each.
-        before_accepting: awaited when the application is started, and before connections are accepted.
+        before_accepting: awaited when the application is started, and before connections are accepted; returns when the
+            drain begins.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Server(uvicorn.Server):
         self._signals = signals
         self._stopped_at = 0.0
         self._accepted: WeakSet[Door] = WeakSet()
+        self.servers = []
 
     # Where it listens
 
@@ -210,6 +212,7 @@ class Server(uvicorn.Server):
         if not await self._started(sockets):
             return
         try:
+            await self._accept(sockets)
             await self.on_tick(0)
             await self._exit.wait()
         finally:
@@ -231,12 +234,16 @@ class Server(uvicorn.Server):
         return True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then accept connections."""
+        """Start the application."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise StartFailed("the application did not start")
+
+    async def _accept(self, sockets: list[socket.socket] | None = None) -> None:
         if self.before_accepting is not None:
             await self.before_accepting()
+        if self._exit.is_set():
+            return
         self.servers = [await self.listen(sock) for sock in sockets or self.sockets]
         self.started = True
         self.up.set()
@@ -324,6 +331,8 @@ class _LifespanLog:
         if exc_info is None:
             _log.error("lifespan failed", message=message)
             return
+        if isinstance(exc_info, asyncio.CancelledError):
+            return  # told to stop before it had started
         if logging.getLogger("uvicorn.error").isEnabledFor(logging.DEBUG):
             _log.debug("lifespan failed", exc_info=exc_info)
         words = {"message": str(exc_info)} if isinstance(exc_info, AggmwError) else {}

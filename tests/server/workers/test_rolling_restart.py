@@ -180,6 +180,7 @@ def test_stop_in_the_middle(begin: Begin) -> None:
     children = served.children
     assert served.stop() == 0
     assert all(gone(pid) for pid in (*children, *pids.values()))
+    assert not [line for line in served.lines if line.get("level") == "error"]
 
 
 def test_death_in_the_middle(begin: Begin) -> None:
