@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from casbin.persist.watcher import Watcher
 from joserfc.jwk import ECKey
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -81,6 +82,7 @@ from aggmw.middleware.authorization import (
     AuthorizationConfiguration,
     AuthorizationMiddleware,
     CasbinAuthorizer,
+    CasbinWatcher,
     ConfiguredAuthorizers,
     DenyAll,
     Explanation,
@@ -210,7 +212,7 @@ READ = [
         " → AuthenticationMiddleware(Authentication([StaticTokens(1 tokens), ClientCertificates(1 authorities)],"
         " Anonymous(['/healthz']), exempt=['/own/'], origins=['https://console.example.com']))"
         " → AuthorizationMiddleware(Authorization(Union([PrivilegedGroups(['system:masters']),"
-        " CasbinAuthorizer('policy', 1 rows)])))"
+        " CasbinAuthorizer('policy', 1 rows, revision 506ff75e6751)])))"
         f" → RegistryMiddleware(Registry({SHOWN_ROUTES}))"
         " → ProxyMiddleware(BalancedTransport(Http1Transport())) → Starlette",
     ),
@@ -303,6 +305,7 @@ SAMPLES: list[object] = [
     AuthorizationConfiguration.load(ORDER),
     AuthorizationConfiguration.load(ORDER).authorizers[0],
     CasbinAuthorizer.from_text(POLICY),
+    CasbinWatcher(Watcher()),
     Explanation(Verdict()),
     AuthorizationMiddleware(HOST, authorizer=AllowAll()),
     Discovery(ROUTES, Http1Transport()),

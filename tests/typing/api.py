@@ -63,6 +63,7 @@ from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.kinds import Object, VirtualKind, WriteContext
 from aggmw.contracts.metrics import Sample, Source
 from aggmw.contracts.peers import Peers
+from aggmw.contracts.reloading import PolicyWatcher
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.contracts.tokens import AccountLookup, BoundObject, TokenAuthenticator
 from aggmw.contracts.websockets import Close, UpstreamWebSocket, UpstreamWebSocketTransport, connector
@@ -101,6 +102,7 @@ from aggmw.middleware.authorization import (
     AuthorizationConfiguration,
     AuthorizationMiddleware,
     CasbinAuthorizer,
+    CasbinWatcher,
     ConfiguredAuthorizers,
     DenyAll,
     Explanation,
@@ -328,6 +330,18 @@ casbin = CasbinAuthorizer.from_text(
     domain_patterns={"g": "keyMatch"},
 )
 casbin.reload()
+watcher: PolicyWatcher = CasbinWatcher(object())
+casbin = CasbinAuthorizer.from_adapter(object(), model=Path("model.conf"), name="rules", timeout=5.0, watcher=watcher)
+casbin = CasbinAuthorizer.from_rows([("p", "user:alice", "get", "*", "*", "*", "*"), ["g", "a", "b"]], cache=0)
+
+
+async def changed() -> str:
+    await watcher.announce()
+    async for _ in watcher.changes():
+        await casbin.refresh()
+    return casbin.revision + await casbin.change(add=[["g", "user:alice", "role:r"]], remove=[("g", "a", "b")])
+
+
 Authorization(Union([PrivilegedGroups(), PrivilegedGroups(["ops"]), casbin, DenyAll()]))
 
 

@@ -68,5 +68,5 @@ class LoadRecord:
             yield Sample(f"{_PREFIX}_last_success_timestamp_seconds", at, "gauge", labels, self._at, apart=True)
             rules = "Rows of the policy that is in force."
             yield Sample(f"{_PREFIX}_rules", rules, "gauge", labels, self._rules, apart=True)
-            revision = "Always 1; the label says which revision is in force."
+            revision = "1 for the revision in force; of several workers, how many decide by it."
             yield Sample(f"{_PREFIX}_revision_info", revision, "gauge", (*labels, ("revision", self.revision)), 1)
