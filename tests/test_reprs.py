@@ -34,12 +34,13 @@ from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.backend import RequestHeaderAuthentication, ServeDiscovery, StatusErrors, WsgiApplication, resource
 from aggmw.contracts.addresses import Address
 from aggmw.contracts.audit import AuditLevel, AuditRecord
-from aggmw.contracts.authorization import Attributes, NonResourceRule, ResourceRule, Rules, Verdict
+from aggmw.contracts.authorization import Attributes, Change, Miss, NonResourceRule, ResourceRule, Rules, Verdict
 from aggmw.contracts.backends import UpstreamRequest
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.documents import Publication
 from aggmw.contracts.exchange import Answer, Exchange
+from aggmw.contracts.grants import Grant, Granted
 from aggmw.contracts.identity import Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.kinds import WriteContext
@@ -88,6 +89,7 @@ from aggmw.middleware.authorization import (
     Explanation,
     LocalSubjectAccessReviews,
     PrivilegedGroups,
+    RbacAuthorizer,
     SelfSubjectAccessReviews,
     SelfSubjectRulesReviews,
     SubjectAccessReviews,
@@ -331,6 +333,11 @@ SAMPLES: list[object] = [
     RequestInfo(False, "get", "GET", "/a", b"/a"),
     Attributes(ALICE, "get", False, path="/a"),
     Verdict(),
+    Miss("policy:1: p, user:a, get, core, pods, *, *", (("verb", "get", "list"),)),
+    Change("add a rule for a", ("p, user:a, list, core, pods, *, *",)),
+    Grant("user:a", "policy:1: p2, user:a, get, /a", is_resource=False, paths=frozenset(("/a",))),
+    Granted((), {"user:a": ("role:b",)}),
+    RbacAuthorizer.from_objects([]),
     Rules(),
     ResourceRule(("get",), ("apps",), ("deployments",)),
     NonResourceRule(("get",), ("/healthz",)),

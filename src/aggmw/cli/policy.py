@@ -28,8 +28,8 @@ __all__ = ["policies"]
 if TYPE_CHECKING:
     from aggmw.contracts.authorization import Attributes
     from aggmw.errors import Problem
-    from aggmw.middleware.authorization.analysis.diff import Difference
-    from aggmw.middleware.authorization.analysis.who_can import WhoCan
+    from aggmw.middleware.authorization.analysis.comparison import Difference
+    from aggmw.middleware.authorization.analysis.search import WhoCan
 
 policies = typer.Typer(no_args_is_help=True, help="Look policies through: for mistakes, for differences, for people.")
 
@@ -106,7 +106,7 @@ def who_can(
 
         from aggmw.config.questions import authorizer
         from aggmw.middleware.authorization.analysis.asking import request
-        from aggmw.middleware.authorization.analysis.who_can import who_can
+        from aggmw.middleware.authorization.analysis.search import who_can
 
         asked = request(
             verb,

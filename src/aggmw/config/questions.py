@@ -15,7 +15,7 @@ from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups, RbacAuthorizer, Union
 from aggmw.middleware.authorization.analysis.asking import Asked
-from aggmw.middleware.authorization.analysis.diff import Difference, diff
+from aggmw.middleware.authorization.analysis.comparison import Difference, diff
 from aggmw.middleware.authorization.analysis.regions import TooMuch
 from aggmw.middleware.authorization.analysis.words import caller_lines, why_lines
 from aggmw.objects.attributes import handshake_attributes

@@ -12,8 +12,8 @@ from tests.middleware.authorization.rbac.manifests import asked, binding, rbac, 
 
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.identity import Identity, authenticated
-from aggmw.middleware.authorization.analysis.diff import diff
-from aggmw.middleware.authorization.analysis.who_can import who_can
+from aggmw.middleware.authorization.analysis.comparison import diff
+from aggmw.middleware.authorization.analysis.search import who_can
 
 VERBS, GROUPS = ("get", "list"), ("", "apps")
 RULES = st.builds(

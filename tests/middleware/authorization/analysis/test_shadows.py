@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from tests.middleware.authorization.analysis.test_diff import POLICIES, granted
+from tests.middleware.authorization.analysis.test_comparison import POLICIES, granted
 from tests.middleware.authorization.casbin.policies import MODEST
 
-from aggmw.middleware.authorization.analysis.diff import diff
+from aggmw.middleware.authorization.analysis.comparison import diff
 from aggmw.middleware.authorization.analysis.regions import TooMuch
 from aggmw.middleware.authorization.analysis.shadows import shadowed, unheld
 

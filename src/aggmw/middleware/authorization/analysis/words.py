@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 from aggmw.contracts.authorization import Attributes, Explanation, Miss, Outcome
 from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
-from aggmw.middleware.authorization.analysis.diff import Difference, Reach
-from aggmw.middleware.authorization.analysis.who_can import Holder, WhoCan
+from aggmw.middleware.authorization.analysis.comparison import Difference, Reach
+from aggmw.middleware.authorization.analysis.search import Holder, WhoCan
 
 __all__ = ["asked_for", "caller_lines", "diff_lines", "who_can_lines", "why_lines"]
 
@@ -67,10 +67,10 @@ def why_lines(attributes: Attributes, explanation: Explanation) -> Iterator[str]
         yield ""
         yield f"{_sentence(explanation.note)}"
     if not verdict.allowed:
-        yield from _refused(attributes, explanation)
+        yield from _denied(attributes, explanation)
 
 
-def _refused(attributes: Attributes, explanation: Explanation) -> Iterator[str]:
+def _denied(attributes: Attributes, explanation: Explanation) -> Iterator[str]:
     if explanation.misses:
         yield ""
         besides = "and no rule allows it" if explanation.rule else "no rule allows it"

@@ -15,9 +15,9 @@ from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import Identity, authenticated
 from aggmw.middleware.authorization import CasbinAuthorizer
-from aggmw.middleware.authorization.analysis.diff import Difference, Reach, diff
+from aggmw.middleware.authorization.analysis.comparison import Difference, Reach, diff
 from aggmw.middleware.authorization.analysis.regions import TooMuch
-from aggmw.middleware.authorization.analysis.who_can import identity_of
+from aggmw.middleware.authorization.analysis.search import identity_of
 
 ANY_RULES = st.lists(
     st.builds(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 
 from hypothesis import given
-from tests.middleware.authorization.analysis.test_diff import POLICIES
+from tests.middleware.authorization.analysis.test_comparison import POLICIES
 from tests.middleware.authorization.casbin.policies import GROUPS, MODEST, REQUESTS, USERS
 
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.identity import Identity, authenticated
 from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups, Union
-from aggmw.middleware.authorization.analysis.who_can import Holder, PartHolder, RoleHolder, who_can
+from aggmw.middleware.authorization.analysis.search import Holder, PartHolder, RoleHolder, who_can
 
 POLICY = """\
 p, role:editor, get|list|delete, wardle.example.com, flunders, dev, *
@@ -88,7 +88,7 @@ async def test_several_authorizers() -> None:
     """Of a union, all are asked, and what it decides counts."""
     union = Union([PrivilegedGroups(["root"]), CasbinAuthorizer.from_text(POLICY, privileged=())])
     found = await who_can(union, DELETE)
-    assert {one.subject for one in found.allowed} == {"group:ops", "user:alice"}
+    assert {one.subject for one in found.allowed} == {"group:root", "group:ops", "user:alice"}
 
 
 async def test_models_of_ones_own() -> None:
