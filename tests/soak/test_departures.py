@@ -65,10 +65,15 @@ class Visitors:
         self.phases: Counter[str] = Counter()
         self.slowest = 0.0
 
+    def rarest(self) -> tuple[str, int]:
+        """In which phase the fewest left, and how many."""
+        name = min((*PHASES, "behind", "arriving"), key=lambda name: self.phases[name])
+        return name, self.phases[name]
+
     async def visit(self) -> None:
         """Send a request, whole or in part, and leave in some phase, politely or not."""
         chance = self._chance
-        rarest = min((*PHASES, "behind", "arriving"), key=lambda name: self.phases[name])
+        rarest, _ = self.rarest()
         wanted = chance.choice([rarest, chance.choice(PLACES)])  # else there may be too few in one of them
         options: dict[str, Any] = {}
         if self._asking is not None and (wanted != "arriving" or chance.random() < 0.5):  # else: in the handshake
@@ -232,7 +237,10 @@ async def still_answers(server: Server, asking: ssl.SSLContext | None) -> None:
 
 
 async def depart(number: int, certificates: Certificates | None, loop: str, chance: random.Random) -> Visitors:
-    """So many clients leave; then there is what there was before."""
+    """At least so many clients leave, and one in 25 in each phase; then there is what there was before.
+
+    On a busy machine some phases are over before anybody sees them, and more have to try.
+    """
     context, asking = (None, None) if certificates is None else (certificates.serving(), certificates.asking())
     async with (
         dawdling(chance, context) as backend,
@@ -246,7 +254,7 @@ async def depart(number: int, certificates: Certificates | None, loop: str, chan
 
         async def visit_again_and_again() -> None:
             nonlocal left
-            while left > 0:
+            while left > 0 or (visitors.rarest()[1] < number / 25 and left > -2 * number):
                 left -= 1
                 await visitors.visit()
 
@@ -283,7 +291,7 @@ def test_departures(
         visitors = runner.run(depart(number, certificates if tls else None, loop, random.Random(20)))
     figures = ", ".join(f"{count} {name}" for name, count in visitors.phases.most_common())
     record_property("figures", f"{figures}; the slowest end took {visitors.slowest:.2f} s")
-    assert visitors.phases.total() == number
+    assert visitors.phases.total() >= number
     assert visitors.slowest < PROMPT
-    for name in (*PHASES, "behind", "arriving"):
-        assert visitors.phases[name] >= number / 25, f"too few left in the phase {name!r}: {visitors.phases}"
+    name, fewest = visitors.rarest()
+    assert fewest >= number / 25, f"too few left in the phase {name!r}: {visitors.phases}"
