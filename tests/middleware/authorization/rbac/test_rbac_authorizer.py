@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,17 @@ def test_repr_and_outcome(verb: str) -> None:
     assert repr(authorizer) == f"RbacAuthorizer(objects, 1 bindings, revision {authorizer.revision})"
     outcome = authorizer.verdict(asked("alice", verb, "pods")).outcome
     assert outcome is (Outcome.ALLOW if verb == "get" else Outcome.NO_OPINION)
+
+
+def test_what_is_replaced_is_freed_without_the_collector() -> None:
+    """A snapshot holds no circle: what was loaded before goes when the next is there."""
+    objects = list(READER)
+    authorizer = RbacAuthorizer.from_objects(objects)
+    authorizer.verdict(POD)
+    before = weakref.ref(authorizer._snapshot)
+    gc.disable()
+    try:
+        authorizer.reload()
+        assert before() is None
+    finally:
+        gc.enable()
