@@ -182,7 +182,9 @@ def _check_url(cluster: Fields, url: str) -> None:
     if parts.username is not None or parts.fragment or not host or parts.scheme not in ("https", "http"):
         cluster.invalid("server", "must be a URL like https://host:port/path, without a user and without a fragment")
     elif parts.scheme == "http" and host not in _LOOPBACK:
-        cluster.invalid("server", "must be https: what is asked there are tokens, and the answer lets somebody in")
+        cluster.invalid(
+            "server", "must be https: what is sent there is not for everybody, and the answer may let somebody in"
+        )
 
 
 def _content(fields: Fields, name: str, directory: Path) -> bytes | None:

@@ -172,14 +172,14 @@ class _Reader:
         authorized = _duration(fields, "authorizedTTL", 300.0)
         unauthorized = _duration(fields, "unauthorizedTTL", 30.0)
         version = _one_of(fields, "subjectAccessReviewVersion", ("v1", "v1beta1"))
-        # Ours are always of v1; the file says so because there may be others some day.
-        _one_of(fields, "matchConditionSubjectAccessReviewVersion", ("v1",), needed="matchConditions" in fields)
         policy = _one_of(fields, "failurePolicy", tuple(_POLICIES))
         remote = self._remote(fields)
         conditions = []
         for condition in fields.each("matchConditions"):
             condition.only(("expression",))
             conditions.append(condition.text("expression"))
+        # Ours are always of v1; the file says so because there may be others some day.
+        _one_of(fields, "matchConditionSubjectAccessReviewVersion", ("v1",), needed=bool(conditions))
         self._check(fields, conditions)
         if len(self._problems) > before or remote is None:
             return None
@@ -238,13 +238,12 @@ def _one_of(fields: Fields, name: str, choices: tuple[str, ...], *, needed: bool
 
 def _duration(fields: Fields, name: str, default: float | None, *, most: float | None = None) -> float:
     """Seconds of a duration as Go writes it; it must be there where there is no default."""
-    text = fields.text(name)
-    if not text:
+    if name not in fields:
         if default is None:
             fields.required(name)
         return default or 0.0
     try:
-        seconds = parse_duration(text).total_seconds()
+        seconds = parse_duration(fields.text(name)).total_seconds()
     except CelError:
         fields.invalid(name, "must be a duration such as 3s or 5m0s")
         return default or 0.0

@@ -17,20 +17,15 @@ _BUDGET = 20_000  # steps of one condition, some 3 ms: callers choose how many g
 _STRINGS = "list(string)"
 
 
-def _selector(kind: str) -> Type:
-    requirement = object_of(
-        f"kubernetes.{kind}Requirement", {"key": "string", "operator": "string", "values": _STRINGS}
-    )
-    return object_of(f"kubernetes.{kind}", {"rawSelector": "string", "requirements": Type("list", (requirement,))})
-
-
+_REQUIREMENT = object_of("kubernetes.SelectorRequirement", {"key": "string", "operator": "string", "values": _STRINGS})
+_SELECTOR: Mapping[str, str | Type] = {"rawSelector": "string", "requirements": Type("list", (_REQUIREMENT,))}
 _TEXTS = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 _RESOURCE = object_of(
     "kubernetes.ResourceAttributes",
     {
         **dict.fromkeys(_TEXTS, "string"),
-        "fieldSelector": _selector("FieldSelector"),
-        "labelSelector": _selector("LabelSelector"),
+        "fieldSelector": object_of("kubernetes.FieldSelectorAttributes", _SELECTOR),
+        "labelSelector": object_of("kubernetes.LabelSelectorAttributes", _SELECTOR),
     },
 )
 _VARIABLES: Mapping[str, Type] = {

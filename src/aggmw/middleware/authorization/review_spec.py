@@ -10,6 +10,7 @@ from aggmw.objects.selectors import Requirement, field_requirements, label_requi
 
 __all__ = ["review_spec", "wire_spec"]
 
+_SELECTORS = frozenset({"fieldSelector", "labelSelector"})
 _FIELD_OPERATORS = frozenset({"In", "NotIn"})
 _LABEL_OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
 
@@ -48,19 +49,22 @@ def review_spec(attributes: Attributes) -> dict[str, Any]:
 
 def wire_spec(spec: dict[str, Any], version: str) -> dict[str, Any]:
     """The spec as it is sent: without what is empty, and with the names of the version ("v1" or "v1beta1")."""
-    sent = {name: _dense(value) if isinstance(value, dict) else value for name, value in spec.items() if value}
+    sent = {name: _dense(value) if name.endswith("Attributes") else value for name, value in spec.items() if value}
     if version == "v1beta1" and "groups" in sent:
         sent["group"] = sent.pop("groups")
     return sent
 
 
 def _dense(value: dict[str, Any]) -> dict[str, Any]:
-    return {name: each for name, each in value.items() if each}
+    sent = {name: each for name, each in value.items() if each}
+    for selector in _SELECTORS & sent.keys():
+        sent[selector] = {"requirements": [_dense(each) for each in sent[selector]["requirements"]]}
+    return sent
 
 
 def _put(resource: dict[str, Any], name: str, requirements: Sequence[Requirement], operators: frozenset[str]) -> None:
     said = [
-        {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+        {"key": key, "operator": operator, "values": list(values)}
         for key, operator, values in requirements
         if operator in operators
     ]
