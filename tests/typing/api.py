@@ -109,6 +109,7 @@ from aggmw.middleware.authorization import (
     LocalSubjectAccessReviews,
     NamedAuthorizer,
     PrivilegedGroups,
+    RbacAuthorizer,
     SelfSubjectAccessReviews,
     SelfSubjectRulesReviews,
     SubjectAccessReviews,
@@ -342,7 +343,11 @@ async def changed() -> str:
     return casbin.revision + await casbin.change(add=[["g", "user:alice", "role:r"]], remove=[("g", "a", "b")])
 
 
-Authorization(Union([PrivilegedGroups(), PrivilegedGroups(["ops"]), casbin, DenyAll()]))
+rbac = RbacAuthorizer.from_files("roles.yaml", Path("rbac.d"), defaults=False, watch=True)
+rbac = RbacAuthorizer.from_objects([{"kind": "Role"}], defaults=True)
+rbac.reload()
+at_once: Verdict = rbac.verdict(Attributes(Identity("ann"), "get", False, path="/x"))
+Authorization(Union([PrivilegedGroups(), PrivilegedGroups(["ops"]), casbin, rbac, DenyAll()]))
 
 
 async def explained(attributes: Attributes) -> tuple[Verdict, str, tuple[tuple[str, ...], ...]]:
