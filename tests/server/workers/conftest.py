@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tests.middleware.metrics.figures import Figures
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 SERVE = (sys.executable, "-m", "aggmw", "serve")
 CONFIGURATION = """\
 grace: 5s
@@ -43,7 +43,7 @@ async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
-    await asyncio.sleep({"/app/slow": 1, "/app/stuck": 60}.get(scope["path"], 0))
+    await asyncio.sleep({"/app/slow": 2.5, "/app/stuck": 60}.get(scope["path"], 0))
     body = str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})

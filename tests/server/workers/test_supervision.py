@@ -49,7 +49,7 @@ def test_killed_worker_is_replaced(begin: Begin) -> None:
     os.kill(pids[2], signal.SIGKILL)
     died = served.until("worker died, replacing it")
     assert (died["worker"], died["pid"], died["status"], died["after_seconds"]) == (2, pids[2], -9, 0.0)
-    assert served.answering() == {pids[1]}  # the new one takes longer to start
+    assert pids[1] in served.answering()
     replacement = served.up(2)[2]
     eventually(lambda: served.answering() == {pids[1], replacement})
     assert served.stop() == 0
