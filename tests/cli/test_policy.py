@@ -74,7 +74,7 @@ def test_lint_of_models_of_ones_own(place: Path) -> None:
     (place / "own.csv").write_text("p, alice, /apis, get, allow\n")
     assert "own.csv:1: the pattern '/apis' is matched against whole" in run("policy lint own.csv --model model.conf")[1]
     (place / "own.csv").write_text("")
-    assert "is used by a policy without a rule" in run("policy lint own.csv --model model.conf")[1]
+    assert "own.csv: has no rule: everything is denied" in run("policy lint own.csv --model model.conf")[1]
     assert status == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
@@ -13,6 +14,7 @@ from aggmw.middleware.authorization.analysis.search import Holder, WhoCan
 __all__ = ["asked_for", "caller_lines", "diff_lines", "who_can_lines", "why_lines"]
 
 
+_QUOTED = re.compile(r'"([^"]*)"')
 _BUT = "* but not "
 _FEW = 2  # authorizers whose opinions go without saying: the privileged groups, and one policy
 
@@ -50,7 +52,8 @@ def why_lines(attributes: Attributes, explanation: Explanation) -> Iterator[str]
     may = "may" if verdict.allowed else "may not"
     yield f"{'allowed' if verdict.allowed else 'denied'}: {attributes.identity.user} {may} {asked_for(attributes)}"
     for name, said in explanation.opinions if len(explanation.opinions) > _FEW else ():
-        yield f"  {name}: {_outcome(said.outcome)}{f' ({said.reason})' if said.reason else ''}"
+        because = said.reason or said.error
+        yield f"  {name}: {_outcome(said.outcome)}{f' ({because})' if because else ''}"
     if verdict.error:
         yield ""
         yield f"Not everything could be asked: {verdict.error}."
@@ -96,16 +99,24 @@ def _meant(attributes: Attributes, miss: Miss, differs: tuple[str, str, str]) ->
     what, rule, _ = differs
     if len(miss.differs) > 1:
         return ""
-    if what == "apiGroup" and "|" not in rule and rule not in ("*", "core"):
-        return f"; is {attributes.resource}.{rule} meant?"
+    if what == "apiGroup" and len(groups := _groups(rule)) == 1 and groups[0] not in ("*", "core"):
+        return f"; is {attributes.resource}.{groups[0]} meant?"
     if what == "resource" and not attributes.subresource:
         alike = get_close_matches(attributes.resource, [one for one in rule.split("|") if "/" not in one], 1, 0.8)
         return f"; is {alike[0]} meant?" if alike else ""
     return ""
 
 
+def _groups(rule: str) -> list[str]:
+    """The API groups of a rule, which are listed between `|`, or as in a manifest."""
+    names = _QUOTED.findall(rule) if rule.startswith("[") else rule.split("|")
+    return [name or "core" for name in names]
+
+
 def difference(what: str, rule: str, request: str) -> str:
     """One thing in which a rule and a request differ."""
+    if what == "apiGroup":
+        return f"apiGroup: the rule has {'|'.join(_groups(rule))}, the request has {request or 'core'}"
     several = "|" in rule or " more" in rule
     if what == "role":
         return f"{request} is not a member of {rule}"

@@ -16,15 +16,16 @@ __all__ = ["second_look"]
 _UNKNOWN = frozenset({"user:system:anonymous", "group:system:unauthenticated"})
 
 
-def second_look(snapshot: Snapshot, granted: Granted | None) -> Iterator[Problem]:
+def second_look(snapshot: Snapshot, granted: Granted | None, name: str) -> Iterator[Problem]:
     """Rules that change nothing, roles that nobody can have, and what gives more than it seems to.
 
     Args:
         snapshot: the policy.
         granted: what it grants; None for models of one's own, of which no more is known than their warnings say.
+        name: of the policy.
     """
     if not snapshot.has_rules:
-        yield Problem(snapshot.model.source, "is used by a policy without a rule: everything is denied")
+        yield Problem(name, "has no rule: everything is denied")
     if granted is None:
         return
     rows = snapshot.report.rows
