@@ -358,6 +358,23 @@ async def test_who_goes_away_takes_nobody_along() -> None:
     assert samples(authorizer)["apiserver_authorization_webhook_evaluations_total", "canceled"] == 1
 
 
+async def test_questions_at_the_same_time_are_bounded() -> None:
+    """However many requests come, a slow server is asked only so much at once; the others wait, and are asked then."""
+    webhook = Says(ALLOWED)
+    webhook.gate = asyncio.Event()
+    authorizer = SubjectAccessReviewWebhook(webhook, at_once=2)
+    waiting = [asyncio.create_task(authorizer.authorize(GET._replace(name=name))) for name in "abcd"]
+    await webhook.arrived.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(webhook.asked) == 2
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+    webhook.gate.set()
+    assert all(verdict.allowed for verdict in await asyncio.gather(*waiting[1:]))
+    assert len(webhook.asked) == 4
+
+
 async def test_all_attempts_together_have_an_end(clock: VirtualClock) -> None:
     """A server that never answers is given up after a minute, whatever is tried."""
     webhook = Says(ALLOWED)

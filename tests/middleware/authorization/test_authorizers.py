@@ -168,8 +168,14 @@ async def test_explanation_says_who_said_what() -> None:
         changes=(Change("do"),),
         opinions=(("Tells", no_opinion("n")), ("Tells", DENY)),
     )
-    assert await Union([nearly]).explain(asked()) == Explanation(
-        no_opinion("n"), misses=(one,), changes=(Change("do"),), opinions=(("Tells", no_opinion("n")),)
+    noted = Tells(Explanation(no_opinion(), note="not loaded"))
+    assert await Union([nearly, noted, noted, Now(no_opinion())]).explain(asked()) == Explanation(
+        no_opinion("n"),
+        misses=(one,),
+        changes=(Change("do"),),
+        note="not loaded; not loaded",
+        opinions=(("Tells", no_opinion("n")), ("Tells", no_opinion()), ("Tells", no_opinion()), ("Now", no_opinion())),
+        revision="r1",
     )
     with pytest.raises(ValueError, match="1 names for 2 authorizers"):
         Union([nearly, denies], names=["rbac"])

@@ -121,6 +121,7 @@ class Union:
         opinions: list[tuple[str, Verdict]] = []
         misses: list[Miss] = []
         changes: list[Change] = []
+        notes: list[str] = []
         for member in self._asked:
             authorizer = member.authorizer
             if isinstance(authorizer, Explainer):
@@ -132,10 +133,18 @@ class Union:
                 return replace(explanation, opinions=tuple(opinions))
             misses += explanation.misses
             changes += explanation.changes
+            notes += [explanation.note] if explanation.note else []
             if explanation.verdict.outcome is Outcome.DENY:
                 return replace(explanation, misses=tuple(misses), changes=tuple(changes), opinions=tuple(opinions))
         verdict = _together([verdict for _, verdict in opinions if verdict.reason or verdict.error])
-        return Explanation(verdict, misses=tuple(misses), changes=tuple(changes), opinions=tuple(opinions))
+        return Explanation(
+            verdict,
+            misses=tuple(misses),
+            changes=tuple(changes),
+            note="; ".join(notes),
+            opinions=tuple(opinions),
+            revision=self.revision,
+        )
 
     async def rules_for(self, identity: Identity, namespace: str) -> Rules:
         """What all members together allow; incomplete where one cannot list it. What one denies is not taken away."""

@@ -57,6 +57,7 @@ class SubjectAccessReviewWebhook:
             that has no value counts as a server that cannot be asked, unless another one is false.
         size: how many allowing and how many other answers are remembered. One to a question of 10,000 characters or
             more is not.
+        at_once: how many questions are asked at the same time; others wait.
         clock: seconds.
 
     Raises:
@@ -74,6 +75,7 @@ class SubjectAccessReviewWebhook:
         on_failure: FailurePolicy = "Deny",
         match_conditions: Sequence[str] = (),
         size: int = 8192,
+        at_once: int = 256,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         problems: list[Problem] = []
@@ -96,6 +98,7 @@ class SubjectAccessReviewWebhook:
         self._failed = Verdict(Outcome.DENY if on_failure == "Deny" else Outcome.NO_OPINION)
         self._clock = clock
         self._remembered = Remembered(size)
+        self._room = asyncio.Semaphore(at_once)
         self._flights: Flights[Verdict] = Flights()
         self._counts = dict.fromkeys(_COUNTED, 0)
 
@@ -186,7 +189,7 @@ class SubjectAccessReviewWebhook:
         sent = wire_spec(spec, self._version)
         review = {"apiVersion": version, "kind": "SubjectAccessReview", "metadata": {}, "spec": sent}
         try:
-            async with asyncio.timeout(_LONGEST):
+            async with asyncio.timeout(_LONGEST), self._room:
                 verdict = _verdict(await self._webhook.ask(review), version)
         except (UpstreamError, TimeoutError) as error:
             late = isinstance(error, UpstreamTimeout | TimeoutError)
