@@ -333,6 +333,7 @@ casbin = CasbinAuthorizer.from_text(
 casbin.reload()
 watcher: PolicyWatcher = CasbinWatcher(object())
 casbin = CasbinAuthorizer.from_adapter(object(), model=Path("model.conf"), name="rules", timeout=5.0, watcher=watcher)
+casbin = CasbinAuthorizer.from_adapter(object(), in_thread=True, allow_eval=False)
 casbin = CasbinAuthorizer.from_rows([("p", "user:alice", "get", "*", "*", "*", "*"), ["g", "a", "b"]], cache=0)
 
 

@@ -11,7 +11,7 @@ from weakref import ref
 
 import pytest
 
-from aggmw.middleware.authorization.aside import _parts_of, beside_the_loop, drain, let_go
+from aggmw.middleware.authorization.aside import _parts_of, beside_the_loop, drain, giving_way, let_go
 
 
 @pytest.fixture
@@ -165,3 +165,16 @@ def test_let_go_takes_small_steps() -> None:
     drain(parts)
     assert sum(fewest) == 5000
     assert max(fewest) <= 500
+
+
+@pytest.mark.usefixtures("settings")
+def test_giving_way_collects_all_the_same() -> None:
+    """Code of others runs with the collector on, and other threads get their turn soon; a build may follow inside."""
+    with giving_way():
+        assert gc.isenabled()
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+        with beside_the_loop():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == pytest.approx(0.004)

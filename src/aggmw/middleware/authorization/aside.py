@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["beside_the_loop", "drain", "let_go"]
+__all__ = ["beside_the_loop", "collect_what_is_left", "drain", "giving_way", "let_go"]
 
 _INTERVAL = 0.0005  # seconds; measured in docs/explanation/policies.md
 _ROUNDING = 5e-7  # it is cut to whole microseconds, each time that it is set
@@ -28,20 +28,31 @@ _SHARDS = 1024
 _WAITS = 200
 _WAIT = 0.005  # seconds
 
-_one_at_a_time = threading.Lock()  # what is changed below belongs to the whole process
+_one_at_a_time = threading.RLock()  # what is changed below belongs to the whole process
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 @contextmanager
+def giving_way() -> Iterator[None]:
+    """Let other threads have the interpreter soon while the caller computes. One at a time, in the whole process."""
+    with _one_at_a_time:
+        interval = sys.getswitchinterval()
+        if interval > _INTERVAL:
+            sys.setswitchinterval(_INTERVAL)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(interval + _ROUNDING)
+
+
+@contextmanager
 def beside_the_loop() -> Iterator[None]:
-    """Let the event loop go on while the caller, in another thread, builds something large. One build at a time.
+    """The same, for building something large that leaves no garbage in circles: nothing is collected meanwhile.
 
     Where the process has frozen what it made before (`gc.freeze`), what was built is frozen, too.
     """
-    with _one_at_a_time:
-        interval, collecting = sys.getswitchinterval(), gc.isenabled()
-        if interval > _INTERVAL:
-            sys.setswitchinterval(_INTERVAL)
+    with giving_way():
+        collecting = gc.isenabled()
         gc.disable()
         try:
             yield
@@ -50,7 +61,12 @@ def beside_the_loop() -> Iterator[None]:
         finally:
             if collecting:
                 gc.enable()
-            sys.setswitchinterval(interval + _ROUNDING)
+
+
+def collect_what_is_left() -> None:
+    """Before a build, collect what the code of others has left behind: frozen, it would stay for ever."""
+    if gc.isenabled() and gc.get_freeze_count():
+        gc.collect()
 
 
 def let_go(last: list[object], kinds: tuple[type, ...] = ()) -> None:

@@ -171,7 +171,7 @@ def test_unexpected_failure_leaves_the_old_one_too(outcome: Callable[..., Outcom
     """Whatever fails, what was in force stays so, and the settings of the process are as before."""
 
     class Breaks:
-        name, explicit = "broken", False
+        name, foreign = "broken", False
 
         def read(self) -> Any:
             raise MemoryError

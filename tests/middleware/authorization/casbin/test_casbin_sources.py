@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import casbin
 import pytest
@@ -15,6 +17,7 @@ from casbin_async_sqlalchemy_adapter import Adapter, CasbinRule
 from sqlalchemy import Column, Integer, String
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import declarative_base
+from sqlalchemy.pool import NullPool
 
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.errors import CompositionError, ConfigurationError
@@ -357,3 +360,51 @@ def test_other_authorizers_are_no_sources() -> None:
     """An authorizer is not taken for an adapter."""
     with pytest.raises(TypeError, match="adapter"):
         CasbinAuthorizer.from_adapter(RbacAuthorizer.from_objects([]))
+
+
+async def test_awaited_adapter_in_a_thread(
+    engine: AsyncEngine, tmp_path: Path, outcome: Callable[..., Outcome]
+) -> None:
+    """One that would keep the event loop busy is awaited on a loop of its own, beside this one."""
+    adapter = Adapter(engine, Rule)
+    await adapter.create_table()
+    await adapter.add_policies("p", "p", [ALICE[1:]])
+    await engine.dispose()
+    engines = [create_async_engine(engine.url, poolclass=NullPool) for _ in range(2)]
+    authorizer = CasbinAuthorizer.from_adapter(Adapter(engines[0], Rule), in_thread=True)
+    assert await authorizer.refresh() == authorizer.revision
+    assert outcome(authorizer, "alice", "get", "pods") is Outcome.ALLOW
+    await Adapter(engines[1], Rule).add_policies("p", "p", [BOB[1:]])
+    await authorizer.refresh()
+    assert outcome(authorizer, "bob", "get", "pods") is Outcome.ALLOW
+
+    class Where:
+        async def load_policy(self, model: Any) -> None:
+            self.loop = asyncio.get_running_loop()
+            raise OSError("no such table")
+
+    elsewhere = Where()
+    with pytest.raises(ConfigurationError, match="adapter: cannot be loaded: OSError: no such table"):
+        await CasbinAuthorizer.from_adapter(elsewhere, in_thread=True).refresh()
+    assert elsewhere.loop is not asyncio.get_running_loop()
+
+
+def test_what_an_adapter_leaves_is_collected() -> None:
+    """Where policies are frozen, garbage in circles that an adapter made would be, too, and stay for ever."""
+
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    class Wasteful(Loading):
+        def load_policy(self, model: Any) -> None:
+            waste.append(ref(Circle()))
+            super().load_policy(model)
+
+    waste: list[ref[Circle]] = []
+    gc.freeze()
+    try:
+        CasbinAuthorizer.from_adapter(Wasteful(ALICE)).reload()
+    finally:
+        gc.unfreeze()
+    assert [each() for each in waste] == [None, None]

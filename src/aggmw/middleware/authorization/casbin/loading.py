@@ -50,10 +50,10 @@ class Loader:
             ConfigurationError: all the mistakes.
         """
         model, problems = self._read_model()
-        rows, row_problems = self._read_rows(policy)
+        rows, row_problems = policy.read()
         report = self._inspected(model, rows)
         problems += [*report.problems, *row_problems, *self.patterns.faults(model, report)]
-        if self.model is None and policy.explicit:
+        if self.model is None and policy.foreign:
             problems += _without_effect(model, rows)
         drain(rows)
         if problems:
@@ -102,12 +102,6 @@ class Loader:
             return read_model(self.model.text(), self.model.name)
         except BadText as error:
             return Model(self.model.name, {}), [error.problem]
-
-    def _read_rows(self, policy: PolicySource) -> tuple[list[Row], list[Problem]]:
-        try:
-            return policy.read()
-        except ConfigurationError as error:
-            return [], list(error.problems)
 
 
 def _without_effect(model: Model, rows: Iterable[Row]) -> Iterator[Problem]:

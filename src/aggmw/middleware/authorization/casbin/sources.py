@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.aside import giving_way
 from aggmw.middleware.authorization.casbin.collecting import Collector
 from aggmw.middleware.authorization.casbin.policy import Row, read_rows
 from aggmw.middleware.authorization.casbin.text import BadText, has_control, read
@@ -23,14 +24,15 @@ class PolicySource(Protocol):
 
     Attributes:
         name: what messages call it.
-        explicit: whether each rule has to say that it allows: what is kept elsewhere may have lost a "deny" on its way.
+        foreign: whether the rows came through code that is not ours. Each rule has to say that it allows then: what is
+            kept elsewhere may have lost a "deny" on its way.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def explicit(self) -> bool: ...
+    def foreign(self) -> bool: ...
 
     def read(self) -> tuple[list[Row], list[Problem]]:
         """The rows of this moment, and what cannot be read as one. May block."""
@@ -44,7 +46,7 @@ class TextSource:
         name: what messages call it.
     """
 
-    explicit = False
+    foreign = False
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -85,7 +87,7 @@ class RowsSource:
         TypeError: a row that is none.
     """
 
-    explicit = False
+    foreign = False
 
     def __init__(self, rows: Iterable[Sequence[str]], name: str = "rows") -> None:
         self.name = name
@@ -142,13 +144,16 @@ class AdapterSource:
         name: what messages call it.
     """
 
-    explicit = True
-
     def __init__(self, adapter: Any, name: str) -> None:
         self.name = name
         self._adapter = adapter
 
-    def read(self) -> tuple[list[Row], list[Problem]]:
+    def fetch(self) -> PolicySource:
+        """What there is at this moment, to be read.
+
+        Raises:
+            ConfigurationError: there is no coming by it.
+        """
         collector = Collector()
         try:
             unexpected = self._adapter.load_policy(collector.model)
@@ -159,22 +164,24 @@ class AdapterSource:
             raise ConfigurationError(
                 [Problem(self.name, "load_policy() has to be awaited, and is no coroutine function: make it one")]
             )
-        return _placed(self.name, collector.rows())
+        return _Fetched(self.name, collector)
 
 
 class AwaitedSource:
-    """A casbin adapter whose `load_policy` is a coroutine function: awaited on the loop where its connections live.
+    """A casbin adapter whose `load_policy` is a coroutine function.
 
     Args:
         adapter: the adapter.
         name: what messages call it.
         timeout: seconds after which it counts as broken.
+        in_thread: whether it is awaited on an event loop of its own in a thread, or on the one where we are called.
     """
 
-    def __init__(self, adapter: Any, name: str, timeout: float) -> None:
+    def __init__(self, adapter: Any, name: str, timeout: float, *, in_thread: bool) -> None:
         self.name = name
         self._adapter = adapter
         self._timeout = timeout
+        self._in_thread = in_thread
 
     async def fetch(self) -> PolicySource:
         """What there is at this moment, to be read.
@@ -182,6 +189,13 @@ class AwaitedSource:
         Raises:
             ConfigurationError: there is no coming by it.
         """
+        return await asyncio.to_thread(self._run) if self._in_thread else await self._load()
+
+    def _run(self) -> PolicySource:
+        with giving_way():
+            return asyncio.run(self._load())
+
+    async def _load(self) -> PolicySource:
         collector = Collector()
         try:
             async with asyncio.timeout(self._timeout):
@@ -196,7 +210,7 @@ class AwaitedSource:
 
 
 class _Fetched:
-    explicit = True
+    foreign = True
 
     def __init__(self, name: str, collector: Collector) -> None:
         self.name = name
@@ -206,7 +220,7 @@ class _Fetched:
         return _placed(self.name, self._collector.rows())
 
 
-def of_adapter(adapter: object, name: str, timeout: float) -> AdapterSource | AwaitedSource:
+def of_adapter(adapter: object, name: str, timeout: float, in_thread: bool) -> AdapterSource | AwaitedSource:
     """The source for an adapter.
 
     Raises:
@@ -215,7 +229,9 @@ def of_adapter(adapter: object, name: str, timeout: float) -> AdapterSource | Aw
     load = getattr(adapter, "load_policy", None)
     if isinstance(adapter, type) or not callable(load):
         raise TypeError("adapter: a casbin adapter is an object with a method load_policy(model)")
-    return AwaitedSource(adapter, name, timeout) if iscoroutinefunction(load) else AdapterSource(adapter, name)
+    if iscoroutinefunction(load):
+        return AwaitedSource(adapter, name, timeout, in_thread=in_thread)
+    return AdapterSource(adapter, name)
 
 
 def _broken(name: str, error: Exception) -> ConfigurationError:
