@@ -163,6 +163,19 @@ async def test_revoked_and_expired() -> None:
     assert await found(binary(ALICE), by=on) is None
 
 
+async def test_c5_4_what_is_no_longer_believed_is_withdrawn() -> None:
+    """C5.4: whoever goes on by a field's certificate is told, also when the field itself is remembered no longer."""
+    on = forwarded()
+    identity = await found(binary(ALICE), by=on)
+    assert identity is not None
+    on._seen.clear()  # as when many others came meanwhile
+    on.reload(CA.certificate)
+    assert identity.credential.withdrawal is not None
+    assert not identity.credential.withdrawal.begun
+    on.reload(CA.certificate, crl=_list_of(ALICE))
+    assert identity.credential.withdrawal.begun
+
+
 def _list_of(der: bytes) -> bytes:
     """A list of the client CA with this certificate on it."""
     signer = Certificate.__new__(Certificate)
