@@ -16,7 +16,7 @@ from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import check_seam
 from aggmw.contracts.reloading import PolicyWatcher
 from aggmw.errors import CompositionError, Problem
-from aggmw.middleware.authorization.aside import beside_the_loop, let_go
+from aggmw.middleware.authorization.aside import beside_the_loop, collect_what_is_left, giving_way, let_go
 from aggmw.middleware.authorization.casbin.enforcer import check_distribution
 from aggmw.middleware.authorization.casbin.explain import explain
 from aggmw.middleware.authorization.casbin.granted import granted, mentioned
@@ -29,6 +29,7 @@ from aggmw.middleware.authorization.casbin.second_look import second_look
 from aggmw.middleware.authorization.casbin.section import Section
 from aggmw.middleware.authorization.casbin.snapshot import Snapshot
 from aggmw.middleware.authorization.casbin.sources import (
+    AdapterSource,
     AwaitedSource,
     FileSource,
     PolicySource,
@@ -72,7 +73,7 @@ class CasbinAuthorizer:
 
     def __init__(
         self,
-        policy: PolicySource | AwaitedSource,
+        policy: PolicySource | AdapterSource | AwaitedSource,
         model: TextSource | None,
         *,
         watch: bool = False,
@@ -186,26 +187,29 @@ class CasbinAuthorizer:
         model: Path | str | None = None,
         name: str = "adapter",
         timeout: float = 60.0,
+        in_thread: bool = False,
         watcher: PolicyWatcher | None = None,
         **options: Unpack[Options],
     ) -> CasbinAuthorizer:
         """The same from a casbin adapter.
 
-        One whose `load_policy` is a coroutine function is read by the first `refresh`, or when the `controllers` run;
-        it is awaited on the event loop, and how long it keeps that busy is its own affair. Any other is read at once,
-        and by each `refresh` in a thread.
+        One whose `load_policy` is a coroutine function is read by the first `refresh`, or when the `controllers` run,
+        on the event loop: how long it keeps that busy is its own affair. Any other is read at once, and by each
+        `refresh` in a thread.
 
         Args:
             adapter: whatever has `load_policy(model)`.
             model: a text, or a file's `Path`.
             name: what messages call it, and each row: "adapter row 17".
             timeout: seconds after which one that is awaited counts as broken.
+            in_thread: await it in a thread, on an event loop that lasts for one reading: it must not keep connections
+                from one to the next.
             watcher: says when the policy was changed elsewhere; `CasbinWatcher` makes one of casbin's.
             options: as for `from_files`.
         """
         if watcher is not None:
             check_seam("watcher", watcher, "announce")
-        return cls(of_adapter(adapter, name, timeout), _model(model), watcher=watcher, **options)
+        return cls(of_adapter(adapter, name, timeout, in_thread), _model(model), watcher=watcher, **options)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
@@ -327,17 +331,24 @@ class CasbinAuthorizer:
             self._record.failed()
             raise
 
-    def _load(self, policy: PolicySource) -> None:
+    def _load(self, policy: PolicySource | AdapterSource) -> None:
         """Make a snapshot, and swap it in."""
-        with beside_the_loop():
-            snapshot = self._loader.load(policy)
-            last: list[object] = [self._snapshot]
-            self._snapshot = snapshot
-            if isinstance(policy, RowsSource):
-                self._policy = policy
-            self._record.succeeded(snapshot.revision, len(snapshot.report.rows))
-            if last[0] is not None:
-                let_go(last, _PARTS)
+        with giving_way():
+            source = policy.fetch() if isinstance(policy, AdapterSource) else policy
+            if source.foreign:
+                collect_what_is_left()
+            with beside_the_loop():
+                self._swap(source)
+
+    def _swap(self, policy: PolicySource) -> None:
+        snapshot = self._loader.load(policy)
+        last: list[object] = [self._snapshot]
+        self._snapshot = snapshot
+        if isinstance(policy, RowsSource):
+            self._policy = policy
+        self._record.succeeded(snapshot.revision, len(snapshot.report.rows))
+        if last[0] is not None:
+            let_go(last, _PARTS)
 
 
 def _model(model: Path | str | None) -> TextSource | None:
