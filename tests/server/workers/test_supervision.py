@@ -66,12 +66,14 @@ def test_worker_that_is_told_to_stop(begin: Begin) -> None:
         each.start()
     eventually(lambda: served.figures().sum("apiserver_current_inflight_requests") == 8)
     os.kill(pids[1], signal.SIGTERM)
+    eventually(lambda: pids[1] not in served.answering())
     for each in asking:
         each.join()
     assert [status for status, _ in answers] == [200] * 8
     assert {int(body) for _, body in answers} == set(pids.values())
-    assert served.until("worker died, replacing it")["status"] == 0
+    assert served.until("worker was told to stop, replacing it")["pid"] == pids[1]
     served.up(1)
+    assert served.figures().sum("aggmw_worker_deaths_total") == 0
     assert served.stop() == 0
 
 
@@ -89,6 +91,17 @@ def test_worker_that_dies_young(begin: Begin, directory: Path) -> None:
     (directory / "tokens.csv").write_text('secret,admin,1,"system:masters"\n')
     replacement = served.up(1)[1]
     eventually(lambda: served.answering() == {replacement, pids[2]})
+    assert served.stop() == 0
+
+
+def test_hung_worker_is_stood_in_for(begin: Begin) -> None:
+    """While a worker says nothing, another one accepts its connections; not any more once it is back."""
+    served = begin(2)
+    pids = served.up(1, 2)
+    os.kill(pids[1], signal.SIGSTOP)
+    assert served.answering() == {pids[2]}
+    os.kill(pids[1], signal.SIGCONT)
+    eventually(lambda: served.answering() == set(pids.values()))
     assert served.stop() == 0
 
 

@@ -1,6 +1,6 @@
 """What the supervisor and a worker say to each other: frames of JSON over a pair of Unix sockets.
 
-A worker says `up`, `mistakes`, `beat`, `figures` and `ask`; the supervisor `stop`, `now`, `stand in`,
+A worker says `up`, `mistakes`, `beat`, `leaving`, `figures` and `ask`; the supervisor `stop`, `now`, `stand in`,
 `step back`, `figures?` and `answer`. The end of one of them is the end of the other's channel.
 """
 

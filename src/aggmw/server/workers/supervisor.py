@@ -32,6 +32,7 @@ __all__ = ["supervise"]
 _log = structlog.get_logger("aggmw.server")
 
 _HUNG_SECONDS = 30  # of silence; a worker says something every two
+_ABSENT_SECONDS = 5  # of silence, after which another one accepts its connections
 _START_SECONDS = 120  # until the first word, with the imports of what the configuration names
 _GRACE_MARGIN = 5.0  # beyond the grace time, in which a worker ends by itself
 _HURRY_SECONDS = 2.0  # after a second signal
@@ -263,6 +264,17 @@ class _Supervisor:
         _tell_mistakes("worker did not start", worker.mistakes)
         _log.error("worker died, replacing it", worker=number, pid=worker.pid, status=status, after_seconds=delay)
 
+    def _left(self, worker: Worker) -> None:
+        """A worker drains. If nobody here has told it to, another one takes its place."""
+        number = worker.number
+        if worker.leaving or self._stopping.is_set() or self._workers.get(number) is not worker:
+            return
+        _log.info("worker was told to stop, replacing it", worker=number, pid=worker.pid)
+        worker.leaving = True
+        del self._workers[number]
+        self._cover()
+        self._replace(number)
+
     def _replace_later(self, number: int) -> float:
         """Start a worker in place of one that failed, the later the more have failed in a row; in how many seconds."""
         failures = self._failures[number] = self._failures.get(number, 0) + 1
@@ -291,14 +303,19 @@ class _Supervisor:
 
     def _cover(self) -> None:
         """Let somebody accept the connections of every worker that is not there."""
-        serving = {number: worker for number, worker in self._workers.items() if worker.serving and not worker.leaving}
+        serving = {
+            number: worker
+            for number, worker in self._workers.items()
+            if worker.serving and worker.silence < _ABSENT_SECONDS
+        }
         for number in self._listening:
             former = self._covers.get(number)
-            if number in serving:
-                if former is not None:
-                    del self._covers[number]
-                    former.say("step back", number=number)
-            elif serving and former not in serving.values():
+            if former in serving.values() and number not in serving:
+                continue
+            if former is not None:
+                del self._covers[number]
+                former.say("step back", number=number)
+            if serving and number not in serving:
                 covering = list(self._covers.values())
                 self._covers[number] = min(serving.values(), key=covering.count)
                 self._covers[number].say("stand in", number=number)
@@ -351,6 +368,8 @@ class _Supervisor:
             _log.info("worker serves", worker=worker.number, pid=worker.pid)
         elif kind == "mistakes":
             worker.mistakes = tuple([Problem(*each) for each in message["problems"]])
+        elif kind == "leaving":
+            self._left(worker)
         elif kind == "figures":
             self._ledger.note(worker.pid, message["figures"].encode("ascii"))
             if worker.asked is not None and not worker.asked.done():
@@ -387,6 +406,7 @@ class _Supervisor:
                     _log.error("worker hangs, killing it", worker=worker.number, pid=worker.pid)
                     worker.silence = 0
                     worker.kill()
+            self._cover()
 
     def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -143,6 +143,7 @@ class _Worker:
     def _stop(self) -> None:
         if not self._stopped:  # a second call would be impatience
             self._stopped = True
+            self._channel.say("leaving")
             self._server.stop()
 
     async def _stand_in(self, number: int) -> None:
