@@ -157,7 +157,7 @@ def test_warnings() -> None:
             binding("b", "ClusterRole/gone", "User/alice"),
             binding("b", "Role/gone", "User/alice", namespace="dev"),
             role("sum", rule(), aggregationRule={"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}),
-            role("same", rule(), aggregationRule={"clusterRoleSelectors": [{"matchLabels": {"c": "d"}}]}),
+            role("same", rule("list get"), aggregationRule={"clusterRoleSelectors": [{"matchLabels": {"c": "d"}}]}),
             role("part", rule("get list"), labels={"c": "d"}),
         )
     assert [str(warning) for warning in authorizer.warnings] == [

@@ -82,6 +82,16 @@ def test_what_is_missing_is_said_once() -> None:
     assert escalations(ALICE, [pods("*", "*")], [pods()]) is None
 
 
+def test_rules_of_very_many_parts() -> None:
+    """Such a rule is not taken apart: it is covered by one rule, or missing as a whole."""
+    many = tuple(f"x{number}" for number in range(200))
+    wide = PolicyRule(many, many, many, many)
+    assert uncovered([pods()], [wide, pods("list")]) == (wide, pods("list"))
+    assert covers([pods("*", "*", group="*")], [wide])
+    assert covers([wide], [wide])
+    assert '"x199"]}' in (escalations(ALICE, [], [wide]) or "")
+
+
 def said(answer: Answer | None) -> tuple[int, str] | None:
     if answer is None:
         return None

@@ -239,6 +239,36 @@ def test_rules_with_very_many_combinations(monkeypatch: pytest.MonkeyPatch) -> N
     assert whole.resource(("get", "*"), ("", "*"), table.asked("pods", ""), "a") == 0
 
 
+def test_rules_with_very_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of rules about paths."""
+    lists = [
+        [PolicyRule(("get",), paths=("/a", "/b/*"))],
+        [PolicyRule(("get", "list"), paths=("/a*", "/b", "/c*d"))],
+        [PolicyRule(("*",), paths=("/e", "/f/**"))],
+    ]
+    small = Table(lists)
+    monkeypatch.setattr(table, "_COMBINATIONS", 1)
+    whole = Table(lists)
+    found = set()
+    for verb in ("get", "list", "delete"):
+        for path in ("/a", "/ab", "/b", "/b/", "/b/c", "/c*d", "/cxd", "/e", "/f", "/f/g", "/"):
+            place = small.path((verb, "*"), path)
+            assert place == whole.path((verb, "*"), path)
+            found.add(place)
+    assert found == {0, 1, 2, NOWHERE}
+
+
+def test_a_rule_of_a_million_combinations_is_loaded_at_once() -> None:
+    """A rule of very many verbs, resources and paths costs what it says, not their product."""
+    many = [f"x{number}" for number in range(2000)]
+    resources = {"verbs": many, "apiGroups": many, "resources": many, "resourceNames": many}
+    paths = {"verbs": many, "nonResourceURLs": [f"/{each}" for each in many]}
+    authorizer = rbac(role("r", resources, paths), binding("b", "ClusterRole/r", "User/alice"))
+    assert authorizer.verdict(asked("alice", "x7", "x9", group="x1", name="x1999")).allowed
+    assert authorizer.verdict(asked("alice", "x7", "/x1999")).allowed
+    assert not authorizer.verdict(asked("alice", "get", "/x1999")).allowed
+
+
 def test_callers_with_many_groups() -> None:
     """Each of fifty groups counts, also those that come last, and strangers leave nothing behind."""
     groups = tuple(f"group-{number}" for number in range(50))

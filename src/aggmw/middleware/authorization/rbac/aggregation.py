@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from aggmw.errors import Problem
-from aggmw.middleware.authorization.rbac.coverage import uncovered
 from aggmw.middleware.authorization.rbac.objects import PolicyRule, Role
 
 __all__ = ["aggregated", "lost_rules"]
@@ -55,9 +54,14 @@ def _sources(roles: Mapping[str, Role]) -> dict[str, tuple[str, ...]]:
 
 
 def lost_rules(written: Iterable[Role], roles: Mapping[str, Role]) -> list[Problem]:
-    """Rules that stand in an aggregated role and that it does not get: they count for nothing."""
+    """Aggregated roles with rules that they do not get: these count for nothing."""
     return [
         Problem(role.where, "has an aggregationRule, and rules besides that no role gives it: these do not count")
         for role in written
-        if role.selectors is not None and uncovered(roles[role.name].rules, role.rules)
+        if role.selectors is not None and not _sets(role.rules) <= _sets(roles[role.name].rules)
     ]
+
+
+def _sets(rules: Iterable[PolicyRule]) -> set[tuple[frozenset[str], ...]]:
+    """Rules without the order of what they list."""
+    return {tuple(map(frozenset, rule)) for rule in rules}

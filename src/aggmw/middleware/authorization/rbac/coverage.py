@@ -9,6 +9,9 @@ from aggmw.objects.refusal import quoted
 
 __all__ = ["broken_down", "compacted", "covers", "described", "listed", "uncovered"]
 
+_MOST = 100_000
+"""Parts of a rule that are looked at one by one."""
+
 
 def covers(owned: Iterable[PolicyRule], wanted: Iterable[PolicyRule]) -> bool:
     """Whether everything that is wanted is owned; each part of it by one rule."""
@@ -16,9 +19,20 @@ def covers(owned: Iterable[PolicyRule], wanted: Iterable[PolicyRule]) -> bool:
 
 
 def uncovered(owned: Iterable[PolicyRule], wanted: Iterable[PolicyRule]) -> tuple[PolicyRule, ...]:
-    """What is wanted and not owned: the smallest parts of wanted rules that no single owned rule covers."""
+    """What is wanted and not owned: the smallest parts of wanted rules that no single owned rule covers.
+
+    A rule of very many parts is not taken apart: one owned rule covers it, or it is missing as a whole.
+    """
     held = tuple(owned)
-    return tuple(part for rule in wanted for part in broken_down(rule) if not any(_covers(one, part) for one in held))
+    missing: list[PolicyRule] = []
+    for rule in wanted:
+        if any(_covers(one, rule) for one in held):
+            continue
+        if _number(rule) > _MOST:
+            missing.append(rule)
+        else:
+            missing += (part for part in broken_down(rule) if not any(_covers(one, part) for one in held))
+    return tuple(missing)
 
 
 def broken_down(rule: PolicyRule) -> Iterator[PolicyRule]:
@@ -36,16 +50,20 @@ def broken_down(rule: PolicyRule) -> Iterator[PolicyRule]:
             yield PolicyRule((verb,), paths=(path,))
 
 
-def _covers(owned: PolicyRule, part: PolicyRule) -> bool:
-    """Whether one rule allows all that a smallest part of another allows."""
-    if "*" not in owned.verbs and part.verbs[0] not in owned.verbs:
-        return False
-    if part.paths:
-        return not owned.names and any(_covers_path(one, part.paths[0]) for one in owned.paths)
+def _number(rule: PolicyRule) -> int:
+    """How many parts that gives."""
+    of_resources = len(rule.api_groups) * len(rule.resources) * max(1, len(rule.names))
+    return len(rule.verbs) * (of_resources + len(rule.paths))
+
+
+def _covers(owned: PolicyRule, rule: PolicyRule) -> bool:
+    """Whether one rule allows all that another one allows."""
     return (
-        ("*" in owned.api_groups or part.api_groups[0] in owned.api_groups)
-        and _covers_resource(owned.resources, part.resources[0])
-        and (not owned.names or (bool(part.names) and part.names[0] in owned.names))
+        ("*" in owned.verbs or all(verb in owned.verbs for verb in rule.verbs))
+        and ("*" in owned.api_groups or all(group in owned.api_groups for group in rule.api_groups))
+        and all(_covers_resource(owned.resources, resource) for resource in rule.resources)
+        and (not owned.names or (bool(rule.names) and all(name in owned.names for name in rule.names)))
+        and all(any(_covers_path(one, path) for one in owned.paths) for path in rule.paths)
     )
 
 

@@ -32,6 +32,15 @@ class _Whole(NamedTuple):
     names: frozenset[str]
 
 
+class _WholePaths(NamedTuple):
+    """The same of a rule about paths: those that it names, and the beginnings of others."""
+
+    place: int
+    verbs: frozenset[str]
+    paths: frozenset[str]
+    prefixes: tuple[str, ...]
+
+
 class _Cell(NamedTuple):
     """What is said of one resource in one group: the place of each verb, for all objects and for those of a name."""
 
@@ -46,11 +55,12 @@ class Table:
         lists: of rules, one for each role.
     """
 
-    __slots__ = ("_cells", "_lengths", "_paths", "_prefixes", "_whole")
+    __slots__ = ("_cells", "_lengths", "_paths", "_prefixes", "_whole", "_whole_paths")
 
     def __init__(self, lists: Sequence[Sequence[PolicyRule]]) -> None:
         self._cells: dict[str, dict[str, _Cell]] = {}
         self._whole: list[_Whole] = []
+        self._whole_paths: list[_WholePaths] = []
         self._paths: dict[str, dict[str, int]] = {}
         self._prefixes: dict[str, dict[str, int]] = {}
         for place, rules in enumerate(lists):
@@ -75,6 +85,10 @@ class Table:
                         verbs.setdefault(verb, place)
 
     def _add_paths(self, place: int, rule: PolicyRule) -> None:
+        if len(rule.verbs) * len(rule.paths) > _COMBINATIONS:
+            prefixes = tuple(path.rstrip("*") for path in rule.paths if path.endswith("*"))
+            self._whole_paths.append(_WholePaths(place, frozenset(rule.verbs), frozenset(rule.paths), prefixes))
+            return
         for path in rule.paths:
             known, text = (self._prefixes, path.rstrip("*")) if path.endswith("*") else (self._paths, path)
             verbs = known.setdefault(text, {})
@@ -117,6 +131,9 @@ class Table:
             known = self._prefixes.get(path[:length])
             if known is not None:
                 found = _least(found, known, verbs)
+        for whole in self._whole_paths:
+            if whole.place < found and not whole.verbs.isdisjoint(verbs) and _names(whole, path):
+                found = whole.place
         return found
 
 
@@ -133,6 +150,10 @@ def _least(found: int, places: dict[str, int], verbs: tuple[str, str]) -> int:
         if place < found:
             found = place
     return found
+
+
+def _names(rule: _WholePaths, path: str) -> bool:
+    return path in rule.paths or path.startswith(rule.prefixes)
 
 
 def _allows(rule: _Whole, verbs: tuple[str, str], groups: tuple[str, str], resources: Asked, name: str) -> bool:
