@@ -100,7 +100,7 @@ def test_lint_of_manifests(place: Path) -> None:
     status, out, err = run("policy lint roles.yaml more.yaml")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
-        'roles.yaml: document 5 (bob-releases): gives the Role "releaser", which there is not: nothing',
+        'roles.yaml: document 5 (bob-releases): gives nobody anything: there is no Role "releaser"',
         "more.yaml: document 1 (all): is bound to nobody, and part of no other role",
         "more.yaml: document 1 (all): rules[0] allows everything",
         "more.yaml: document 2 (nobody): has no subjects: it gives nobody anything",

@@ -146,6 +146,7 @@ async def test_refresh_while_requests_go_on() -> None:
 def test_revision_is_of_the_contents() -> None:
     """The same objects have the same revision everywhere; others have another."""
     assert rbac(*READER).revision == rbac(*READER).revision
+    assert rbac(READER[0], {"apiVersion": "v1", "kind": "List", "items": READER[1:]}).revision == rbac(*READER).revision
     revisions = {rbac(*READER).revision, rbac(READER[0]).revision, rbac(*READER, defaults=True).revision}
     assert len(revisions) == 3
 
@@ -162,8 +163,8 @@ def test_warnings() -> None:
         )
     assert [str(warning) for warning in authorizer.warnings] == [
         "object 3 (sum): has an aggregationRule, and rules besides that no role gives it: these do not count",
-        'object 1 (b): gives the ClusterRole "gone", which there is not: nothing',
-        'object 2 (b): gives the Role "gone", which there is not: nothing',
+        'object 1 (b): gives nobody anything: there is no ClusterRole "gone"',
+        'object 2 (b): gives nobody anything: there is no Role "gone"',
     ]
     assert [entry["path"] for entry in logs] == [warning.path for warning in authorizer.warnings]
 

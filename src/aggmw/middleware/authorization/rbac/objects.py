@@ -82,9 +82,6 @@ class Role:
         """What no other object has."""
         return (self.kind, self.namespace, self.name)
 
-    def __str__(self) -> str:
-        return f"{self.kind} {quoted(f'{self.name}/{self.namespace}' if self.namespace else self.name)}"
-
 
 @dataclass(frozen=True, slots=True)
 class Binding:

@@ -102,7 +102,7 @@ class Snapshot:
         for binding in self.bindings:
             if binding.role_key not in self.roles:
                 yield Problem(
-                    binding.where, f"gives the {binding.role_kind} {quoted(binding.role)}, which there is not: nothing"
+                    binding.where, f"gives nobody anything: there is no {binding.role_kind} {quoted(binding.role)}"
                 )
 
     def _index(self) -> None:
@@ -214,8 +214,12 @@ def _not_found(binding: Binding) -> str:
 
 
 def _digest(objects: Iterable[Role | Binding]) -> str:
-    """The same for the same objects in the same order, in every process."""
+    """The same for the same objects in the same order, in every process, wherever they are written."""
     digest = hashlib.sha256()
     for each in objects:
-        digest.update(repr(each).encode())
+        if isinstance(each, Role):
+            said: tuple[object, ...] = (each.key, each.rules, each.labels, each.selectors)
+        else:
+            said = (each.key, each.role_key, each.subjects)
+        digest.update(repr(said).encode())
     return digest.hexdigest()[:12]
