@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
-from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation, Outcome
+from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation, Outcome, Verdict
 from aggmw.contracts.grants import Grant, Granted, GrantLister
 from aggmw.contracts.identity import SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED, Identity, with_members
 from aggmw.middleware.authorization.analysis.regions import Box, Budget, common, merged, minus
@@ -17,6 +19,8 @@ __all__ = ["Holder", "PartHolder", "RoleHolder", "WhoCan", "identity_of", "who_c
 _BOXES = 100_000
 _MOST_NAMES = 5_000
 _NONE = frozenset(("",))
+
+_Policy: TypeAlias = "tuple[Holders, _Covers]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,45 +117,55 @@ async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
     callers |= {f"group:{name}" for one in policies for name in one.privileged}
     callers |= {f"group:{name}" for name in (SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED)}
     callers |= {f"{kind}:{name}" for kind in ("user", "group") for name in sorted(names)[:_MOST_NAMES]}
+    covering = [(held, _Covers(policy, asked)) for held, policy in zip(holders, policies, strict=True)]
     allowed, denied = [], []
     for caller in sorted(callers, key=lambda one: (not one.startswith("group:system:"), one)):
         request = asked._replace(identity=identity_of(caller))
         verdict = await authorizer.authorize(request)
         if verdict.outcome is Outcome.NO_OPINION:
             continue
-        explanation = await authorizer.explain(request) if isinstance(authorizer, Explainer) else Explanation(verdict)
-        holder = Holder(caller, explanation.rule or verdict.reason, explanation.ways)
         if verdict.allowed:
-            allowed.append(holder)
-        elif explanation.rule:
+            explanation = await _explained(authorizer, request, verdict)
+            allowed.append(Holder(caller, explanation.rule or verdict.reason, explanation.ways))
+        elif holder := next((one for one in map(partial(_denied, caller), covering) if one is not None), None):
             denied.append(holder)
     rest = sorted(callers - {one.subject for one in allowed})
     return WhoCan(
         tuple(allowed),
         tuple(denied),
-        tuple(_roles(holders, policies, asked)),
-        tuple(_partly(holders, policies, asked, rest)),
+        tuple(_roles(covering)),
+        tuple(_partly(covering, asked, rest)),
         bool(names),
     )
 
 
-def _roles(holders: Sequence[Holders], policies: Sequence[Granted], asked: Attributes) -> Iterator[RoleHolder]:
-    for held, policy in zip(holders, policies, strict=True):
-        covers = _Covers(policy, asked)
+async def _explained(authorizer: Authorizer, asked: Attributes, verdict: Verdict) -> Explanation:
+    return await authorizer.explain(asked) if isinstance(authorizer, Explainer) else Explanation(verdict)
+
+
+def _denied(caller: str, policy: _Policy) -> Holder | None:
+    """A caller whom a rule denies it, with the rule."""
+    held, covers = policy
+    for subject, way in held.ways((caller, *implied(caller))).items():
+        for grant in held.grants(subject):
+            if grant.denies and covers(grant):
+                return Holder(caller, grant.rule, (way,) if len(way) > 1 else ())
+    return None
+
+
+def _roles(policies: Iterable[_Policy]) -> Iterator[RoleHolder]:
+    for held, covers in policies:
         for role in sorted(held.roles):
             about = [grant for one in held.ways((role,)) for grant in held.grants(one) if covers(grant)]
             if about and not any(grant.denies for grant in about):
                 yield RoleHolder(role, tuple(grant.rule for grant in about), held.members(role))
 
 
-def _partly(
-    holders: Sequence[Holders], policies: Sequence[Granted], asked: Attributes, callers: Iterable[str]
-) -> Iterator[PartHolder]:
+def _partly(policies: Iterable[_Policy], asked: Attributes, callers: Iterable[str]) -> Iterator[PartHolder]:
     """Who may do it where the request says no namespace, or no name, and the rules do."""
     if not asked.is_resource or (asked.namespace and asked.name):
         return
-    for held, policy in zip(holders, policies, strict=True):
-        covers = _Covers(policy, asked)
+    for held, covers in policies:
         whole = covers.box(open_ended=True)
         budget = Budget(_BOXES)
         for caller in callers:
@@ -184,6 +198,7 @@ class _Covers:
             frozenset((asked.path,)),
         )
         self.space = Space((*policy.grants, self._asked))
+        self._box = self.box()
 
     def box(self, *, open_ended: bool = False) -> Box:
         """The request; where it says no namespace or name, with any."""
@@ -199,4 +214,4 @@ class _Covers:
 
     def __call__(self, grant: Grant) -> bool:
         box = self.space.box(grant) if grant.is_resource == self._asked.is_resource else None
-        return box is not None and common(box, self.box()) is not None
+        return box is not None and common(box, self._box) is not None

@@ -55,8 +55,7 @@ def shadowed(granted: Granted, *, limit: int = _BOXES) -> list[Shadow]:
 def unheld(granted: Granted) -> list[str]:
     """The roles that nobody can have: their members are roles only, and nobody has those."""
     holders = Holders(granted)
-    held = {role for caller in holders.callers for role in holders.ways((caller,))}
-    return sorted(holders.roles - held)
+    return sorted(holders.roles - holders.ways(holders.callers).keys())
 
 
 class _Search:
@@ -69,6 +68,7 @@ class _Search:
             number: box for number, grant in enumerate(granted.grants) if (box := self._space.box(grant)) is not None
         }
         self._gone: set[int] = set()
+        self._ways: dict[str, tuple[str, ...]] = {}
         self._by_text: dict[tuple[str, bool, str | None], list[int]] = {}
         for number, box in self._boxes.items():
             grant = granted.grants[number]
@@ -116,7 +116,9 @@ class _Search:
         subjects = (grant.subject, *(() if grant.subject.startswith("role:") else implied(grant.subject)))
         texts = (None, *_texts(box))
         seen: set[int] = set()
-        for subject in self._holders.ways(subjects):
+        if grant.subject not in self._ways:
+            self._ways[grant.subject] = tuple(self._holders.ways(subjects))
+        for subject in self._ways[grant.subject]:
             for text in texts:
                 for number in self._by_text.get((subject, denies, text), ()):
                     if number not in seen and len(self._boxes[number]) == len(box):

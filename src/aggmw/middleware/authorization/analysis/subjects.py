@@ -41,6 +41,10 @@ class Holders:
 
     def __init__(self, granted: Granted) -> None:
         self._roles: Mapping[str, Sequence[str]] = granted.roles
+        self._members: dict[str, list[str]] = {}
+        for member, roles in granted.roles.items():
+            for role in roles:
+                self._members.setdefault(role, []).append(member)
         self._by_subject: dict[str, list[Grant]] = {}
         for grant in granted.grants:
             self._by_subject.setdefault(grant.subject, []).append(grant)
@@ -70,4 +74,11 @@ class Holders:
 
     def members(self, role: str) -> tuple[str, ...]:
         """Users and groups that have a role, through others too; in order."""
-        return tuple(sorted(one for one in self.callers if role in self.ways((one,))))
+        found = dict.fromkeys(self._members.get(role, ()))
+        queue = list(found)
+        for one in queue:
+            for member in self._members.get(one, ()):
+                if member not in found:
+                    found[member] = None
+                    queue.append(member)
+        return tuple(sorted(one for one in found if one in self.callers))

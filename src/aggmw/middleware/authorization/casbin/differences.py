@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["Difference", "distance"]
 
 _ALIKE = 0.75
+_LONGER = 2
 
 
 class Difference(NamedTuple):
@@ -31,11 +33,12 @@ class Difference(NamedTuple):
     membership: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=1024)
 def distance(pattern: str, value: str) -> float:
     """How far a pattern's nearest alternative is from a value: another subresource, or a slip of the pen, is near."""
     for one in pattern.split("|"):
         if one.partition("/")[0] == value.partition("/")[0] != "" or one.rstrip("*/") == value.rstrip("/"):
             return 1.0
-        if SequenceMatcher(None, one, value).ratio() >= _ALIKE:
+        if abs(len(one) - len(value)) <= _LONGER and SequenceMatcher(None, one, value).ratio() >= _ALIKE:
             return 1.0
     return 2.0
