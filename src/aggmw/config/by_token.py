@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ from aggmw.config.tokens import SignedTokens, signed_tokens
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.identity import Authenticator
 from aggmw.contracts.kinds import VirtualKind
+from aggmw.contracts.reloading import Reload
 from aggmw.contracts.tokens import TokenAuthenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication import AuthenticatorUnion, StaticTokens, TokenCache, TokenCookie
@@ -34,7 +35,7 @@ class ByToken(NamedTuple):
     authenticators: tuple[Authenticator, ...] = ()
     anonymous: Anonymous | None = None
     kinds: tuple[VirtualKind, ...] = ()
-    reloads: Mapping[str, Callable[[], None]] = {}
+    reloads: Mapping[str, Reload] = {}
 
 
 def by_token(configuration: Configuration) -> ByToken:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +15,7 @@ from aggmw.config.configuration import (
 )
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.kinds import VirtualKind
+from aggmw.contracts.reloading import Reload
 from aggmw.errors import ConfigurationError, Problem, StatusError
 from aggmw.middleware import authentication as known  # whose names with joserfc and httpx behind them load when used
 
@@ -37,7 +38,7 @@ class SignedTokens(NamedTuple):
 
     members: tuple[JWTAuthenticator | ServiceAccounts, ...] = ()
     anonymous: Anonymous | None = None
-    reloads: Mapping[str, Callable[[], None]] = {}
+    reloads: Mapping[str, Reload] = {}
     kinds: tuple[VirtualKind, ...] = ()
 
 
@@ -50,7 +51,7 @@ def signed_tokens(configuration: Configuration) -> SignedTokens:
     authentication = configuration.authentication
     problems: list[Problem] = []
     members: list[JWTAuthenticator | ServiceAccounts] = []
-    reloads: dict[str, Callable[[], None]] = {}
+    reloads: dict[str, Reload] = {}
     anonymous: Anonymous | None = None
     kinds: tuple[VirtualKind, ...] = ()
     if (settings := authentication.service_accounts) is not None:
@@ -191,7 +192,7 @@ def _placed(error: ConfigurationError, settings: ServiceAccountsConfiguration, s
     )
 
 
-def _reload_accounts(
+async def _reload_accounts(
     accounts: ServiceAccounts, lookup: StaticAccounts, settings: ServiceAccountsConfiguration, source: str
 ) -> None:
     problems: list[Problem] = []
@@ -204,6 +205,7 @@ def _reload_accounts(
     except ConfigurationError as error:
         raise _placed(error, settings, source) from error
     lookup.swap(found)
+    await accounts.withdraw()
 
 
 def _reload_issuers(issuers: JWTAuthenticator, anonymous: Anonymous, configuration: Configuration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,26 @@ async def test_node_of_a_pod_does_not_bind() -> None:
     found = await accounts_with().authenticate(presenting(token))
     assert found is not None
     assert found.extra[f"{EXTRA}node-name"] == ("node-9",)
+
+
+async def test_withdrawn() -> None:
+    """Whoever goes on by a token is told when its account, or what it is bound to, is gone; others are not."""
+    known = StaticAccounts(ACCOUNTS)
+    accounts = ServiceAccounts(ISSUER, known, signing_key=pem("sa"), clock=lambda: NOW)
+    tokens = [await bearer(accounts), await bearer(accounts, bound=BoundObject("Pod", "runner", "p1"))]
+    found = [await accounts.authenticate(presenting(token)) for token in tokens]
+    plain, bound = [each.credential.withdrawal for each in found if each is not None and each.credential.withdrawal]
+    await accounts.withdraw()
+    assert (plain.begun, bound.begun) == (False, False)
+    known.swap(StaticAccounts({key: uid for key, uid in ACCOUNTS.items() if key[0] != "Pod"}))
+    await accounts.withdraw()
+    assert (plain.begun, bound.begun) == (False, True)
+    known.swap(StaticAccounts({**ACCOUNTS, ("ServiceAccount", "ci", "builder"): "another"}))
+    await accounts.withdraw()
+    assert plain.begun
+    del found, plain, bound
+    gc.collect()
+    assert not accounts._believed
 
 
 async def test_audiences() -> None:

@@ -8,8 +8,10 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from aggmw.contracts.documents import Publication
+from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
 from aggmw.contracts.options import check_seam
 from aggmw.contracts.tokens import NO_AUDIENCES, AccountLookup, BoundObject
@@ -40,6 +42,7 @@ _PUBLIC_SECONDS = 300
 _PRIVATE = "kubernetes.io"
 _PREFIX = "system:serviceaccount"
 _EXTRA = "authentication.kubernetes.io"
+_ACCOUNT = "ServiceAccount"
 _BOUND = {"Pod": "pod", "Secret": "secret", "Node": "node"}
 
 
@@ -56,6 +59,15 @@ class IssuedToken(NamedTuple):
 
     def __repr__(self) -> str:
         return f"IssuedToken(…, expires={self.expires:.0f})"
+
+
+class _Rest(NamedTuple):
+    """Something that has to be there, or a token is no longer good."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
 
 
 class ServiceAccounts:
@@ -107,6 +119,7 @@ class ServiceAccounts:
         self._accounts = accounts
         self._max_seconds = max_seconds
         self._clock = clock
+        self._believed: WeakKeyDictionary[Drain, tuple[_Rest, ...]] = WeakKeyDictionary()
         self.reload(keys=keys, signing_key=signing_key)
 
     def __repr__(self) -> str:
@@ -177,6 +190,20 @@ class ServiceAccounts:
         if not self._keys.verify(read.algorithm, read.kid, read.signed, read.signature):
             raise InvalidCredentials("the token's signature is by no key of service accounts")
         return await self._identity(read.claims, expires)
+
+    async def withdraw(self) -> None:
+        """End what is forwarded by tokens whose account, or what they are bound to, is gone. Call it when that may be.
+
+        Without it that goes on until the token expires; a new request is refused at once, whether or not.
+        """
+        gone = [
+            withdrawal
+            for withdrawal, rests in list(self._believed.items())
+            if not all([await self._is_there(rest) for rest in rests])
+        ]
+        for withdrawal in gone:
+            self._believed.pop(withdrawal, None)
+            withdrawal.begin()
 
     async def issue(
         self,
@@ -266,7 +293,8 @@ class ServiceAccounts:
         namespace, (name, uid) = private.namespace, private.reference("serviceaccount")
         if not name or claims.get("sub") != f"{_PREFIX}:{namespace}:{name}":
             raise InvalidCredentials("the token does not name its service account (sub)")
-        if await self._accounts.account(namespace, name) != uid:
+        rests = [_Rest(_ACCOUNT, namespace, name, uid)]
+        if not await self._is_there(rests[0]):
             raise InvalidCredentials("the token's service account does not exist, or is another of that name")
         extra: dict[str, list[str]] = {}
         if isinstance(identifier := claims.get("jti"), str) and identifier:
@@ -274,15 +302,23 @@ class ServiceAccounts:
         references = {kind: private.reference(member) for kind, member in _BOUND.items()}
         for kind, (bound, bound_uid) in references.items():
             # The node of a pod is where the pod ran: it says something, and binds to nothing.
-            binds = bound and not (kind == "Node" and references["Pod"][0])
-            if binds and await self._accounts.bound(kind, "" if kind == "Node" else namespace, bound) != bound_uid:
-                raise InvalidCredentials(f"the {kind} that the token is bound to does not exist, or is another one")
+            if bound and not (kind == "Node" and references["Pod"][0]):
+                rests.append(_Rest(kind, "" if kind == "Node" else namespace, bound, bound_uid))
+                if not await self._is_there(rests[-1]):
+                    raise InvalidCredentials(f"the {kind} that the token is bound to does not exist, or is another one")
             if bound and kind != "Secret":
                 extra[f"{_EXTRA}/{_BOUND[kind]}-name"] = [bound]
                 extra[f"{_EXTRA}/{_BOUND[kind]}-uid"] = [bound_uid]
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-        credential = Credential(ambient=False, expires=expires)
+        withdrawal = Drain()
+        self._believed[withdrawal] = tuple(rests)
+        credential = Credential(ambient=False, expires=expires, withdrawal=withdrawal)
         return authenticated(Identity(f"{_PREFIX}:{namespace}:{name}", uid, groups, extra, credential))
+
+    async def _is_there(self, rest: _Rest) -> bool:
+        if rest.kind == _ACCOUNT:
+            return await self._accounts.account(rest.namespace, rest.name) == rest.uid
+        return await self._accounts.bound(rest.kind, rest.namespace, rest.name) == rest.uid
 
     def _published(self) -> Mapping[str, Publication]:
         if not self.issuer.startswith("https://"):
