@@ -92,7 +92,7 @@ async def test_several_authorizers() -> None:
 
 
 async def test_models_of_ones_own() -> None:
-    """Where rules cannot be searched, all names that they mention are tried, and it says so."""
+    """Where rules cannot be searched, all names that they mention and callers can have are tried, and it says so."""
     model = """
 [request_definition]
 r = sub, groups, obj, act
@@ -103,9 +103,14 @@ e = some(where (p.eft == allow))
 [matchers]
 m = (r.sub == p.sub || p.sub in r.groups) && keyMatch(r.obj, p.obj) && r.act == p.act
 """
-    policy = CasbinAuthorizer.from_text(
-        "p, alice, /apis/*, get\np, devs, /apis/x/*, get\np, bob, /other, get", model=model
-    )
+    rows = [
+        "alice, /apis/*",
+        "devs, /apis/x/*",
+        "bob, /other",
+        " , /apis/*",
+        '" erin", /apis/*',
+    ]
+    policy = CasbinAuthorizer.from_text("\n".join(f"p, {row}, get" for row in rows), model=model)
     asked = Attributes(Identity("x"), "get", True, "x", "v1", "flunders", "", "dev", "f1")
     found = await who_can(policy, asked)
     assert {one.subject for one in found.allowed} == {"user:alice", "group:alice", "user:devs", "group:devs"}

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation, Outcome, Verdict
 from aggmw.contracts.grants import Grant, Granted, GrantLister
 from aggmw.contracts.identity import SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED, Identity, with_members
+from aggmw.errors import InvalidIdentity
 from aggmw.middleware.authorization.analysis.regions import Box, Budget, common, merged, minus
 from aggmw.middleware.authorization.analysis.space import Space
 from aggmw.middleware.authorization.analysis.subjects import Holders, implied
@@ -17,7 +18,6 @@ from aggmw.middleware.authorization.analysis.subjects import Holders, implied
 __all__ = ["Holder", "PartHolder", "RoleHolder", "WhoCan", "identity_of", "who_can"]
 
 _BOXES = 100_000
-_MOST_NAMES = 5_000
 _NONE = frozenset(("",))
 
 _Policy: TypeAlias = "tuple[Holders, _Covers]"
@@ -116,11 +116,14 @@ async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
     callers = {caller for one in holders for caller in one.callers}
     callers |= {f"group:{name}" for one in policies for name in one.privileged}
     callers |= {f"group:{name}" for name in (SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED)}
-    callers |= {f"{kind}:{name}" for kind in ("user", "group") for name in sorted(names)[:_MOST_NAMES]}
+    callers |= {f"{kind}:{name}" for kind in ("user", "group") for name in names}
     covering = [(held, _Covers(policy, asked)) for held, policy in zip(holders, policies, strict=True)]
     allowed, denied = [], []
     for caller in sorted(callers, key=lambda one: (not one.startswith("group:system:"), one)):
-        request = asked._replace(identity=identity_of(caller))
+        try:
+            request = asked._replace(identity=identity_of(caller))
+        except InvalidIdentity:
+            continue  # what no caller can be called
         verdict = await authorizer.authorize(request)
         if verdict.outcome is Outcome.NO_OPINION:
             continue
