@@ -110,8 +110,9 @@ class _Worker:
         try:
             return (await asyncio.wait_for(answer, _ANSWER_SECONDS)).encode("ascii")
         except TimeoutError as error:
-            message = "the figures of the other workers are not known at the moment"
-            raise StatusError(503, "ServiceUnavailable", message) from error
+            raise StatusError(
+                503, "ServiceUnavailable", "the figures of the other workers are not known at the moment"
+            ) from error
         finally:
             del self._questions[identifier]
 
