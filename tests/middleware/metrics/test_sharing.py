@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.middleware.metrics.figures import Figures as Page
 
+from aggmw import FrontProxy
 from aggmw.contracts.metrics import Sample
 from aggmw.errors import StatusError
+from aggmw.middleware.authentication import Anonymous
+from aggmw.middleware.authorization import AllowAll
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.metrics.book import Book
 from aggmw.middleware.metrics.labels import Labels
@@ -24,6 +26,7 @@ from aggmw.middleware.metrics.sharing import (
     unpacked,
     without_apart,
 )
+from aggmw.testing import Client
 
 LABELS: tuple[Labels, ...] = (
     ("GET", "", "", "v1", "pods", "", "namespace"),
@@ -142,5 +145,7 @@ async def test_page_without_the_others() -> None:
     """A page that lacked the others would look as if counters had begun anew: there is none then."""
     metrics = Metrics()
     metrics.beside(Others())
-    with pytest.raises(StatusError, match="not now"):
-        await metrics.page()
+    front = FrontProxy(metrics=metrics, anonymous=Anonymous(["/metrics"]), authorization=AllowAll())
+    async with front:
+        answer = await Client(front).request("GET", "/metrics")
+    assert (answer.status, answer.json()["message"]) == (503, "not now")
