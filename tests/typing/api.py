@@ -38,6 +38,8 @@ from aggmw.contracts.audit import AuditEvent, AuditLevel, AuditRecord, AuditSink
 from aggmw.contracts.authorization import (
     Attributes,
     Authorizer,
+    Change,
+    Miss,
     NonResourceRule,
     Outcome,
     ResourceRule,
@@ -58,6 +60,7 @@ from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVe
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.documents import Publication, Publisher
 from aggmw.contracts.exchange import Answer, Exchange, Observer, Stage
+from aggmw.contracts.grants import Grant, Granted, GrantLister
 from aggmw.contracts.identity import EXPLICIT, Authenticator, Credential, Presented
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.kinds import Object, VirtualKind, WriteContext
@@ -118,6 +121,7 @@ from aggmw.middleware.authorization import (
     access_reviews,
     host_user,
 )
+from aggmw.middleware.authorization.analysis import diff, shadowed, who_can
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware, Timing, VersionInfo
 from aggmw.middleware.forward_auth import AskedAt, ForwardAuth, ForwardAuthMiddleware, allowed
 from aggmw.middleware.impersonation import Impersonation, ImpersonationMiddleware
@@ -440,12 +444,41 @@ review = SubjectAccessReviewWebhook.load(
     match_conditions=["has(request.resourceAttributes)"],
 )
 SubjectAccessReviewWebhook(webhook=None)  # type: ignore[arg-type]
-union = Union([PrivilegedGroups(), AlwaysAllowPaths(["/healthz"]), review, Readers()], names=["a", "b", "c", "d"])
-union.swap([ConfiguredAuthorizers("authz.yaml", known={"Casbin": casbin, "RBAC": Readers()}, watch=True)])
-now: Verdict | None = union.verdict(Attributes(Identity("ann"), "get", False, path="/x"))
+in_order = Union([PrivilegedGroups(), AlwaysAllowPaths(["/healthz"]), review, Readers()], names=["a", "b", "c", "d"])
+in_order.swap([ConfiguredAuthorizers("authz.yaml", known={"Casbin": casbin, "RBAC": Readers()}, watch=True)])
+now: Verdict | None = in_order.verdict(Attributes(Identity("ann"), "get", False, path="/x"))
 for entry in AuthorizationConfiguration.load(Path("authz.yaml")).authorizers:
     one: NamedAuthorizer = entry
     named: tuple[str, str, Authorizer] = one
+
+# --- whole policies --------------------------------------------------------------------------------------------------
+
+
+class Written:
+    """Lists its rules."""
+
+    def granted(self) -> Granted:
+        rule = Grant("role:reader", "row 1", verbs=frozenset({"get"}), resources=frozenset({"pods"}))
+        return Granted([rule], {"user:ann": ["role:reader"]}, frozenset({"system:masters"}))
+
+
+written: GrantLister = Written()
+rules_of_it: Granted | None = casbin.granted()
+for difference in diff(Written().granted(), Written().granted(), limit=1000):
+    print(difference.subjects, [reach.values for reach in (*difference.gains, *difference.losses)])
+for shadow in shadowed(Written().granted()):
+    print(shadow.rule, shadow.by, shadow.text)
+
+
+async def ask(asked: Attributes) -> None:
+    explanation = await casbin.explain(asked)
+    near: tuple[Miss, ...] = explanation.misses
+    change: Change
+    for change in explanation.changes:
+        print(change.text, change.add, change.remove, change.groups, near)
+    found = await who_can(in_order, asked)
+    print([holder.subject for holder in (*found.allowed, *found.denied)], [role.members for role in found.roles])
+
 
 # --- all of them -----------------------------------------------------------------------------------------------------
 
@@ -588,7 +621,7 @@ edge = ForwardAuth("nginx", peers=["10.0.0.7"], ca=b"PEM", allowed_names=["edge"
 FrontProxy(forward_auth={"/auth/nginx": edge, "/auth/envoy": ForwardAuth("envoy", accept_any_peer=True)})
 AskedAt(FrontProxy(), {"/auth/nginx": ForwardAuthMiddleware(allowed, forward_auth=edge)})
 ForwardAuth("caddy", peers=["10.0.0.7"])  # type: ignore[arg-type]
-known: bool = "10.0.0.7" in Peers(["10.0.0.0/24"])
+listed_peer: bool = "10.0.0.7" in Peers(["10.0.0.0/24"])
 cluster = Impersonate(token_file=Path("token"), uid=True, extra=("example.com/team",))
 PathService("/clusters/one/", "https://10.0.0.1:6443", strip_prefix=True, impersonation=cluster)
 ProxyMiddleware(FrontProxy(), backend=Backend.at("https://10.0.0.1:6443"), impersonation=cluster)
@@ -627,14 +660,14 @@ class Listing(AllowAll):
 
 
 lister: RuleLister = Listing()
-judge: Authorizer = AllowAll()
+decides: Authorizer = AllowAll()
 asking: list[VirtualKind] = [
-    SubjectAccessReviews(judge),
-    LocalSubjectAccessReviews(judge),
-    SelfSubjectAccessReviews(judge),
-    SelfSubjectRulesReviews(judge),
+    SubjectAccessReviews(decides),
+    LocalSubjectAccessReviews(decides),
+    SelfSubjectAccessReviews(decides),
+    SelfSubjectRulesReviews(decides),
 ]
-FrontProxy(authorization=judge, kinds=[widgets, *asking, *access_reviews(judge)])
+FrontProxy(authorization=decides, kinds=[widgets, *asking, *access_reviews(decides)])
 access_reviews(AllowAll)  # type: ignore[arg-type]
 ResourcesMiddleware(FrontProxy(kinds=[widgets]), kinds=kinds, identity=lambda exchange: exchange.identity)
 webhook = WebhookTokens.load("webhook.kubeconfig", version="v1", audiences=["front"], remember_seconds=60.0)
