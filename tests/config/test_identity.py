@@ -175,6 +175,49 @@ async def test_cluster_behind_a_path(place: Path) -> None:
         assert b"Authorization: Bearer of-the-proxy\r\n" in server.requests[0]
 
 
+SERVICE = """\
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.a.example, annotations: {aggmw/url: "URL"}}
+spec:
+  {group: a.example, version: v1, groupPriorityMinimum: 1000, versionPriority: 15, service: {namespace: a, name: b}}
+"""
+
+
+async def test_cluster_behind_a_group_version(place: Path) -> None:
+    """`services.impersonation`: the server of that APIService is told who asks, with the token of the file."""
+    (place / "token").write_text("of-the-proxy")
+    received: list[bytes] = []
+
+    def answer(request: bytes) -> bytes:
+        received.append(bytes(request))
+        return respond(200, body=b"{}")
+
+    keys = "authentication: {tokenFile: tokens.csv}\nservices: {files: [services.yaml], impersonation: [%s]}"
+    async with ScriptedBackend(answer) as server:
+        (place / "services.yaml").write_text(SERVICE.replace("URL", server.url))
+        found = composed(place, keys % "{apiService: v1.a.example, tokenFile: token}")
+        async with found.front_proxy:
+            await Client(found.front_proxy).request("GET", "/apis/a.example/v1/things", TOKEN)
+    (things,) = [each for each in received if b"/things" in each]
+    assert b"Impersonate-User: alice\r\n" in things
+    assert b"Authorization: Bearer of-the-proxy\r\n" in things
+    where = "aggmw.yaml: services.impersonation"
+    assert mistakes(place, keys % "{apiService: v1.b.example}") == [
+        f"{where}: there is no APIService v1.b.example in services.files"
+    ]
+    assert mistakes(place, keys % "{apiService: v1.a.example}, {apiService: v1.a.example, token: x}, {}") == [
+        f"{where}[1].token: is not a known key; known here: apiService, extra, tokenFile, uid",
+        f"{where}[1].apiService: v1.a.example is there twice",
+        f"{where}[2].apiService: is missing",
+    ]
+    (place / "services.yaml").write_text(SERVICE.replace("URL", "http://10.0.0.1"))
+    assert mistakes(place, keys % "{apiService: v1.a.example, tokenFile: token}") == [
+        f"{where}: v1.a.example: a bearer token is sent only over TLS to a server whose certificate is verified, or on"
+        " this machine"
+    ]
+
+
 def test_all_mistakes_with_their_paths(place: Path) -> None:
     """What is wrong in the file, all at once."""
     text = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -209,3 +210,34 @@ def test_a_cluster_that_knows_no_front_proxy(tmp_path: Path, kubectl_program: Pa
         cluster.stop()
         event = cluster.events()[-1]
     assert (event["user"]["username"], event["impersonatedUser"]["username"]) == ("front-proxy", "dora")
+
+
+def test_a_group_version_of_a_cluster(tmp_path: Path, kubectl_program: Path) -> None:
+    """kubectl by the front proxy's own discovery to one group of such an API server, which finds out who asks."""
+    names = CONFIG + "tls: {names: [api.cluster.svc]}\n"
+    with served(tmp_path / "cluster", kubectl_program, config=names) as cluster:
+        place = tmp_path / "front"
+        place.mkdir()
+        (place / "token").write_text("of-proxy\n")
+        bundle = base64.b64encode((cluster.path / "state" / "serving-ca.crt").read_bytes()).decode()
+        spec = {"group": "authentication.k8s.io", "version": "v1", "groupPriorityMinimum": 17700, "versionPriority": 15}
+        spec |= {"service": {"namespace": "cluster", "name": "api"}, "caBundle": bundle}
+        metadata = {"name": "v1.authentication.k8s.io", "annotations": {"aggmw/url": cluster.url}}
+        service = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": metadata, "spec": spec}
+        (place / "services.yaml").write_text(yaml.safe_dump(service))
+        told = [{"apiService": "v1.authentication.k8s.io", "tokenFile": "token"}]
+        config = yaml.safe_load(CONFIG) | {"services": {"files": ["services.yaml"], "impersonation": told}}
+        with served(place, kubectl_program, config=yaml.safe_dump(config)) as front:
+            front.until("discovery of a backend succeeded")
+            alice = front.with_token("of-alice")
+            assert "selfsubjectreviews" in alice("api-resources", "--api-group=authentication.k8s.io")
+            known = whoami(alice)
+            assert (known["username"], known["groups"]) == ("alice", ["dev", "system:authenticated"])
+            front.stop()
+        cluster.stop()
+        users = {
+            (event["user"]["username"], event.get("impersonatedUser", {}).get("username"))
+            for event in cluster.events()
+            if "objectRef" in event
+        }
+    assert users == {("front-proxy", "alice")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -101,7 +101,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     questions = attempt(lambda: asked(configuration, credentials.client_ca), Asked())
     resolver = attempt(lambda: _resolver(configuration), DnsResolver())
     applications = attempt(lambda: _applications(configuration.services), [])
-    routes = StaticRoutes(attempt(lambda: _routes(configuration.services, resolver, applications), None))
+    routes = StaticRoutes(attempt(lambda: _routes(configuration, resolver, applications), None))
     transport = Http1Transport(
         client_certificate=_front_proxy(configuration, credentials),
         limits=configuration.services.limits,
@@ -138,7 +138,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     reloads |= authorization.reloads
     reloads |= questions.reloads
     reloads["client certificate for services"] = transport.reload
-    reloads["services"] = lambda: routes.swap(_routes(configuration.services, resolver, applications))
+    reloads["services"] = lambda: routes.swap(_routes(configuration, resolver, applications))
     return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), metrics, reloads)
 
 
@@ -165,16 +165,34 @@ def _applications(services: ServicesConfiguration) -> list[_Service]:
     )
 
 
-def _routes(services: ServicesConfiguration, resolver: BackendResolver, applications: list[_Service]) -> Routes:
+def _routes(configuration: Configuration, resolver: BackendResolver, applications: list[_Service]) -> Routes:
     """The servers of all files, as they are at the moment, and the applications."""
+    services = configuration.services
     servers = _all(
         [
             # All files in one pass, so that a service registered in two of them is named with both places.
-            partial(load_api_services, *services.files, resolver=resolver, balancing=services.balancing),
+            partial(_declared, services, resolver, f"{configuration.source}: services.impersonation"),
             *(partial(_path, path, None, services.balancing) for path in services.paths if not path.in_process),
         ]
     )
     return make_routes([*servers, *applications])
+
+
+def _declared(services: ServicesConfiguration, resolver: BackendResolver, where: str) -> list[APIService]:
+    """The services of all files; `where` says who is told who asks by impersonation."""
+    problems: list[Problem] = []
+    waiting = dict(services.impersonation)
+    found: list[APIService] = []
+    for service in load_api_services(*services.files, resolver=resolver, balancing=services.balancing):
+        try:
+            found.append(replace(service, impersonation=waiting.pop(service.name, None)))
+        except (ConfigurationError, TypeError) as error:
+            messages = [each.message for each in getattr(error, "problems", ())] or [str(error)]
+            problems += [Problem(where, f"{service.name}: {message}") for message in messages]
+    problems += [Problem(where, f"there is no APIService {name} in services.files") for name in waiting]
+    if problems:
+        raise ConfigurationError(problems)
+    return found
 
 
 def _all(reads: Iterable[Callable[[], Iterable[_Service]]]) -> list[_Service]:

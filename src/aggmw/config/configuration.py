@@ -341,6 +341,7 @@ class ServicesConfiguration:
         limits: what one server may cost.
         balancing: how the requests of services with several servers are shared out.
         addresses: where servers may be; None: anywhere.
+        impersonation: the services of `files`, by name, that are told who asks by `Impersonate-*`.
     """
 
     files: tuple[Path, ...] = ()
@@ -353,6 +354,7 @@ class ServicesConfiguration:
     limits: TransportLimits = field(default_factory=TransportLimits)
     balancing: Balancing = field(default_factory=Balancing)
     addresses: AddressRules | None = None
+    impersonation: Mapping[str, Impersonate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

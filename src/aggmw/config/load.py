@@ -205,6 +205,19 @@ def _audit_webhook(section: Section) -> AuditWebhookConfiguration:
     return webhook
 
 
+def _impersonated(section: Section) -> dict[str, Impersonate]:
+    """By the name of the APIService."""
+    found: dict[str, Impersonate] = {}
+    for each in section.sections("impersonation"):
+        name = each.required("apiService")
+        impersonate = _impersonate(each)
+        if name in found:
+            each.wrong("apiService", f"{name} is there twice")
+        elif name:
+            found[name] = impersonate
+    return found
+
+
 def _impersonate(section: Section) -> Impersonate:
     impersonate = Impersonate(
         token_file=section.file("tokenFile"), uid=section.flag("uid", False), extra=section.texts("extra")
@@ -375,6 +388,7 @@ def _services(section: Section, base: Path) -> ServicesConfiguration:
         limits=_limits(section.section("limits")),
         balancing=_balancing(section.section("balancing")),
         addresses=_addresses(section.section("addresses")),
+        impersonation=_impersonated(section),
     )
     section.finish()
     return services

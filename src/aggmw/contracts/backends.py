@@ -208,6 +208,12 @@ class APIService:
         backend: None for one that the application around which the front proxy stands serves itself.
         group_priority_minimum: 1…20000; the higher, the earlier the group is listed.
         version_priority: 1…1000, within the group.
+        impersonation: the server is a Kubernetes API server that does not know the front proxy as one: it is told who
+            asks by `Impersonate-*`, and asked for its discovery by the front proxy as itself.
+
+    Raises:
+        ConfigurationError: a server that no token may be sent to.
+        TypeError: nothing that could be told so.
     """
 
     group: str
@@ -215,6 +221,14 @@ class APIService:
     backend: AnyBackend | None = None
     group_priority_minimum: int = 1000
     version_priority: int = 15
+    impersonation: Impersonate | None = None
+
+    def __post_init__(self) -> None:
+        if self.impersonation is not None:
+            check_type(f"{self.name}: impersonation", self.impersonation, Impersonate)
+            if not isinstance(self.backend, Backend | BalancedBackend):
+                raise TypeError(f"{self.name}: what is served in this process is told who asks as it is")
+            object.__setattr__(self, "backend", impersonated(self.backend, self.impersonation, self.name))
 
     @classmethod
     def remote(
@@ -229,6 +243,7 @@ class APIService:
         balancing: Balancing | None = None,
         group_priority_minimum: int = 1000,
         version_priority: int = 15,
+        impersonation: Impersonate | None = None,
     ) -> APIService:
         """A group version that a server at `url` serves, or each of several servers.
 
@@ -241,13 +256,14 @@ class APIService:
             insecure_skip_tls_verify: do not verify the server's certificate.
             balancing: how the requests are shared out among several servers.
             group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
+            impersonation: as in the constructor.
 
         Raises:
             ConfigurationError: a URL with more than scheme, host and port, or a path that names no socket; the same
-                address twice.
+                address twice; a server that no token may be sent to.
         """
         backend = _remote(f"{version}.{group}", url, balancing, ca, server_name, insecure_skip_tls_verify)
-        return cls(group, version, backend, group_priority_minimum, version_priority)
+        return cls(group, version, backend, group_priority_minimum, version_priority, impersonation)
 
     @classmethod
     def local(

@@ -11,6 +11,7 @@ from aggmw.contracts.authorization import Verdict
 from aggmw.contracts.backends import AnyBackend, PathService
 from aggmw.contracts.connection import UNKNOWN, Connection
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.request_info import RequestInfo
 
 __all__ = ["Answer", "Exchange", "Observer", "Stage"]
@@ -37,6 +38,7 @@ class Exchange:
         target: what goes upstream instead of `request_info.target`; set only by discovery, for OpenAPI documents
             that are asked for without their hash.
         path_service: set by the registry beside `backend`, for a path that is not an API.
+        telling: set by the registry beside `backend`, for an API server that is told who asks by impersonation.
         routed: whether the registry ran, so that no backend means that there is none.
         identified: whether authentication has begun: nobody may ask a second time, not even meanwhile.
         host_user: whether `identity` was taken from the application outside: its `scope["user"]` is left alone.
@@ -60,6 +62,7 @@ class Exchange:
     verdict: Verdict | None = None
     backend: AnyBackend | None = None
     path_service: PathService | None = None
+    telling: Impersonate | None = None
     target: bytes | None = None
     routed: bool = False
     identified: bool = False

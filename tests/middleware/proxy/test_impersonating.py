@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from tests.middleware.proxy.proxying import parsed
 
-from aggmw import Backend, BalancedBackend, FrontProxy, Identity, PathService
+from aggmw import APIService, Backend, BalancedBackend, FrontProxy, Identity, PathService
 from aggmw.asgi.headers import fold
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.authorization import Outcome, Verdict
@@ -167,6 +169,79 @@ def test_token_goes_to_a_named_server_only() -> None:
         ProxyMiddleware(core, backend=Backend.at("http://10.0.0.1"), impersonation=acts)
     with pytest.raises(TypeError, match="an application in this process is told who asks"):
         PathService("/c/", app=core, impersonation=acts)
+
+
+GROUP = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "wardle.example.com/v1", "resources": []}
+
+
+async def asked(impersonate: Impersonate) -> list[ReceivedRequest]:
+    """What the server of a group version received for its discovery, and then for alice's request."""
+    body = json.dumps(GROUP).encode()
+    received: list[ReceivedRequest] = []
+
+    def answer(request: bytes) -> bytes:
+        received.append(ReceivedRequest.of(bytes(request)))
+        return respond(200, {"Content-Type": "application/json"}, body)
+
+    async with ScriptedBackend(answer) as server:
+        service = APIService.remote("wardle.example.com", "v1", server.url, impersonation=impersonate)
+        proxy = FrontProxy(authentication=[TOKENS], authorization=AllowAll(), services=[service])
+        async with proxy:
+            client = Client(proxy)
+            while (await client.request("GET", "/apis/wardle.example.com/v1", TOKEN)).status == 503:
+                await asyncio.sleep(0.01)
+            for path in ("/apis/wardle.example.com/v1/flunders", "/openapi/v3/apis/wardle.example.com/v1"):
+                await client.request("GET", path, TOKEN)
+    return received
+
+
+async def test_api_service(token_file: Path) -> None:
+    """A group version of such a server: callers by `Impersonate-*`; for discovery the front proxy asks as itself."""
+    received = await asked(Impersonate(token_file, uid=True))
+    (flunders,) = [each for each in received if each.target.endswith(b"/flunders")]
+    assert speaking(flunders) == [
+        (b"impersonate-user", b"alice"),
+        (b"impersonate-uid", b"uid-1"),
+        (b"impersonate-group", b"dev"),
+        (b"impersonate-group", b"ops"),
+        (b"authorization", b"Bearer of-the-proxy"),
+    ]
+    others = [each for each in received if each is not flunders]
+    assert {each.target.partition(b"?")[0] for each in others} >= {b"/apis", b"/openapi/v3"}
+    for each in others:
+        fields = speaking(each)
+        assert fields[-1] == (b"authorization", b"Bearer of-the-proxy")
+        assert fields[:-1] == [] or fields[0] == (b"impersonate-user", b"alice")
+    for each in await asked(Impersonate()):
+        assert not [name for name, _ in speaking(each) if name != b"impersonate-user" and name != b"impersonate-group"]
+
+
+async def test_discovery_without_a_token(tmp_path: Path) -> None:
+    """Where there is no token yet the server is not asked at all, least of all as an aggregator."""
+    async with ScriptedBackend(lambda request: respond(200)) as server:
+        service = APIService.remote(
+            "wardle.example.com", "v1", server.url, impersonation=Impersonate(tmp_path / "none")
+        )
+        proxy = FrontProxy(authentication=[TOKENS], authorization=AllowAll(), services=[service])
+        with capture_logs() as log:
+            async with proxy:
+                while not proxy.ready:
+                    await asyncio.sleep(0.01)
+                response = await Client(proxy).request("GET", "/apis/wardle.example.com/v1", TOKEN)
+        assert "the front proxy has no token for this service" in response.json()["message"]
+        assert any(line["event"] == "token file cannot be read" for line in log)
+        assert server.requests == []
+
+
+def test_api_services_that_cannot_be(token_file: Path) -> None:
+    """No token in clear to another machine, and nobody impersonates to an application in this process."""
+    with pytest.raises(ConfigurationError, match=r"v1\.a\.example: a bearer token is sent only over TLS"):
+        APIService.remote("a.example", "v1", "http://10.0.0.1", impersonation=Impersonate(token_file))
+    with pytest.raises(TypeError, match="told who asks as it is"):
+        APIService("a.example", "v1", impersonation=Impersonate(token_file))
+    one = APIService.remote("a.example", "v1", "https://10.0.0.1", impersonation=Impersonate(token_file)).backend
+    assert isinstance(one, Backend)
+    assert not one.shows_certificate
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import structlog
 
 from aggmw.contracts.backends import AnyBackend, APIService, Routes, RouteSource, UpstreamTransport
 from aggmw.contracts.catalog import APIVersion
+from aggmw.contracts.impersonation import Impersonate
 from aggmw.errors import fault
 from aggmw.middleware.discovery.fetch import GroupVersion, IndexReader, Origin, ResourcesReader
 from aggmw.middleware.discovery.limits import Offload
@@ -234,11 +235,12 @@ class DiscoveryController:
 
 def origins_of(services: Iterable[APIService]) -> list[Origin]:
     """The servers behind services: what differs only in name is one."""
-    found: dict[tuple[AnyBackend, bool], list[APIService]] = {}
+    found: dict[tuple[AnyBackend, bool, Impersonate | None], list[APIService]] = {}
     for service in services:
         if service.backend is not None:
-            found.setdefault((replace(service.backend, name=""), not service.group), []).append(service)
-    return [Origin(endpoint, core, tuple(each)) for (endpoint, core), each in found.items()]
+            key = (replace(service.backend, name=""), not service.group, service.impersonation)
+            found.setdefault(key, []).append(service)
+    return [Origin(endpoint, core, tuple(each)) for (endpoint, core, _), each in found.items()]
 
 
 async def _nudge(wake: asyncio.Event) -> None:

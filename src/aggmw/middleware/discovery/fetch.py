@@ -6,7 +6,8 @@ A backend is another party: what it sends is limited in size and time and read d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,13 +16,15 @@ from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import AnyBackend, APIService, UpstreamRequest, UpstreamResponse, UpstreamTransport
 from aggmw.contracts.catalog import APIResource, APIVersion
 from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
-from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from aggmw.contracts.impersonation import Impersonate
+from aggmw.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from aggmw.middleware.discovery.aggregated import parse_group_discovery_list
 from aggmw.middleware.discovery.documents import parse_resource_list
 from aggmw.middleware.discovery.encoding import decode
 from aggmw.middleware.discovery.limits import MAX_BYTES, Offload, check_size
 from aggmw.middleware.discovery.names import BadDocument, TooMuch
 from aggmw.middleware.discovery.openapi_v3 import parse_index
+from aggmw.net.token_file import TokenFile
 from aggmw.objects.negotiation import AGGREGATED_TYPE, is_aggregated, parse_media_type
 
 __all__ = ["GroupVersion", "IndexReader", "Origin", "ResourcesReader", "get"]
@@ -55,8 +58,48 @@ class Origin:
         return self.services[0].backend or self.endpoint
 
     @property
+    def impersonation(self) -> Impersonate | None:
+        """How it is told who asks, where not by what a front proxy says."""
+        return self.services[0].impersonation
+
+    @property
     def owned(self) -> tuple[GroupVersion, ...]:
         return tuple((service.group, service.version) for service in self.services)
+
+
+class Asker:
+    """Says who asks: the aggregator, or, to a server that takes us for a client, nobody but us.
+
+    Args:
+        impersonation: how the server is told who asks; None: as by a front proxy.
+        clock: seconds, of a clock that nobody sets.
+    """
+
+    def __init__(
+        self, impersonation: Impersonate | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._own = impersonation is not None
+        path = None if impersonation is None else impersonation.token_file
+        self._file = None if path is None else TokenFile(path)
+        self._clock = clock
+
+    def fields(self, identity: Identity) -> Headers:
+        """Header fields.
+
+        Raises:
+            UpstreamUnreachable: we have no token for the server.
+        """
+        if not self._own:
+            return write_identity(identity)
+        if self._file is None:
+            return ()  # our certificate says it
+        token = self._file.value(self._clock())
+        if not token:
+            raise UpstreamUnreachable("the front proxy has no token for this service")
+        return ((b"Authorization", b"Bearer " + token),)
+
+
+_AS_AGGREGATOR = Asker()
 
 
 class Reply(NamedTuple):
@@ -76,13 +119,14 @@ async def get(
     headers: Headers,
     *,
     timeout: float,
+    asker: Asker = _AS_AGGREGATOR,
 ) -> Reply:
     """One GET in the name of `identity`; the whole of it takes at most `timeout` seconds.
 
     Raises:
         UpstreamError: no whole answer came, or it was larger than `MAX_BYTES`, or encoded without being asked for.
     """
-    fields = (*write_identity(identity), *headers)
+    fields = (*asker.fields(identity), *headers)
     request = UpstreamRequest(b"GET", target.encode("ascii"), fields, timeout=timeout, identity=identity, host=_HOST)
     try:
         async with asyncio.timeout(timeout):
@@ -128,6 +172,7 @@ class ResourcesReader:
         self._transport = transport
         self._offload = offload
         self._origin = origin
+        self._asker = Asker(origin.impersonation)
         self._timeout = timeout
         self._tag = b""
         self._held: Mapping[GroupVersion, APIVersion | str] = {}
@@ -153,6 +198,7 @@ class ResourcesReader:
             _MASTER,
             ((b"accept", AGGREGATED_TYPE), *conditional),
             timeout=self._timeout,
+            asker=self._asker,
         )
         if reply.status == 304 and self._tag:
             return self._held
@@ -180,6 +226,7 @@ class ResourcesReader:
                 _AGGREGATOR,
                 ((b"accept", _JSON),),
                 timeout=self._timeout,
+                asker=self._asker,
             )
             if reply.status != 200:
                 return f"its discovery was answered with status {reply.status}"
@@ -199,6 +246,7 @@ class IndexReader:
         self._offload = offload
         self._transport = transport
         self._origin = origin
+        self._asker = Asker(origin.impersonation)
         self._timeout = timeout
         self._tag = b""
         self._held: Mapping[GroupVersion, str] = {}
@@ -217,6 +265,7 @@ class IndexReader:
                 _OPENAPI,
                 ((b"accept", _JSON), *conditional),
                 timeout=self._timeout,
+                asker=self._asker,
             )
             if reply.status == 304 and self._tag:
                 return self._held

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-import structlog
 
 from aggmw.asgi.remote_headers import escaped_key
 from aggmw.asgi.types import Headers
@@ -16,13 +13,9 @@ from aggmw.contracts.identity import SYSTEM_ANONYMOUS, SYSTEM_AUTHENTICATED, SYS
 from aggmw.contracts.impersonation import Impersonate
 from aggmw.errors import StatusError
 from aggmw.middleware.proxy.headers import IdentityFields
+from aggmw.net.token_file import TokenFile
 
 __all__ = ["ImpersonationFields", "write_impersonation"]
-
-_log = structlog.get_logger("aggmw.proxy")
-
-_REREAD_SECONDS = 10.0
-_TOKEN = re.compile(r"[\x21-\x7e]+").fullmatch
 
 
 def write_impersonation(identity: Identity, impersonate: Impersonate) -> Headers:
@@ -55,7 +48,7 @@ class ImpersonationFields:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._made: dict[Impersonate, IdentityFields] = {}
-        self._tokens: dict[Path, _Token] = {}
+        self._tokens: dict[Path, TokenFile] = {}
 
     def of(self, identity: Identity, impersonate: Impersonate) -> Headers:
         """The fields of a caller; never the token alone.
@@ -71,38 +64,10 @@ class ImpersonationFields:
         path = impersonate.token_file
         if path is None:
             return fields
-        token = self._tokens.get(path)
-        if token is None:
-            token = self._tokens[path] = _Token(path)
-        return (*fields, (b"Authorization", b"Bearer " + token.value(self._clock())))
-
-
-class _Token:
-    """A token in a file that somebody else replaces. The last good one is kept when the file cannot be read."""
-
-    __slots__ = ("_again", "_path", "_value")
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._value = b""
-        self._again = float("-inf")
-
-    def value(self, now: float) -> bytes:
-        if now >= self._again:
-            self._again = now + _REREAD_SECONDS
-            self._read()
-        if not self._value:
+        file = self._tokens.get(path)
+        if file is None:
+            file = self._tokens[path] = TokenFile(path)
+        token = file.value(self._clock())
+        if not token:
             raise StatusError(503, "ServiceUnavailable", "the front proxy has no token for this service")
-        return self._value
-
-    def _read(self) -> None:
-        try:
-            text = self._path.read_text("ascii").strip()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is not ASCII text"
-            _log.error("token file cannot be read", path=str(self._path), reason=reason, kept=bool(self._value))
-            return
-        if _TOKEN(text):
-            self._value = text.encode("ascii")
-        else:
-            _log.error("token file holds no token", path=str(self._path), kept=bool(self._value))
+        return (*fields, (b"Authorization", b"Bearer " + token))

@@ -218,7 +218,10 @@ class ProxyMiddleware:
         look_up = None if exchange.impersonator is not None else self._identity
         caller = exchange.identity if look_up is None else look_up(exchange)
         identity: Headers = ()
-        acting = self._impersonation if service is None else service.impersonation
+        if service is not None:
+            acting = service.impersonation
+        else:
+            acting = exchange.telling if backend is exchange.backend else self._impersonation
         if caller is not None:
             identity = self._identities.of(caller) if acting is None else self._impersonations.of(caller, acting)
         elif not self._anonymous or acting is not None:  # never the front proxy itself in place of nobody

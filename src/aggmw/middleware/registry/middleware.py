@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aggmw.asgi.exchanges import Stages
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
-from aggmw.contracts.backends import RESERVED, AnyBackend, PathService, Routes, RouteSource
+from aggmw.contracts.backends import RESERVED, APIService, PathService, Routes, RouteSource
 from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.options import check_lookup, check_routes
 from aggmw.contracts.request_info import RequestInfo
@@ -56,9 +56,9 @@ class Registry:
         if info.is_resource:
             service = routes.by_group_version.get((info.api_group, info.api_version))
             if service is not None and service.backend is not None:
-                exchange.backend = service.backend
-        elif (backend := _of_document(routes, info.path)) is not None:
-            exchange.backend = backend
+                exchange.backend, exchange.telling = service.backend, service.impersonation
+        elif (document := _of_document(routes, info.path)) is not None and document.backend is not None:
+            exchange.backend, exchange.telling = document.backend, document.impersonation
         elif routes.by_path and (found := _of_path(routes, info.path)) is not None:
             exchange.path_service = found
             exchange.backend = found.backend
@@ -75,8 +75,8 @@ def _of_path(routes: Routes, path: str) -> PathService | None:
     return found
 
 
-def _of_document(routes: Routes, path: str) -> AnyBackend | None:
-    """The backend of a path that names a group version but no resource."""
+def _of_document(routes: Routes, path: str) -> APIService | None:
+    """The service of a path that names a group version but no resource."""
     match path.split("/"):
         case ["", "apis", group, version, *rest] if rest in ([], [""]):
             key = (group, version)
@@ -88,8 +88,7 @@ def _of_document(routes: Routes, path: str) -> AnyBackend | None:
             key = ("", "v1")
         case _:
             return None
-    service = routes.by_group_version.get(key)
-    return service.backend if service is not None else None
+    return routes.by_group_version.get(key)
 
 
 class RegistryMiddleware:

@@ -1,0 +1,56 @@
+"""A token in a file that somebody else replaces, as those of service accounts are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import structlog
+
+__all__ = ["TokenFile"]
+
+_log = structlog.get_logger("aggmw.net")
+
+_REREAD_SECONDS = 10.0
+_TOKEN = re.compile(r"[\x21-\x7e]+").fullmatch
+
+
+class TokenFile:
+    """The token of a file. The last good one is kept when the file cannot be read.
+
+    Args:
+        path: the file, read at first use and again after ten seconds.
+    """
+
+    __slots__ = ("_again", "_path", "_value")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._value = b""
+        self._again = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"TokenFile({str(self._path)!r})"
+
+    def value(self, now: float) -> bytes:
+        """The token; b"" while there has been none.
+
+        Args:
+            now: in seconds, of a clock that nobody sets.
+        """
+        if now >= self._again:
+            self._again = now + _REREAD_SECONDS
+            self._read()
+        return self._value
+
+    def _read(self) -> None:
+        try:
+            text = self._path.read_text("ascii").strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not ASCII text"
+            _log.error("token file cannot be read", path=str(self._path), reason=reason, kept=bool(self._value))
+            return
+        if _TOKEN(text):
+            self._value = text.encode("ascii")
+        else:
+            _log.error("token file holds no token", path=str(self._path), kept=bool(self._value))
