@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,6 @@ async def test_withdrawn() -> None:
     await accounts.withdraw()
     assert plain.begun
     del found, plain, bound
-    gc.collect()
     assert not accounts._believed
 
 
