@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from aggmw.contracts.catalog import GroupVersionKind
@@ -10,7 +11,9 @@ from aggmw.errors import StatusError
 from aggmw.objects.encoding import encode
 from aggmw.objects.refusal import quoted
 
-__all__ = ["FieldError", "forbidden_field", "invalid_field", "invalid_object", "required_field"]
+__all__ = ["FieldError", "forbidden_field", "invalid_field", "invalid_object", "required_field", "too_many"]
+
+_MOST = 50
 
 
 class FieldError(NamedTuple):
@@ -43,12 +46,18 @@ def forbidden_field(field: str, detail: str) -> FieldError:
     return FieldError(field, "FieldValueForbidden", f"Forbidden: {detail}")
 
 
+def too_many(field: str, items: int, most: int) -> FieldError:
+    """A list that is too long."""
+    return FieldError(field, "FieldValueTooMany", f"Too many: {items}: must have at most {most} items")
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def invalid_object(kind: GroupVersionKind, name: str, errors: Sequence[FieldError]) -> StatusError:
-    """The error of an object with mistakes, each told once."""
+def invalid_object(kind: GroupVersionKind, name: str, errors: Iterable[FieldError]) -> StatusError:
+    """The error of an object with mistakes, each told once, and of very many only the first."""
+    errors = list(islice(errors, _MOST))
     told = list(dict.fromkeys(f"{each.field}: {each.message}" for each in errors))
     text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
     details: dict[str, Any] = {"name": name} if name else {}

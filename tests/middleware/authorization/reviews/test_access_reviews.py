@@ -410,6 +410,18 @@ async def test_selectors_with_mistakes(selector: dict[str, Any], expected: list[
     assert mistakes(error) == expected
 
 
+async def test_selectors_as_long_as_a_book() -> None:
+    """Security: they cost no more than a request could: few are read, and few mistakes are told."""
+    many = [{"key": "a", "operator": "In"}] * 1001
+    asked = {"verb": "list", "resource": "pods", "fieldSelector": {"requirements": many}}
+    error = await refusal(SelfSubjectAccessReviews(AllowAll()), {"resourceAttributes": asked})
+    assert mistakes(error) == [f"{FIELDS}.requirements: Too many: 1001: must have at most 1000 items"]
+    asked["fieldSelector"] = {"requirements": many[:1000]}
+    assert len(mistakes(await refusal(SelfSubjectAccessReviews(AllowAll()), {"resourceAttributes": asked}))) == 50
+    ignored = "spec.resourceAttributes.labelSelector ignored due to parse error"
+    assert await selectors(labelSelector={"rawSelector": "a=1," * 20_000 + "b"}) == ("", "", ignored)
+
+
 # Rules
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 import structlog
@@ -55,10 +55,11 @@ class _Reviews:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._authorizer!r})"
 
-    def _refuse(self, errors: Iterable[FieldError]) -> None:
+    def _refuse(self, errors: Iterator[FieldError]) -> None:
         """422 with all the mistakes, if there are any."""
-        if found := list(errors):
-            raise invalid_object(self.resource.kind, "", found)
+        first = next(errors, None)
+        if first is not None:
+            raise invalid_object(self.resource.kind, "", chain((first,), errors))
 
     async def _status(self, question: Asked) -> Object:
         """`SubjectAccessReviewStatus`: what the authorization stage would decide."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.kinds import Object
-from aggmw.objects.field_errors import FieldError, forbidden_field, invalid_field, required_field
+from aggmw.objects.field_errors import FieldError, forbidden_field, invalid_field, required_field, too_many
 from aggmw.objects.selectors import (
     Requirement,
     field_demands,
@@ -32,6 +32,8 @@ _RESOURCE, _PATH = "resourceAttributes", "nonResourceAttributes"
 _SELECTING = frozenset({"list", "watch", "deletecollection"})
 _WITH_VALUES, _WITHOUT_VALUES = ("In", "NotIn"), ("Exists", "DoesNotExist")
 _MUST = "must be specified"
+_MOST = 1_000  # requirements of a selector
+_LONGEST = 64 * 1024  # characters of a raw selector: a request has no room for more
 
 
 class _Selector(NamedTuple):
@@ -77,6 +79,9 @@ def _selector_errors(selector: Object, path: str, *, labels: bool) -> Iterator[F
     if not raw and not requirements:
         detail = f"when {path} is specified, requirements or rawSelector is required"
         yield required_field(f"{path}.requirements", detail)
+    if len(requirements) > _MOST:
+        yield too_many(f"{path}.requirements", len(requirements), _MOST)
+        return
     for number, requirement in enumerate(map(_requirement, requirements)):
         yield from _requirement_errors(requirement, f"{path}.requirements[{number}]", labels=labels)
 
@@ -158,7 +163,7 @@ def _demands(resource: Object, name: str, verb: str, notes: list[str]) -> str:
         return ""
     parse, spell, blanks = _SELECTORS[name]
     if raw := selector.get("rawSelector") or "":
-        spelled = parse(raw)
+        spelled = parse(raw) if len(raw) <= _LONGEST else ""
         if not spelled and raw.strip(blanks):
             notes.append(f"{path} ignored due to parse error")
         return spelled
