@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -63,10 +64,10 @@ CALLERS = [
 
 @MODEST
 @given(OBJECTS, REQUESTS)
-async def test_who_can_agrees_with_verdicts(objects: list[dict[str, Any]], request: Attributes) -> None:
+def test_who_can_agrees_with_verdicts(objects: list[dict[str, Any]], request: Attributes) -> None:
     """A caller may do it if one of their names is listed."""
     policy = rbac(*objects)
-    allowed = {one.subject for one in (await who_can(policy, request)).allowed}
+    allowed = {one.subject for one in asyncio.run(who_can(policy, request)).allowed}
     for identity in CALLERS:
         names = {f"user:{identity.user}", *(f"group:{group}" for group in identity.groups)}
         assert policy.verdict(request._replace(identity=identity)).allowed is bool(names & allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 from hypothesis import given
@@ -28,10 +29,10 @@ DELETE = Attributes(Identity("x"), "delete", True, "wardle.example.com", "v1", "
 
 @MODEST
 @given(POLICIES, REQUESTS)
-async def test_it_agrees_with_verdicts(text: list[str], asked: Attributes) -> None:
+def test_it_agrees_with_verdicts(text: list[str], asked: Attributes) -> None:
     """A caller may do it if one of their names is listed and none is denied."""
     policy = CasbinAuthorizer.from_text("\n".join(text))
-    found = await who_can(policy, asked)
+    found = asyncio.run(who_can(policy, asked))
     allowed, denied = ({one.subject for one in some} for some in (found.allowed, found.denied))
     for user in (*USERS, "stranger"):
         for count in range(3):
@@ -45,9 +46,9 @@ async def test_it_agrees_with_verdicts(text: list[str], asked: Attributes) -> No
 
 @MODEST
 @given(POLICIES, REQUESTS)
-async def test_roles_agree_with_verdicts(text: list[str], asked: Attributes) -> None:
+def test_roles_agree_with_verdicts(text: list[str], asked: Attributes) -> None:
     """A role is listed if it alone allows it."""
-    found = await who_can(CasbinAuthorizer.from_text("\n".join(text)), asked)
+    found = asyncio.run(who_can(CasbinAuthorizer.from_text("\n".join(text)), asked))
     listed = {one.role for one in found.roles}
     named = {word for line in text for word in line.split(", ") if word.startswith("role:")}
     for role in named:
@@ -59,15 +60,15 @@ async def test_roles_agree_with_verdicts(text: list[str], asked: Attributes) -> 
 
 @MODEST
 @given(POLICIES, REQUESTS)
-async def test_parts_are_parts(text: list[str], asked: Attributes) -> None:
+def test_parts_are_parts(text: list[str], asked: Attributes) -> None:
     """Nobody who may do all of it is listed as somebody who may do a part."""
-    found = await who_can(CasbinAuthorizer.from_text("\n".join(text)), asked)
+    found = asyncio.run(who_can(CasbinAuthorizer.from_text("\n".join(text)), asked))
     assert not {one.subject for one in found.allowed} & {one.subject for one in found.partly}
 
 
-async def test_what_is_said() -> None:
+def test_what_is_said() -> None:
     """Callers with rule and way, those whom a rule denies it, the roles with their members, and who may a part."""
-    found = await who_can(CasbinAuthorizer.from_text(POLICY), DELETE)
+    found = asyncio.run(who_can(CasbinAuthorizer.from_text(POLICY), DELETE))
     editor = "policy:1: p, role:editor, get|list|delete, wardle.example.com, flunders, dev, *, allow"
     assert found.allowed == (
         Holder("group:system:masters", "allowed to members of the group system:masters"),
@@ -84,14 +85,14 @@ async def test_what_is_said() -> None:
     assert not found.sampled
 
 
-async def test_several_authorizers() -> None:
+def test_several_authorizers() -> None:
     """Of a union, all are asked, and what it decides counts."""
     union = Union([PrivilegedGroups(["root"]), CasbinAuthorizer.from_text(POLICY, privileged=())])
-    found = await who_can(union, DELETE)
+    found = asyncio.run(who_can(union, DELETE))
     assert {one.subject for one in found.allowed} == {"group:root", "group:ops", "user:alice"}
 
 
-async def test_models_of_ones_own() -> None:
+def test_models_of_ones_own() -> None:
     """Where rules cannot be searched, all names that they mention and callers can have are tried, and it says so."""
     model = """
 [request_definition]
@@ -112,6 +113,6 @@ m = (r.sub == p.sub || p.sub in r.groups) && keyMatch(r.obj, p.obj) && r.act == 
     ]
     policy = CasbinAuthorizer.from_text("\n".join(f"p, {row}, get" for row in rows), model=model)
     asked = Attributes(Identity("x"), "get", True, "x", "v1", "flunders", "", "dev", "f1")
-    found = await who_can(policy, asked)
+    found = asyncio.run(who_can(policy, asked))
     assert {one.subject for one in found.allowed} == {"user:alice", "group:alice", "user:devs", "group:devs"}
     assert found.sampled
