@@ -291,7 +291,7 @@ class CasbinAuthorizer:
             return Explanation(_UNLOADED)
         verdict, rule = await snapshot.found(attributes)
         trial = partial(self._loader.trial, snapshot.model)
-        if len(snapshot.report.rows) <= _FEW:
+        if snapshot.report.shipped and len(snapshot.report.rows) <= _FEW:
             return explain(snapshot, attributes, verdict, rule, trial)
         return await asyncio.to_thread(explain, snapshot, attributes, verdict, rule, trial)
 
