@@ -178,3 +178,24 @@ def test_giving_way_collects_all_the_same() -> None:
         assert gc.isenabled()
         assert sys.getswitchinterval() == pytest.approx(0.0005)
     assert sys.getswitchinterval() == pytest.approx(0.004)
+
+
+@pytest.mark.usefixtures("settings")
+def test_giving_way_holds_up_nobody() -> None:
+    """A database that hangs in one thread keeps no other policy from being built; the interval comes back later."""
+    leave, inside = threading.Event(), threading.Event()
+
+    def hangs() -> None:
+        with giving_way():
+            inside.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=hangs)
+    thread.start()
+    assert inside.wait(5)
+    with beside_the_loop():
+        pass
+    assert sys.getswitchinterval() == pytest.approx(0.0005)
+    leave.set()
+    thread.join(5)
+    assert sys.getswitchinterval() == pytest.approx(0.004)

@@ -16,7 +16,7 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 __all__ = ["beside_the_loop", "collect_what_is_left", "drain", "giving_way", "let_go"]
@@ -28,30 +28,48 @@ _SHARDS = 1024
 _WAITS = 200
 _WAIT = 0.005  # seconds
 
-_one_at_a_time = threading.RLock()  # what is changed below belongs to the whole process
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
-@contextmanager
-def giving_way() -> Iterator[None]:
-    """Let other threads have the interpreter soon while the caller computes. One at a time, in the whole process."""
-    with _one_at_a_time:
-        interval = sys.getswitchinterval()
-        if interval > _INTERVAL:
-            sys.setswitchinterval(_INTERVAL)
-        try:
-            yield
-        finally:
-            sys.setswitchinterval(interval + _ROUNDING)
+class _SwitchInterval:
+    """The interpreter's, small for as long as anybody needs it so. It belongs to the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._needed = 0
+        self._before = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._needed:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._before, _INTERVAL) + _ROUNDING)
+            self._needed += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._needed -= 1
+            if not self._needed:
+                sys.setswitchinterval(self._before + _ROUNDING)
+
+
+_switch_interval = _SwitchInterval()
+_one_at_a_time = threading.Lock()  # the collector belongs to the whole process, too
+
+
+def giving_way() -> AbstractContextManager[None]:
+    """Let other threads have the interpreter soon while the caller computes."""
+    return _switch_interval
 
 
 @contextmanager
 def beside_the_loop() -> Iterator[None]:
     """The same, for building something large that leaves no garbage in circles: nothing is collected meanwhile.
 
-    Where the process has frozen what it made before (`gc.freeze`), what was built is frozen, too.
+    One build at a time, in the whole process. Where the process has frozen what it made before (`gc.freeze`), what was
+    built is frozen, too.
     """
-    with giving_way():
+    with _one_at_a_time, giving_way():
         collecting = gc.isenabled()
         gc.disable()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,7 @@ class CasbinAuthorizer:
         self.checks: tuple[Check, ...] = (self._record,)
         self._turns = Turns(self._load_aside, "loading a policy")
         self._changing = asyncio.Lock()
+        self._loading = threading.Lock()
         controllers: list[Controller] = []
         if watch:
             files = [each.name for each in (policy, model) if isinstance(each, FileSource)]
@@ -333,7 +335,7 @@ class CasbinAuthorizer:
 
     def _load(self, policy: PolicySource | AdapterSource) -> None:
         """Make a snapshot, and swap it in."""
-        with giving_way():
+        with self._loading, giving_way():  # so that what is read last is what stays
             source = policy.fetch() if isinstance(policy, AdapterSource) else policy
             if source.foreign:
                 collect_what_is_left()
