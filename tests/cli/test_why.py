@@ -13,6 +13,7 @@ from tests.docs.pages import DOCS
 from typer.testing import CliRunner
 
 from aggmw.cli import app
+from aggmw.pki.make import issue_client, make_ca
 from aggmw.server.directory import Directory
 
 DENIALS = Path(__file__).parent / "denials"
@@ -133,6 +134,19 @@ def test_by_a_credential(place: Path) -> None:
     status, out, err = run("why --config config.yaml --dir state --token-file other get /apis")
     assert (status, out) == (2, "")
     assert err == "other: nobody knows this credential; aggmw check auth says why\n"
+
+
+def test_by_a_certificate(place: Path) -> None:
+    """Its groups are the caller's, and so are those that the server adds."""
+    Directory.open(place / "state")
+    clients = make_ca("clients")
+    (place / "clients.pem").write_bytes(clients.certificate)
+    (place / "olga.pem").write_bytes(issue_client(clients, "olga", groups=["ops"]).certificate)
+    (place / "config.yaml").write_text("authentication: {clientCA: clients.pem}\nauthorization: {policy: policy.csv}\n")
+    status, out, err = run("why --config config.yaml --dir state --cert olga.pem get /metrics")
+    assert (status, err) == (0, "")
+    assert "  concerns olga by group:ops → role:operator\n" in out
+    assert "The caller is olga. Groups: ops, system:authenticated.\n" in out
 
 
 @pytest.mark.parametrize(
