@@ -143,18 +143,14 @@ def _terminators(section: Section) -> TerminatorsConfiguration | None:
 
 def _request_header(section: Section) -> RequestHeaderConfiguration:
     default = RequestHeaderConfiguration(Path())
-
-    def names(key: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
-        return section.checked_texts(key, check_remote_name) if key in section else otherwise
-
     header = RequestHeaderConfiguration(
         section.file("ca") or Path(section.required("ca")),
         section.texts("allowedNames"),
         section.files("crls"),
-        names("usernameHeaders", default.user_headers),
-        names("uidHeaders", default.uid_headers),
-        names("groupHeaders", default.group_headers),
-        names("extraHeadersPrefixes", default.extra_prefixes),
+        section.checked_texts("usernameHeaders", check_remote_name, default.user_headers),
+        section.checked_texts("uidHeaders", check_remote_name, default.uid_headers),
+        section.checked_texts("groupHeaders", check_remote_name, default.group_headers),
+        section.checked_texts("extraHeadersPrefixes", check_remote_name, default.extra_prefixes),
     )
     if not header.user_headers:
         section.wrong("usernameHeaders", "must list at least one header, such as X-Remote-User")

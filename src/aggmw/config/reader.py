@@ -187,9 +187,10 @@ class Section:
         self._note(key, f"must be a text or a list of texts, not {_kind(value)}")
         return None
 
-    def checked_texts(self, key: str, check: Callable[[str], object]) -> tuple[str, ...]:
+    def checked_texts(self, key: str, check: Callable[[str], object], default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """A list of non-empty strings that `check` does not refuse with ValueError, each for itself."""
-        values = enumerate(self.texts(key))
+        values = enumerate(self.texts(key) if key in self else default)
+        self._asked.add(key)
         return tuple([value for number, value in values if self._passes(f"{key}[{number}]", value, check)])
 
     def mapping(self, key: str) -> dict[str, str]:
