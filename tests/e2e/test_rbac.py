@@ -141,6 +141,9 @@ def test_edited_manifests(kubectl: Callable[[str], Kubectl], serving: Serving) -
     problems = [line["problem"] for line in serving.log() if line["event"] == "not reloaded"]
     assert len(problems) == 1
     assert problems[0].startswith('is "Role": only Role, ClusterRole')
+    assert ", stale: what is there now cannot be used" in bob("get", "--raw", "/readyz?verbose")
     (serving.path / "rbac.d/more.yaml").unlink()
     serving.until("reloaded", 2)
     assert "(Forbidden)" in bob.fails(*question)
+    [line] = [line for line in bob("get", "--raw", "/readyz?verbose").splitlines() if "authorization-rbac" in line]
+    assert line == f"[+]authorization-rbac ok: revision {serving.log()[-1]['revision']}"
