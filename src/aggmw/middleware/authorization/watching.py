@@ -12,6 +12,7 @@ from typing import TypeAlias
 import structlog
 
 from aggmw.contracts.reloading import PolicyWatcher, Reload, read_again
+from aggmw.middleware.authorization.aside import in_thread
 
 __all__ = ["FileWatcher", "FirstLoad", "Follower"]
 
@@ -59,7 +60,7 @@ class FileWatcher:
 
     async def look(self) -> None:
         """Look once, and have the files read if they were changed and are at rest."""
-        now = await asyncio.to_thread(self._states)  # a file system that hangs must not hold up the loop
+        now = await in_thread(self._states)  # a file system that hangs must not hold up the loop
         before, self._seen = self._seen, now
         if now == self._read:
             self._gone = 0

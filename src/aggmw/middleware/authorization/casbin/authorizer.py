@@ -17,7 +17,7 @@ from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import check_seam
 from aggmw.contracts.reloading import PolicyWatcher
 from aggmw.errors import CompositionError, Problem
-from aggmw.middleware.authorization.aside import beside_the_loop, collect_what_is_left, giving_way, let_go
+from aggmw.middleware.authorization.aside import beside_the_loop, collect_what_is_left, giving_way, in_thread, let_go
 from aggmw.middleware.authorization.casbin.enforcer import check_distribution
 from aggmw.middleware.authorization.casbin.explain import explain
 from aggmw.middleware.authorization.casbin.granted import granted, mentioned
@@ -265,7 +265,7 @@ class CasbinAuthorizer:
         async with self._changing:
             if not isinstance(self._policy, RowsSource):
                 raise CompositionError(f"{self._policy.name} is changed where it is kept; then await refresh()")
-            await asyncio.to_thread(self._load, self._policy.changed(add, remove))
+            await in_thread(partial(self._load, self._policy.changed(add, remove)))
         return self.revision
 
     async def authorize(self, attributes: Attributes) -> Verdict:
@@ -325,10 +325,10 @@ class CasbinAuthorizer:
     async def _load_aside(self) -> None:
         """One reading of the policy, off the event loop."""
         if not isinstance(self._policy, AwaitedSource):
-            await asyncio.to_thread(self.reload)
+            await in_thread(self.reload)
             return
         try:
-            await asyncio.to_thread(self._load, await self._policy.fetch())
+            await in_thread(partial(self._load, await self._policy.fetch()))
         except Exception:
             self._record.failed()
             raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.authorization.aside import giving_way
+from aggmw.middleware.authorization.aside import giving_way, in_thread
 from aggmw.middleware.authorization.casbin.collecting import Collector
 from aggmw.middleware.authorization.casbin.policy import Row, read_rows
 from aggmw.middleware.authorization.casbin.text import BadText, has_control, read
@@ -189,7 +189,7 @@ class AwaitedSource:
         Raises:
             ConfigurationError: there is no coming by it.
         """
-        return await asyncio.to_thread(self._run) if self._in_thread else await self._load()
+        return await in_thread(self._run) if self._in_thread else await self._load()
 
     def _run(self) -> PolicySource:
         with giving_way():

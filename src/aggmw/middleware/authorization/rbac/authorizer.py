@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.metrics import Sample
 from aggmw.errors import Problem
-from aggmw.middleware.authorization.aside import beside_the_loop, let_go
+from aggmw.middleware.authorization.aside import beside_the_loop, in_thread, let_go
 from aggmw.middleware.authorization.rbac.explain import explain
 from aggmw.middleware.authorization.rbac.granted import granted
 from aggmw.middleware.authorization.rbac.manifests import default_objects, read_files, read_objects
@@ -67,7 +66,7 @@ class RbacAuthorizer:
         self._defaults = defaults
         self._record = LoadRecord("authorization-rbac", name)
         self.checks: tuple[Check, ...] = (self._record,)
-        self._turns = Turns(lambda: asyncio.to_thread(self.reload), "loading roles and bindings")
+        self._turns = Turns(lambda: in_thread(self.reload), "loading roles and bindings")
         # What is changed while it is read for the first time is read again.
         watchers = [FileWatcher(watched, self.refresh, what="roles and bindings")] if watched else []
         self.controllers: tuple[Controller, ...] = tuple(watchers)
