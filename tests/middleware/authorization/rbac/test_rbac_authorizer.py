@@ -214,15 +214,17 @@ def test_repr_and_outcome(verb: str) -> None:
     assert outcome is (Outcome.ALLOW if verb == "get" else Outcome.NO_OPINION)
 
 
-def test_what_is_replaced_is_freed_without_the_collector() -> None:
-    """A snapshot holds no circle: what was loaded before goes when the next is there."""
-    objects = list(READER)
-    authorizer = RbacAuthorizer.from_objects(objects)
+def test_what_is_replaced_is_freed_without_the_collector(tmp_path: Path) -> None:
+    """A snapshot holds no circle: what was loaded before goes when the next is there; and reading leaves none."""
+    write(tmp_path / "rbac.yaml", *READER)
+    authorizer = RbacAuthorizer.from_files(tmp_path / "rbac.yaml")
     authorizer.verdict(POD)
     before = weakref.ref(authorizer._snapshot)
+    gc.collect()
     gc.disable()
     try:
         authorizer.reload()
         assert before() is None
+        assert gc.collect() == 0
     finally:
         gc.enable()
