@@ -87,10 +87,9 @@ class _Worker:
 
     async def work(self, connected: socket.socket) -> None:
         """Serve until told to stop, or until nobody is there to tell."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
         connected.setblocking(False)
         self._channel = await Channel.over(connected)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop)
         beside = [asyncio.create_task(each) for each in (self._listen(), self._beat(), self._announce())]
         try:
             await self._server.serve()
