@@ -93,3 +93,12 @@ def test_differences_are_differences(
                 mine = Attributes(identity, is_resource="paths" not in reach.values, **reach.example)  # type: ignore[arg-type]  # texts
                 assert not old.verdict(mine).allowed
                 assert new.verdict(mine).allowed
+
+
+def test_the_way_of_a_group_begins_with_it() -> None:
+    """Nobody in particular is asked about to find out what a group may do; nobody in particular is named."""
+    policy = rbac(role("reader", rule("get", "pods")), binding("readers", "ClusterRole/reader", "Group/dev"))
+    found = asyncio.run(who_can(policy, asked("x", "get", "pods", name="a")))
+    assert [one.ways for one in found.allowed if one.subject == "group:dev"] == [
+        (('Group "dev"', 'ClusterRoleBinding "readers"', 'ClusterRole "reader"'),)
+    ]

@@ -18,6 +18,7 @@ from aggmw.middleware.authorization.analysis.subjects import Holders, implied
 __all__ = ["Holder", "PartHolder", "RoleHolder", "WhoCan", "identity_of", "who_can"]
 
 _BOXES = 100_000
+_NOBODY = "somebody whom no rule names"
 _NONE = frozenset(("",))
 
 _Policy: TypeAlias = "tuple[Holders, _Covers]"
@@ -91,7 +92,7 @@ def identity_of(subject: str) -> Identity:
     groups = [one.partition(":")[2] for one in implied(subject)]
     if kind == "user":
         return Identity(name, groups=tuple(groups))
-    return Identity("somebody whom no rule names", groups=(name, *groups))
+    return Identity(_NOBODY, groups=(name, *groups))
 
 
 async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
@@ -129,7 +130,8 @@ async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
             continue
         if verdict.allowed:
             explanation = await _explained(authorizer, request, verdict)
-            allowed.append(Holder(caller, explanation.rule or verdict.reason, explanation.ways))
+            ways = tuple(way[1:] if _NOBODY in way[0] else way for way in explanation.ways)
+            allowed.append(Holder(caller, explanation.rule or verdict.reason, ways))
         elif holder := next((one for one in map(partial(_denied, caller), covering) if one is not None), None):
             denied.append(holder)
     rest = sorted(callers - {one.subject for one in allowed})
