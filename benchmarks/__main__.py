@@ -25,6 +25,7 @@ CASES = {
     "micro": "single parts in one process, µs per call (P7, P8, and where the microseconds of P3 go)",
     "P5": "one large response and one large upload",
     "P6": "1,000 idle watches, and as many WebSockets",
+    "P7": "policies: deciding by 10 to 100,000 rules or bindings, beside pycasbin; loading, and a reload",
     "P8": "tokens: one that is remembered among 100,000, and new ones",
     "P11": "starting",
     "P12": "what a request costs as services and kinds grow",
@@ -118,6 +119,7 @@ class _Run:
             ("micro", "single parts", self._micro),
             ("P5", "large bodies", lambda: large.measure(site, report, options.mebibytes << 20, rounds)),
             ("P6", "watches", lambda: watches.measure(site, report, options.watches)),
+            ("P7", "policies", self._policies),
             ("P8", "tokens", self._tokens),
             ("P12", "growth", lambda: growth.measure(report)),
             ("P11", "starting", lambda: start.measure(site.workspace, site.cores, report, rounds)),
@@ -131,6 +133,10 @@ class _Run:
     def _throughput(self, cases: Sequence[str]) -> None:
         options = self._options
         self._samples = throughput.measure(self._site, self._report, cases, options.rounds, options.seconds)
+
+    def _policies(self) -> None:
+        if "micro" not in self._options.cases:  # where they are measured, too
+            micro.policies(self._report)
 
     def _tokens(self) -> None:
         if "micro" not in self._options.cases:  # where they are measured, too

@@ -87,20 +87,26 @@ _HEADERS = [
 
 
 def measure(report: Report, *, seconds: float = _BATCH_SECONDS) -> Mapping[str, float]:
-    """Tables of parts of a request, its deciding stages, tokens, and loading by number of rules. The medians by line.
+    """Tables of parts of a request, its deciding stages, policies and tokens. The medians by line.
 
     Args:
         seconds: how long a batch of calls takes at least.
     """
-    sizes = SIZES if seconds else SIZES[:-1]
     loop = asyncio.new_event_loop()
     try:
-        found = _table(report, "Single parts", (*_on(loop), *_of(_stages()), *_of(decisions(sizes))), seconds)
-        found |= _table(report, "Roles and bindings", _of(binding_decisions(sizes)), seconds)
+        found = _table(report, "Single parts", (*_on(loop), *_of(_stages())), seconds)
     finally:
         loop.close()
-    found |= tokens(report, seconds=seconds)
     found |= _growing(report, seconds)
+    found |= tokens(report, seconds=seconds)
+    return found | policies(report, seconds=seconds)
+
+
+def policies(report: Report, *, seconds: float = _BATCH_SECONDS) -> dict[str, float]:
+    """What deciding costs by number of rules or bindings, loading, a reload, and strangers. The medians by line."""
+    sizes = SIZES if seconds else SIZES[:-1]
+    found = _table(report, "Policies", _of(decisions(sizes)), seconds)
+    found |= _table(report, "Roles and bindings", _of(binding_decisions(sizes)), seconds)
     for name, title in (("allow cold", "allow, cold"), ("deny cold", "deny, cold"), ("remembered", "remembered")):
         report.reached(name, Figure(found[f"casbin, 10,000 rules, 50 groups, {title}"]))
     for answer in ("allow", "deny"):

@@ -32,7 +32,7 @@ def test_json_and_rounds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["P99"], "no such case: p99; the cases are P1, P2, P3, P3K, P4, micro, P5, P6, P8, P11, P12, and all"),
+        (["P99"], "no such case: p99; the cases are P1, P2, P3, P3K, P4, micro, P5, P6, P7, P8, P11, P12, and all"),
         (["--rounds", "0"], "--rounds, --seconds, --mebibytes and --watches must be at least 1"),
         (["--rounds", "many"], "argument --rounds: invalid int value: 'many'"),
         (["--json", "/no/such/directory/x.json"], "--json: there is no directory /no/such/directory"),

@@ -231,3 +231,16 @@ print("over")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
     assert (done.stdout, done.stderr) == ("over\n", "")
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_frozen_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting goes through all of them while nobody else runs: where there are some, no further build does it."""
+    asked: list[int] = []
+    count = gc.get_freeze_count
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: asked.append(0) or count())
+    gc.freeze()
+    for _ in range(3):
+        with beside_the_loop():
+            pass
+    assert len(asked) == 1

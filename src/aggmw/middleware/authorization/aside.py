@@ -83,6 +83,18 @@ class _SwitchInterval:
                 sys.setswitchinterval(self._before + _ROUNDING)
 
 
+class _Freezing:
+    """Whether this process freezes what it has made. Asking the collector goes through all that is frozen, so once."""
+
+    def __init__(self) -> None:
+        self._found = False
+
+    def __bool__(self) -> bool:
+        self._found = self._found or gc.get_freeze_count() > 0
+        return self._found
+
+
+_freezing = _Freezing()
 _switch_interval = _SwitchInterval()
 _one_at_a_time = threading.Lock()  # the collector belongs to the whole process, too
 
@@ -104,7 +116,7 @@ def beside_the_loop() -> Iterator[None]:
         gc.disable()
         try:
             yield
-            if collecting and gc.get_freeze_count():
+            if collecting and _freezing:
                 gc.freeze()
         finally:
             if collecting:
@@ -113,7 +125,7 @@ def beside_the_loop() -> Iterator[None]:
 
 def collect_what_is_left() -> None:
     """Before a build, collect what the code of others has left behind: frozen, it would stay for ever."""
-    if gc.isenabled() and gc.get_freeze_count():
+    if gc.isenabled() and _freezing:
         gc.collect()
 
 
