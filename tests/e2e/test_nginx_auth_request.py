@@ -277,9 +277,11 @@ def test_encoded_paths(site: Site) -> None:
 
 
 def test_absolute_form(site: Site) -> None:
-    """A target with a host names that host and a path; both are judged."""
+    """A target with a host names that host and a path; both are judged, whatever `Host` says beside it."""
     assert site.ask("GET", "http://shop.example.com/orders", BOB).status == 200
     assert site.ask("GET", "http://shop.example.com/secret", BOB).status == 403
+    assert site.ask("GET", "http://other.example.com/orders", BOB).status == 403
+    assert site.ask("GET", "http://shop.example.com/orders", BOB, host="other").header("Host") == "shop.example.com"
 
 
 def test_another_host(site: Site) -> None:
