@@ -302,9 +302,15 @@ async def test_many_groups_by_one_right() -> None:
 
 
 async def test_handshake_needs_create_too() -> None:
-    """Over a WebSocket for exec more than reading is done: the bound right covers both, or it does not hold."""
+    """Over a WebSocket for exec more than reading is done: the bound right covers both, or it does not hold.
+
+    A proxy that only asks does not say for certain that it is one.
+    """
     info = PODS._replace(verb="get", name="p", subresource="exec", long_running=True)
     rights = ["impersonate-on:user-info:get pods/exec dev/p", f"impersonate:user-info {AUTHENTICATION}/users bob"]
+    asked = exchange(BOB, info=info)
+    asked.asked_by = "envoy"
+    assert await Impersonation(Grants(*rights)).decide(asked) is not None
     one = exchange(BOB, info=info, kind="websocket")
     assert await Impersonation(Grants(*rights)).decide(one) is not None
     assert await Impersonation(Grants(*rights, "impersonate-on:user-info:create pods/exec dev/p")).decide(one) is None

@@ -96,8 +96,10 @@ class Impersonation:
         exchange.audit.annotate(_ASKED_FOR, wanted.user)
         asked = attributes_of(identity, info)
         attributes = [asked]
-        if exchange.scope["type"] == "websocket" and (besides := handshake_attributes(asked)) is not None:
-            attributes.append(besides)
+        if exchange.asked_by or exchange.scope["type"] == "websocket":
+            besides = handshake_attributes(asked)
+            if besides is not None:
+                attributes.append(besides)
 
         async def judge(right: Attributes) -> Verdict:
             return await self._judge(right, exchange.request_id)
