@@ -30,6 +30,7 @@ TOKEN = {"authorization": "Bearer t"}
 KINDS = [TokenReviews([TOKENS]), SelfSubjectReviews(clock=lambda: 0.0)]
 BASE = "/apis/authentication.k8s.io/v1"
 WHO, REVIEWS = f"{BASE}/selfsubjectreviews", f"{BASE}/tokenreviews"
+BECAUSE = Verdict(Outcome.ALLOW)
 ME: Object = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
 
@@ -139,6 +140,14 @@ async def test_only_create(method: str) -> None:
 async def test_no_names_and_no_namespaces(path: str) -> None:
     """404: they are cluster scoped, and have no names."""
     assert (await proxy().request("POST", path, TOKEN, body=b"{}")).status == 404
+
+
+async def test_verb_in_the_path() -> None:
+    """What was authorised is what is done: a deprecated verb in front of the resource is not the right to create."""
+    stage = ResourcesMiddleware(said, kinds=KINDS, identity=lambda exchange: ANN, verdict=lambda exchange: BECAUSE)
+    client = Client(RequestInfoMiddleware(stage, allow_proxy_prefix=True))
+    for verb in ("proxy", "watch"):
+        assert (await client.request("POST", WHO.replace("/v1/", f"/v1/{verb}/"), body=b"{}")).status == 405
 
 
 async def test_kind_in_a_namespace() -> None:

@@ -100,7 +100,7 @@ class VirtualKinds:
             return _NOT_FOUND if (*key, "") in self._kinds else None
         if bool(info.name) is not bool(info.subresource) or bool(info.namespace) is not kind.resource.namespaced:
             return _NOT_FOUND
-        return kind if info.method == "POST" else _NOT_ALLOWED
+        return kind if info.method == "POST" and info.verb == "create" else _NOT_ALLOWED
 
     async def create(
         self,
