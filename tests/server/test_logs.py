@@ -74,3 +74,18 @@ def test_tracebacks_at_debug() -> None:
 def _root_logger() -> None:
     """Nothing here configures this process."""
     assert not [handler for handler in logging.getLogger().handlers if handler.get_name() == "aggmw"]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_nobody_takes_the_lines(full: bool) -> None:
+    """A full disk, or a pipe that nobody reads any more, takes nobody along who has something to say."""
+    program = PROGRAM.format(level="info") + "print('went on')"
+    if full:
+        with open("/dev/full", "wb") as nowhere:
+            said = subprocess.run([sys.executable, "-c", program], stdout=-1, stderr=nowhere, timeout=60, check=False)
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+        said = subprocess.run([sys.executable, "-c", program], stdout=-1, stderr=writing, timeout=60, check=False)
+        os.close(writing)
+    assert said.stdout == b"went on\n"

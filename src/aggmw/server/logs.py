@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -32,7 +33,7 @@ def configure(level: str = "info", style: str = "auto", *, worker: int | None = 
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line at once: others may write there, too
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -47,6 +48,17 @@ def configure(level: str = "info", style: str = "auto", *, worker: int | None = 
     root.setLevel(getattr(logging, level.upper()))
     # The server library's own start and stop lines repeat ours.
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+class _Lines(structlog.WriteLogger):
+    """Writes a line at once, because others may write there, too. One that cannot be written, because the disk is full
+    or nobody reads, is lost: it must not take along whoever had something to say."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warning = error = critical = msg
 
 
 class _Signed:
