@@ -128,3 +128,22 @@ async def test_end() -> None:
     reloading.begin()
     await asyncio.sleep(0)
     await reloading.end()
+
+
+async def test_fault() -> None:
+    """Something that raises what nobody expected keeps nothing else from being read, now or later, nor the end."""
+    seen: list[str] = []
+
+    def faulty() -> None:
+        raise ZeroDivisionError
+
+    reloading = Reloading({"a": faulty, "b": lambda: seen.append("b")})
+    for _ in range(2):
+        with capture_logs() as logs:
+            reloading.begin()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert [(log["event"], log["what"]) for log in logs] == [("not reloaded", "a"), ("reloaded", "b")]
+        assert logs[0]["error"] == "ZeroDivisionError"
+    assert seen == ["b", "b"]
+    await reloading.end()

@@ -9,6 +9,7 @@ from contextlib import suppress
 import structlog
 
 from aggmw.contracts.reloading import Reload, read_again
+from aggmw.errors import fault
 
 __all__ = ["Reloading"]
 
@@ -44,4 +45,7 @@ class Reloading:
         while self._asked:
             self._asked = False
             for name, reload in list(self._reloads.items()):
-                await read_again(name, reload, _log)
+                try:
+                    await read_again(name, reload, _log)
+                except Exception as error:  # noqa: BLE001  a fault in one must not keep the others from being read
+                    _log.error("not reloaded", what=name, **fault(error))
