@@ -184,6 +184,37 @@ async def test_directories(tmp_path: Path) -> None:
     assert reader.read == ["1", "3", "3"]
 
 
+async def test_link_that_leads_nowhere(tmp_path: Path) -> None:
+    """An editor's lock in a directory is a link that leads nowhere: what is changed beside it counts all the same."""
+    reader = Reader(tmp_path / "d" / "one.yaml")
+    reader.path.parent.mkdir()
+    reader.path.write_text("1")
+    watcher = FileWatcher([tmp_path / "d"], reader, what="roles")
+    (tmp_path / "d" / ".#one.yaml").symlink_to("somebody@somewhere.17")
+    await looks(watcher, 2)
+    reader.path.write_text("2")
+    await looks(watcher, 2)
+    assert reader.read == ["1", "2"]
+
+
+async def test_fault_in_reading(policy: Path) -> None:
+    """Where reading fails for another reason than mistakes, it is done again when the controller is begun again."""
+    reader = Reader(policy)
+    faults = [RuntimeError("can't start new thread")]
+
+    async def read() -> str:
+        if faults:
+            raise faults.pop()
+        return await reader()
+
+    watcher = FileWatcher([policy], read, what="policy")
+    policy.write_text("new")
+    with pytest.raises(RuntimeError):
+        await looks(watcher)
+    await looks(watcher, 1)
+    assert reader.read == ["new"]
+
+
 async def test_it_runs(policy: Path) -> None:
     """As a controller it looks by itself, until it is cancelled."""
     reader = Reader(policy)
@@ -240,6 +271,29 @@ async def test_follower_reads_when_it_listens_and_when_it_is_told(policy: Path) 
     task.cancel()
     await asyncio.wait({task})
     assert reader.read == ["old", "new"]
+
+
+async def test_follower_tries_again(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says a second time that a policy was changed: what could not be read then is tried again."""
+    monkeypatch.setattr("aggmw.middleware.authorization.watching._FIRST_PAUSE", 0.001)
+    watcher = InMemory()
+    read = asyncio.Event()
+    errors: list[Exception] = [RuntimeError(), ConfigurationError([Problem("database", "does not answer")])]
+
+    async def load() -> str:
+        if errors:
+            raise errors.pop()
+        read.set()
+        return "r"
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(Follower(watcher, load, what="policy").run())
+        async with asyncio.timeout(5):
+            await read.wait()
+        task.cancel()
+        await asyncio.wait({task})
+    assert [log["event"] for log in logs] == ["not reloaded", "not reloaded", "reloaded"]
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
 async def test_first_load_does_not_give_up(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import structlog
 
 from aggmw.contracts.reloading import PolicyWatcher, Reload, read_again
+from aggmw.errors import fault
 from aggmw.middleware.authorization.aside import in_thread
 
 __all__ = ["FileWatcher", "FirstLoad", "Follower"]
@@ -65,8 +66,8 @@ class FileWatcher:
         if now == self._read:
             self._gone = 0
         elif now == before and not self._waits(now):
-            self._read = now
             await read_again(self._what, self._reload, _log)
+            self._read = now  # not if that raised something else than mistakes: then it is tried again
 
     def _waits(self, states: tuple[_State, ...]) -> bool:
         """Whether a file is gone that may come back."""
@@ -84,9 +85,17 @@ def _state(path: Path | str) -> _State:
         if not stat.S_ISDIR(found.st_mode):
             return _identity(found)
         with os.scandir(path) as entries:
-            return tuple(sorted((entry.name, *_identity(os.stat(entry.path))) for entry in entries))
+            return tuple(sorted((entry.name, *_found(entry.path)) for entry in entries))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        return (error.errno,)
+
+
+def _found(path: str) -> tuple[object, ...]:
+    """One file of a directory; a link that leads nowhere, such as an editor's lock, is one, too."""
+    try:
+        return _identity(os.stat(path))
     except OSError as error:
         return (error.errno,)
 
@@ -96,7 +105,7 @@ def _identity(found: os.stat_result) -> tuple[object, ...]:
 
 
 class Follower:
-    """Has a policy read again when somebody else says that it was changed.
+    """Has a policy read again when somebody else says that it was changed; tries again where it cannot be loaded.
 
     Args:
         watcher: who says so.
@@ -119,8 +128,21 @@ class Follower:
         Raises:
             Exception: what the watcher raised; to be begun again.
         """
-        async for _ in self._watcher.changes():
-            await read_again(self._what, self._reload, _log)
+        again: asyncio.Task[None] | None = None
+        try:
+            async for _ in self._watcher.changes():
+                if again is not None:
+                    again.cancel()
+                    again = None
+                if not await read_again(self._what, self._reload, _log):
+                    again = asyncio.create_task(self._again())  # nobody says it a second time
+        finally:
+            if again is not None:
+                again.cancel()
+
+    async def _again(self) -> None:
+        await asyncio.sleep(_FIRST_PAUSE)
+        await _until_read(self._what, self._reload)
 
 
 class FirstLoad:
@@ -143,7 +165,20 @@ class FirstLoad:
 
     async def run(self) -> None:
         """Try until there is one."""
-        pause = _FIRST_PAUSE
-        while not self._loaded() and not await read_again(self._what, self._reload, _log):
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        await _until_read(self._what, self._reload, self._loaded)
+
+
+async def _until_read(what: str, reload: Reload, enough: Callable[[], bool] = bool) -> None:
+    """Read something, ever more rarely, until it could be, or that is not needed any more."""
+    pause = _FIRST_PAUSE
+    while not enough() and not await _read(what, reload):
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _read(what: str, reload: Reload) -> bool:
+    try:
+        return await read_again(what, reload, _log)
+    except Exception as error:  # noqa: BLE001  it is tried again
+        _log.error("not reloaded", what=what, **fault(error))
+        return False
