@@ -102,6 +102,20 @@ async def test_changes_at_once() -> None:
     assert repr(authorizer).startswith("CasbinAuthorizer('rows', 6 rows")
 
 
+async def test_refresh_beside_a_change(outcome: Callable[..., Outcome]) -> None:
+    """A refresh that comes while rows are being changed does not bring back those that were taken out."""
+    authorizer = CasbinAuthorizer.from_rows([ALICE])
+    with authorizer._loading:  # both wait for their turn
+        change = asyncio.create_task(authorizer.change(add=[BOB], remove=[ALICE]))
+        await asyncio.sleep(0.05)
+        refresh = asyncio.create_task(authorizer.refresh())
+        await asyncio.sleep(0.05)
+    await asyncio.gather(change, refresh)
+    assert outcome(authorizer, "alice", "get", "pods") is Outcome.NO_OPINION
+    assert outcome(authorizer, "bob", "get", "pods") is Outcome.ALLOW
+    assert "user:alice" not in authorizer.mentioned()
+
+
 @pytest.mark.parametrize("row", ["p, user:alice", (), ("p", 7), ("p", None)])
 def test_rows_are_texts(row: Any) -> None:
     """What is no row is named at once."""

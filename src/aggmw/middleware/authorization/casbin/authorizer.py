@@ -235,10 +235,11 @@ class CasbinAuthorizer:
             ConfigurationError: it is broken; what was loaded before stays in force.
             CompositionError: it comes from an adapter that has to be awaited.
         """
-        if isinstance(self._policy, AwaitedSource):
-            raise CompositionError(f"{self._policy.name} has to be awaited: await authorizer.refresh()")
+        policy = self._policy
+        if isinstance(policy, AwaitedSource):
+            raise CompositionError(f"{policy.name} has to be awaited: await authorizer.refresh()")
         try:
-            self._load(self._policy)
+            self._load(partial(self._current, policy))
         except Exception:
             self._record.failed()
             raise
@@ -263,9 +264,7 @@ class CasbinAuthorizer:
             CompositionError: the policy is not one of rows: change it where it comes from, then `refresh`.
         """
         async with self._changing:
-            if not isinstance(self._policy, RowsSource):
-                raise CompositionError(f"{self._policy.name} is changed where it is kept; then await refresh()")
-            await in_thread(partial(self._load, self._policy.changed(add, remove)))
+            await in_thread(partial(self._load, partial(self._changed, tuple(add), tuple(remove))))
         return self.revision
 
     async def authorize(self, attributes: Attributes) -> Verdict:
@@ -328,15 +327,28 @@ class CasbinAuthorizer:
             await in_thread(self.reload)
             return
         try:
-            await in_thread(partial(self._load, await self._policy.fetch()))
+            fetched = await self._policy.fetch()
+            await in_thread(partial(self._load, lambda: fetched))
         except Exception:
             self._record.failed()
             raise
 
-    def _load(self, policy: PolicySource | AdapterSource) -> None:
+    def _current(self, policy: PolicySource | AdapterSource) -> PolicySource:
+        """What there is to be read now."""
+        if isinstance(self._policy, RowsSource):
+            return self._policy  # which `change` may have put in the place of that one
+        return policy.fetch() if isinstance(policy, AdapterSource) else policy
+
+    def _changed(self, add: Iterable[Sequence[str]], remove: Iterable[Sequence[str]]) -> PolicySource:
+        policy = self._policy
+        if not isinstance(policy, RowsSource):
+            raise CompositionError(f"{policy.name} is changed where it is kept; then await refresh()")
+        return policy.changed(add, remove)
+
+    def _load(self, read: Callable[[], PolicySource]) -> None:
         """Make a snapshot, and swap it in."""
         with self._loading, giving_way():  # so that what is read last is what stays
-            source = policy.fetch() if isinstance(policy, AdapterSource) else policy
+            source = read()
             if source.foreign:
                 collect_what_is_left()
             with beside_the_loop():
