@@ -141,6 +141,15 @@ async def test_page_of_several() -> None:
     assert {sample.name for sample in others.shown[0].samples} > {"shared_total", "own", "process_cpu_seconds_total"}
 
 
+async def test_page_of_who_leaves() -> None:
+    """While a worker that leaves makes its last page there may be another one of its number: each shows its own."""
+    metrics = Metrics(sources=[Own()])
+    metrics.beside(Others(*apart([SHARED, OWN], 3), *apart([OWN], 4)))
+    page = Page((await metrics.page()).body.decode())
+    assert {sample.labels["worker"]: sample.value for sample in page.of("own")} == {"3": 4, "4": 4}
+    assert page.one("shared_total").value == 4
+
+
 async def test_page_without_the_others() -> None:
     """A page that lacked the others would look as if counters had begun anew: there is none then."""
     metrics = Metrics()

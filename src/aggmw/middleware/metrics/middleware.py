@@ -22,7 +22,7 @@ from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, ConfigurationError, Problem, fault
 from aggmw.middleware.metrics.book import Book, Known, Level
 from aggmw.middleware.metrics.labels import blank, is_long_running, is_read_only, labels_of
-from aggmw.middleware.metrics.sharing import Figures, added, apart, packed, unpacked
+from aggmw.middleware.metrics.sharing import Figures, added, apart, packed, unpacked, without_number
 from aggmw.objects.discovery import METHOD_NOT_ALLOWED
 
 __all__ = ["Known", "Metrics", "MetricsMiddleware"]
@@ -140,7 +140,8 @@ class Metrics:
             else:
                 own = await self.share(self._colleagues.number)
                 others = await self._colleagues.figures(own)
-                content_type, body = await asyncio.to_thread(self._joint_page, text, own, others)
+                number = self._colleagues.number
+                content_type, body = await asyncio.to_thread(self._joint_page, text, own, others, number)
         return Answer(200, ((b"content-type", content_type.encode("latin-1")),), body)
 
     async def share(self, number: int) -> bytes:
@@ -158,8 +159,10 @@ class Metrics:
         samples = apart([*figures.samples, *self._exposition.process()], number)
         return packed(figures._replace(samples=tuple(samples)))
 
-    def _joint_page(self, accept: str, own: bytes, others: bytes) -> tuple[str, bytes]:
-        return self._exposition.page(accept, *added([unpacked(own), unpacked(others)]), process=False)
+    def _joint_page(self, accept: str, own: bytes, others: bytes, number: int) -> tuple[str, bytes]:
+        # Who leaves while it makes the page may have a successor of the same number already.
+        figures = added([unpacked(own), without_number(unpacked(others), number)])
+        return self._exposition.page(accept, *figures, process=False)
 
     def _info(self, exchange: Exchange) -> RequestInfo | None:
         return exchange.request_info if self._request_info is None else self._request_info(exchange)

@@ -43,6 +43,14 @@ def without_apart(figures: Figures) -> Figures:
     return figures._replace(samples=tuple([sample for sample in figures.samples if not sample.apart]))
 
 
+def without_number(figures: Figures, number: int) -> Figures:
+    """What several workers show, without what carries this number."""
+    label = ("worker", str(number))
+    return figures._replace(
+        samples=tuple([each for each in figures.samples if not (each.apart and label in each.labels)])
+    )
+
+
 def left_behind(figures: Figures) -> Figures:
     """What stays of a worker that is gone: what it has counted, not what was going on in it."""
     snapshot = figures.snapshot
