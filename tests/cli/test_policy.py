@@ -185,6 +185,7 @@ def test_who_can(place: Path) -> None:
     ("arguments", "message"),
     [
         ("lint nowhere.csv", "nowhere.csv: cannot be read: No such file or directory"),
+        (f"lint {'a' * 300}.csv", "aaaa.csv: cannot be read: File name too long"),
         ("lint roles.yaml --model policy.csv", "--model: is for casbin policies, and roles.yaml holds manifests"),
         ("diff policy.csv policy.csv roles.yaml", "unexpected extra argument"),
         ("who-can get pods", "policy: give --config FILE, --policy FILE or --rbac FILE"),

@@ -84,9 +84,12 @@ def quietly(action: Callable[[], _T]) -> _T:
 
     def checked() -> _T:
         from aggmw.errors import InvalidIdentity
+        from aggmw.middleware.authorization.analysis.regions import TooMuch
 
         try:
             return action()
+        except TooMuch as error:
+            raise ConfigurationError([Problem("policy", str(error))]) from error
         except InvalidIdentity as error:
             raise ConfigurationError([Problem("caller", str(error))]) from error
         except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from os.path import isdir  # unlike Path.is_dir, it is false of whatever cannot be looked at
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ def policy_of(path: Path, model: Path | None = None) -> CasbinAuthorizer | RbacA
     Raises:
         ConfigurationError: all the mistakes in it.
     """
-    if path.is_dir() or path.suffix in _MANIFESTS:
+    if isdir(path) or path.suffix in _MANIFESTS:
         if model is not None:
             raise ConfigurationError([Problem("--model", f"is for casbin policies, and {path} holds manifests")])
         return RbacAuthorizer.from_files(path)

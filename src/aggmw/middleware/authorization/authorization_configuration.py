@@ -67,7 +67,7 @@ class AuthorizationConfiguration:
     ) -> AuthorizationConfiguration:
         """Read a file of `apiserver.config.k8s.io/v1` (or v1beta1, v1alpha1), in YAML or JSON.
 
-                Args:
+        Args:
             path: the file. What it names is found beside it.
             known: what stands for the types "RBAC" and "Casbin". Each that is given must be in the file: a policy that
                 nobody asks would be no policy.

@@ -85,6 +85,20 @@ def test_what_is_said() -> None:
     assert not found.sampled
 
 
+def test_many_members_of_a_role_with_many_denials() -> None:
+    """What each of them may do in part is found out once."""
+    names = [f"n{number}" for number in range(300)]
+    rules = [
+        "p, role:r, get, core, pods, dev, *",
+        *(f"p, role:r, get, core, pods, dev, {name}, deny" for name in names),
+    ]
+    members = [f"g, user:u{number}, role:r" for number in range(1000)]
+    policy = CasbinAuthorizer.from_text("\n".join([*rules, *members]))
+    found = asyncio.run(who_can(policy, Attributes(Identity("x"), "get", True, "", "v1", "pods")))
+    parts = {part["names"] for one in found.partly for part in one.parts}
+    assert (len(found.partly), parts) == (1000, {"* but not " + "|".join(sorted(names))})
+
+
 def test_several_authorizers() -> None:
     """Of a union, all are asked, and what it decides counts."""
     union = Union([PrivilegedGroups(["root"]), CasbinAuthorizer.from_text(POLICY, privileged=())])

@@ -241,3 +241,27 @@ def test_a_wide_change_says_so() -> None:
         "add a rule for alice to policy (only a * covers requests without a namespace; no column can hold its name)"
     )
     assert change.add == ("p, user:alice, get, x, pods, *, *",)
+
+
+def test_a_star_that_was_asked_for_says_so() -> None:
+    """A rule can name no path that ends in a star, nor an object or a namespace of that name: it would cover more."""
+    policy = CasbinAuthorizer.from_text("p2, user:b, get, /x")
+    (change,) = explained(policy, Attributes(Identity("alice"), "get", False, path="/logs/*")).changes
+    assert change.text.endswith("(which covers every path that begins so: no column can hold a path that ends in a *)")
+    assert change.add == ("p2, user:alice, get, /logs/*",)
+    (change,) = explained(policy, POD._replace(namespace="dev", name="*")).changes
+    assert change.text.endswith("(no column can hold its name)")
+
+
+def test_what_gives_more_says_so() -> None:
+    """A rule that is made wider to all names, a group with several rules, a rule that is like another one."""
+    wide = "p, user:alice, list, x, pods, dev, web"
+    changes = explained(CasbinAuthorizer.from_text(wide), POD._replace(verb="list", namespace="dev")).changes
+    assert changes[1].text == "widen the rule at policy:1 to every name"
+    rules = "p, group:staff, list, x, pods, *, *\np, group:staff, delete, x, pods, *, *"
+    changes = explained(CasbinAuthorizer.from_text(rules), POD._replace(verb="list")).changes
+    assert changes[1].text == (
+        "put alice into the group staff, which gives 2 rules, where users are kept: no rule can do that"
+    )
+    changes = explained(own(ROWS, PLAIN), POD._replace(verb="create")).changes
+    assert changes[0].text == "add a rule like that at policy:1, and as wide as that"

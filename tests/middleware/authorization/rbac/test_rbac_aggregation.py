@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -79,6 +80,22 @@ def test_sums_of_sums(backwards: bool) -> None:
     roles = [role("plain", rule("get"), labels={"for": "0"}), *chain]
     found = sums(*(reversed(roles) if backwards else roles))
     assert all(found[f"level-{number}"] == ["get"] for number in range(9))
+
+
+@pytest.mark.parametrize("circle", [False, True])
+def test_long_ways(circle: bool) -> None:
+    """Thousands of roles, each with the rules of the one before, take no more than a moment."""
+    number = 3000
+    chain = [of(f"l{each}", {"matchLabels": {"for": str(each)}}, **{"for": str(each + 1)}) for each in range(number)]
+    if circle:
+        chain.append(of("back", {"matchLabels": {"for": str(number)}}, **{"for": "0"}))
+    known = [
+        one for one in read_objects([*chain, role("plain", rule("get"), labels={"for": "0"})]) if isinstance(one, Role)
+    ]
+    began = time.perf_counter()
+    found, _ = aggregated(known)
+    assert time.perf_counter() - began < 3  # a look at each role in each step takes 12
+    assert all(len(one.rules) == 1 for one in found.values())
 
 
 def test_circle() -> None:

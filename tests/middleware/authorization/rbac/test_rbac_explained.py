@@ -99,8 +99,8 @@ async def test_what_would_allow_it() -> None:
     explanation = await explained(asked("bob", "list", "pods", namespace="dev"))
     assert [change.text for change in explanation.changes] == [
         'bind a Role that allows just this to the user "bob"',
-        'bind the ClusterRole "reader" to the user "bob" in the namespace "dev"',
-        'put "bob" into the group "staff"',
+        'bind the ClusterRole "reader" to the user "bob" in the namespace "dev"; that gives 2 rules',
+        'put "bob" into the group "staff"; that gives 2 rules',
     ]
     assert [change.groups for change in explanation.changes] == [(), (), ("staff",)]
     assert "\n".join(explanation.changes[1].add) == (
@@ -119,6 +119,19 @@ async def test_what_would_allow_it() -> None:
         "  kind: User\n"
         "  name: bob"
     )
+
+
+async def test_a_path_that_ends_in_a_star() -> None:
+    """No rule is about such a path alone, and what would allow it says so."""
+    explanation = await explained(asked("bob", "get", "/logs/*"))
+    assert [change.text for change in explanation.changes] == [
+        'bind a ClusterRole that allows this, and every path that begins so, to the user "bob"'
+    ]
+
+
+async def test_a_namespace_that_there_cannot_be() -> None:
+    """Nothing is told to be added that could not be."""
+    assert (await explained(asked("bob", "list", "pods", namespace="Dev"))).changes == ()
 
 
 REQUESTS = st.builds(

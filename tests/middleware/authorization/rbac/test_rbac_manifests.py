@@ -282,6 +282,25 @@ def test_mistakes(which: str) -> None:
     assert mistakes(value) == [f"object 1{each}" for each in expected]
 
 
+@pytest.mark.parametrize("kind", [[], {}, ["Role"], 3])
+def test_kinds_that_are_no_text(kind: object) -> None:
+    """Whatever stands where a kind should be is a mistake like any other."""
+    place = "object 1: kind: must be a text, not "
+    assert mistakes({**role("r", rule()), "kind": kind})[0].startswith(place)
+    item = {**role("r", rule()), "kind": kind}
+    assert mistakes({"apiVersion": "v1", "kind": "List", "items": [item]})[0].startswith("object 1, item 1: kind: must")
+
+
+def test_a_file_that_is_named_twice(here: Path) -> None:
+    """It is read as if it were named once."""
+    (here / "rbac.d").mkdir()
+    (here / "rbac.d/a.yaml").write_text(f"{ROLE}---\n{BINDING}", encoding="utf-8")
+    once = RbacAuthorizer.from_files("rbac.d")
+    twice = RbacAuthorizer.from_files("rbac.d", "rbac.d/a.yaml")
+    assert twice.revision == once.revision
+    assert repr(twice).count("4 bindings") == repr(once).count("4 bindings")
+
+
 def test_twice() -> None:
     """No two objects of one kind have one name in one namespace; of several kinds or namespaces they may."""
     there, elsewhere = role("r", namespace="dev"), role("r", namespace="prod")

@@ -104,6 +104,9 @@ async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
     Args:
         authorizer: a `GrantLister`, or with `members` that are; names are asked of others by `mentioned()`.
         asked: the request.
+
+    Raises:
+        TooMuch: rules that allow and rules that deny somebody a part of it are too many to be compared.
     """
     policies: list[Granted] = []
     names: set[str] = set()
@@ -172,17 +175,26 @@ def _partly(policies: Iterable[_Policy], asked: Attributes, callers: Iterable[st
         return
     for held, covers in policies:
         whole = covers.box(open_ended=True)
-        budget = Budget(_BOXES)
+        known: dict[frozenset[str], list[Mapping[str, str]]] = {}
         for caller in callers:
-            some: dict[bool, list[Box]] = {True: [], False: []}
-            for grant in held.held(caller):
-                box = covers.space.box(grant) if grant.is_resource else None
-                if box is not None and (both := common(box, whole)) is not None:
-                    some[grant.denies].append(both)
-            left = merged(minus(some[False], some[True], budget), budget)
-            shown = [covers.space.shown(box) for box in left]
+            # Who has the same roles may do the same, and few roles have many members.
+            subjects = frozenset(one for one in held.ways((caller, *implied(caller))) if held.grants(one))
+            if subjects not in known:
+                known[subjects] = _parts([grant for one in subjects for grant in held.grants(one)], covers, whole)
+            shown = known[subjects]
             if shown:
                 yield PartHolder(caller, tuple({name: one[name] for name in ("namespaces", "names")} for one in shown))
+
+
+def _parts(grants: Iterable[Grant], covers: _Covers, whole: Box) -> list[Mapping[str, str]]:
+    """Which parts of something grants allow, for people."""
+    some: dict[bool, list[Box]] = {True: [], False: []}
+    for grant in grants:
+        box = covers.space.box(grant) if grant.is_resource else None
+        if box is not None and (both := common(box, whole)) is not None:
+            some[grant.denies].append(both)
+    budget = Budget(_BOXES)
+    return [covers.space.shown(box) for box in merged(minus(some[False], some[True], budget), budget)]
 
 
 class _Covers:

@@ -97,7 +97,8 @@ class _Work:
         for name, value in zip(names, request_values(self._attributes), strict=True):
             columns.append(value or "*")
             trial = Row((*columns, *("*" for _ in names[len(columns) - 1 :]), "allow"), self._ptype, "")
-            if not value or "|" in value or any(row_faults(trial)) or not covers(trial, self._attributes):
+            starred = value == "*" and name in ("namespace", "name")  # which would be all of them
+            if not value or starred or "|" in value or any(row_faults(trial)) or not covers(trial, self._attributes):
                 columns[-1] = "*"
                 wide.append(name)
         row = Row((*columns, "allow"), self._ptype, "")
@@ -105,6 +106,8 @@ class _Work:
             return None
         text = line(columns, self._ptype)
         because = _because(wide, request_values(self._attributes)[3:])
+        if self._ptype == "p2" and columns[-1] != "*" and columns[-1].endswith("*"):
+            because = " (which covers every path that begins so: no column can hold a path that ends in a *)"
         return Change(f"{self._besides}add a rule for {self._whom}{self._file}{because}", (text,), self._remove)
 
     def _membership(self, role: str) -> Change | None:
@@ -117,9 +120,14 @@ class _Work:
         if any(row_faults(Row((self._user, role), "g", ""))):
             return None
         text = line((self._user, role), "g")
-        rules = sum(row[0] in gained for row in self._snapshot.report.rows if row.ptype != "g")
-        what = f", which gives {rules} rules" if rules > 1 else ""
+        what = self._given(gained)
         return Change(f"{self._besides}make {self._whom} a member of {role}{what}", (text,), self._remove)
+
+    def _given(self, subjects: Iterable[str]) -> str:
+        """That whoever becomes one of these gets more than a rule."""
+        gained = frozenset(subjects)
+        rules = sum(row[0] in gained for row in self._snapshot.report.rows if row.ptype != "g")
+        return f", which gives {rules} rules" if rules > 1 else ""
 
     def _group(self, subject: str) -> Change | None:
         """The caller in a group, which no policy can do."""
@@ -128,7 +136,8 @@ class _Work:
         if self._deny(gained - self._subjects) or group.startswith("system:"):
             return None
         return Change(
-            f"{self._besides}put {self._whom} into the group {group}, where users are kept: no rule can do that",
+            f"{self._besides}put {self._whom} into the group {group}{self._given(gained)}, where users are kept:"
+            " no rule can do that",
             (),
             self._remove,
             (group,),
@@ -154,8 +163,10 @@ class _Work:
         if any(row_faults(wider)) or not covers(wider, self._attributes):
             return None
         text = line(columns[:-1], rule.ptype)
+        every = "" if value else (" to all namespaces", " to every name")[column - 4]
         others = "" if rule[0] == self._user else f"; that holds for everybody who is {_whose(rule[0])}"
-        return Change(f"{self._besides}widen the rule at {rule.where}{others}", (text,), (*self._remove, str(rule)))
+        wide = f"widen the rule at {rule.where}{every}{others}"
+        return Change(f"{self._besides}{wide}", (text,), (*self._remove, str(rule)))
 
 
 def _whose(subject: str) -> str:

@@ -59,7 +59,7 @@ def _candidates(nearest: Sequence[Near], rule: Row | None) -> Iterator[tuple[Cha
         else:
             if near.differences:
                 text = line(columns, near.rule.ptype)
-                change = Change(f"add a rule like that at {near.rule.where}", (text,))
+                change = Change(f"add a rule like that at {near.rule.where}, and as wide as that", (text,))
                 yield change, (Row(tuple(columns), near.rule.ptype, _NEW),), None
         if len(near.differences) == 1 and near.differences[0].membership:
             ptype, *names = near.differences[0].membership

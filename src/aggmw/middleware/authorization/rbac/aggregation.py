@@ -7,11 +7,12 @@ what no role in it has by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aggmw.errors import Problem
 from aggmw.middleware.authorization.rbac.objects import PolicyRule, Role
+from aggmw.middleware.authorization.rbac.selectors import Selector
 
 __all__ = ["aggregated", "lost_rules"]
 
@@ -26,19 +27,24 @@ def aggregated(roles: Iterable[Role]) -> tuple[dict[str, Role], dict[str, tuple[
     rules: dict[str, tuple[PolicyRule, ...]] = {
         name: () if name in sources else role.rules for name, role in known.items()
     }
-    for _ in range(len(sources) + 1):  # as many steps as the longest way from role to role has, at most
-        before = dict(rules)
-        for name, taken in sources.items():
-            rules[name] = tuple(dict.fromkeys(rule for source in taken for rule in rules[source]))
-        if rules == before:
-            break
+    order = _sources_first(sources)
+    grown = True
+    while grown:  # once, and once more; more often where roles go in circles
+        grown = False
+        for name in order:
+            before = rules[name]
+            rules[name] = tuple(dict.fromkeys(rule for source in sources[name] for rule in rules[source]))
+            grown = grown or len(rules[name]) > len(before)
     return {name: replace(role, rules=rules[name]) for name, role in known.items()}, sources
 
 
 def _sources(roles: Mapping[str, Role]) -> dict[str, tuple[str, ...]]:
     """Of each aggregated role, those that its selectors select."""
-    everybody = [(name, dict(roles[name].labels)) for name in sorted(roles)]
-    labelled = [(name, labels) for name, labels in everybody if labels]
+    labels = {name: dict(roles[name].labels) for name in sorted(roles)}
+    by_label: dict[tuple[str, str], list[str]] = {}
+    for name, own in labels.items():
+        for label in own.items():
+            by_label.setdefault(label, []).append(name)
     sources = {}
     for role in roles.values():
         if role.selectors is not None:
@@ -46,11 +52,37 @@ def _sources(roles: Mapping[str, Role]) -> dict[str, tuple[str, ...]]:
                 dict.fromkeys(
                     name
                     for selector in role.selectors
-                    for name, labels in (labelled if selector.requires_label else everybody)
-                    if name != role.name and selector.matches(labels)
+                    for name in _candidates(selector, by_label, labels)
+                    if name != role.name and selector.matches(labels[name])
                 )
             )
     return sources
+
+
+def _candidates(
+    selector: Selector, by_label: Mapping[tuple[str, str], Sequence[str]], everybody: Iterable[str]
+) -> Iterable[str]:
+    """The names, in order, of all that a selector can select."""
+    for key, operator, values in selector.requirements:
+        if operator == "In":
+            return sorted({name for value in values for name in by_label.get((key, value), ())})
+    return everybody
+
+
+def _sources_first(sources: Mapping[str, Sequence[str]]) -> list[str]:
+    """The aggregated roles, each behind those whose rules it has, as far as they do not go in circles."""
+    order: dict[str, None] = {}
+    begun: set[str] = set()
+    for first in sources:
+        way = [first]
+        while way:
+            name = way[-1]
+            if name in begun:
+                order.setdefault(way.pop())
+            else:
+                begun.add(name)
+                way += [source for source in sources[name] if source in sources and source not in begun]
+    return list(order)
 
 
 def lost_rules(written: Iterable[Role], roles: Mapping[str, Role]) -> list[Problem]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from aggmw.contracts.authorization import Attributes, Change
-from aggmw.middleware.authorization.rbac.objects import GROUP, Role
+from aggmw.middleware.authorization.rbac.objects import GROUP, Binding, Role
 from aggmw.middleware.authorization.rbac.rules import is_everything, rule_allows
 from aggmw.middleware.authorization.rbac.snapshot import Snapshot
+from aggmw.objects.names import is_service
 from aggmw.objects.refusal import quoted
 from aggmw.objects.yaml_files import write_document
 
@@ -19,18 +20,31 @@ def changes(snapshot: Snapshot, attributes: Attributes) -> Iterator[Change]:
     """Ways to allow a request that is not, each enough by itself; the narrowest first. Lines are YAML manifests."""
     if not attributes.verb or not attributes.identity.user:
         return
+    if attributes.namespace and not is_service(attributes.namespace):
+        return  # no object can be there
     yield _own_role(attributes)
     role = _narrowest(snapshot, attributes)
     if role is not None:
         where = f" in the namespace {quoted(attributes.namespace)}" if attributes.namespace else ""
         user = quoted(attributes.identity.user)
         yield Change(
-            f"bind the {role.kind} {quoted(role.name)} to the user {user}{where}",
+            f"bind the {role.kind} {quoted(role.name)} to the user {user}{where}{_given(len(role.rules))}",
             _lines(_binding(attributes, role.kind, role.name)),
         )
         group = _group(snapshot, attributes)
         if group is not None:
-            yield Change(f"put {user} into the group {quoted(group)}", groups=(group,))
+            given = (snapshot.roles.get(one.role_key) for one in snapshot.bindings if _is_for(one, group))
+            rules = sum(len(role.rules) for role in given if role is not None)
+            yield Change(f"put {user} into the group {quoted(group)}{_given(rules)}", groups=(group,))
+
+
+def _is_for(binding: Binding, group: str) -> bool:
+    return any(subject.kind == "Group" and subject.name == group for subject in binding.subjects)
+
+
+def _given(rules: int) -> str:
+    """That whoever gets this gets more than a rule."""
+    return f"; that gives {rules} rules" if rules > 1 else ""
 
 
 def _own_role(attributes: Attributes) -> Change:
@@ -48,8 +62,10 @@ def _own_role(attributes: Attributes) -> Change:
     rule["verbs"] = [attributes.verb]
     kind = "Role" if namespace else "ClusterRole"
     name = _name(attributes)
+    every = not attributes.is_resource and attributes.path.endswith("*")
+    what = "this, and every path that begins so," if every else "just this"
     return Change(
-        f"bind a {kind} that allows just this to the user {quoted(attributes.identity.user)}",
+        f"bind a {kind} that allows {what} to the user {quoted(attributes.identity.user)}",
         _lines(_object(kind, name, namespace, rules=[rule]), _binding(attributes, kind, name)),
     )
 

@@ -15,7 +15,7 @@ from aggmw.objects.yaml_files import Value, parse_documents, read_documents
 __all__ = ["default_objects", "read_files", "read_objects"]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_LISTS: dict[object, str] = {f"{kind}List": kind for kind in KINDS}
+_LISTS: dict[str, str] = {f"{kind}List": kind for kind in KINDS}
 
 
 def read_files(paths: Sequence[Path]) -> list[Role | Binding]:
@@ -89,9 +89,11 @@ def _documents(path: Path, problems: list[Problem]) -> Iterator[Found]:
 def _taken_apart(found: Found, problems: list[Problem]) -> Iterator[Found]:
     """The object, or the objects of a list; those of a list of one kind need not say it."""
     value = found.value
-    kind = value.get("kind") if isinstance(value, dict) else None
-    version = value.get("apiVersion") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not ((version, kind) == ("v1", "List") or _is_list_of_kind(version, kind)):
+    if not isinstance(value, dict):
+        yield found
+        return
+    version, kind = value.get("apiVersion"), value.get("kind")
+    if not ((version, kind) == ("v1", "List") or _is_list_of_kind(version, kind)):
         yield found
         return
     items = value.get("items")
@@ -99,13 +101,13 @@ def _taken_apart(found: Found, problems: list[Problem]) -> Iterator[Found]:
         problems.append(Problem(f"{found.place}: items", "must be a list"))
         return
     for number, item in enumerate(items or (), 1):
-        if isinstance(item, dict) and kind in _LISTS:
+        if isinstance(item, dict) and isinstance(kind, str) and kind in _LISTS:
             item = {"apiVersion": API_VERSION, "kind": _LISTS[kind], **item}
         yield Found(f"{found.place}, item {number}", item)
 
 
 def _is_list_of_kind(version: object, kind: object) -> bool:
-    return isinstance(version, str) and version.startswith(f"{GROUP}/") and kind in _LISTS
+    return isinstance(version, str) and version.startswith(f"{GROUP}/") and isinstance(kind, str) and kind in _LISTS
 
 
 def _read(found: Iterable[Found], problems: list[Problem]) -> list[Role | Binding]:
@@ -115,10 +117,12 @@ def _read(found: Iterable[Found], problems: list[Problem]) -> list[Role | Bindin
         value = read(each, lambda place, message: problems.append(Problem(place, message)))
         if value is None:
             continue
-        before = first.setdefault(value.key, value.where)
-        if before != value.where:
+        before = first.get(value.key)
+        if before is None:
+            first[value.key] = value.where
+            objects.append(value)
+        elif before != value.where:  # a file that is named twice is read once
             problems.append(Problem(value.where, f"declared before, in {before}"))
-        objects.append(value)
     if problems:
         raise ConfigurationError(problems)
     return objects

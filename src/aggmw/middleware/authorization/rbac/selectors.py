@@ -38,11 +38,6 @@ class Selector(NamedTuple):
 
     requirements: tuple[Requirement, ...] = ()
 
-    @property
-    def requires_label(self) -> bool:
-        """Whether nothing without labels is selected."""
-        return any(requirement.operator in ("In", "Exists") for requirement in self.requirements)
-
     def matches(self, labels: Mapping[str, str]) -> bool:
         return all(requirement.matches(labels) for requirement in self.requirements)
 
