@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
 from aggmw.contracts.catalog import GroupVersionKind
 from aggmw.errors import StatusError
-from aggmw.objects.encoding import encode
 from aggmw.objects.refusal import quoted
 
-__all__ = ["FieldError", "forbidden_field", "invalid_field", "invalid_object", "required_field", "too_many"]
+__all__ = ["FieldError", "forbidden_field", "invalid_field", "invalid_object", "required_field", "too_long", "too_many"]
 
 _MOST = 50
+_SHOWN = 80  # characters
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class FieldError(NamedTuple):
@@ -32,7 +34,7 @@ class FieldError(NamedTuple):
 
 def invalid_field(field: str, value: Any, detail: str) -> FieldError:
     """A value that the field cannot have."""
-    text = quoted(_short(value)) if isinstance(value, str) else _short(encode(value).decode())
+    text = quoted(_short(value)) if isinstance(value, str) else _short(_beginning(value))
     return FieldError(field, "FieldValueInvalid", f"Invalid value: {text}: {detail}")
 
 
@@ -51,8 +53,18 @@ def too_many(field: str, items: int, most: int) -> FieldError:
     return FieldError(field, "FieldValueTooMany", f"Too many: {items}: must have at most {most} items")
 
 
+def too_long(field: str, most: int) -> FieldError:
+    """A value with too many characters."""
+    return FieldError(field, "FieldValueTooLong", f"Too long: may not be more than {most} characters")
+
+
+def _beginning(value: Any) -> str:
+    """A value as JSON, as far as it is shown: it may be as long as a body."""
+    return "".join(islice(_JSON.iterencode(value), _SHOWN + 1))
+
+
 def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def invalid_object(kind: GroupVersionKind, name: str, errors: Iterable[FieldError]) -> StatusError:

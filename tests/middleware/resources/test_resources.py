@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from aggmw.errors import StatusError
 from aggmw.middleware.authentication import SelfSubjectReviews, StaticTokens, TokenReviews
 from aggmw.middleware.authorization import AllowAll, DenyAll
 from aggmw.middleware.request_info import RequestInfoMiddleware
-from aggmw.middleware.resources import ResourcesMiddleware
+from aggmw.middleware.resources import ResourcesMiddleware, virtual
 from aggmw.objects.protobuf import PROTOBUF, decode, encode
 from aggmw.testing import Client
 
@@ -30,6 +31,7 @@ TOKEN = {"authorization": "Bearer t"}
 KINDS = [TokenReviews([TOKENS]), SelfSubjectReviews(clock=lambda: 0.0)]
 BASE = "/apis/authentication.k8s.io/v1"
 WHO, REVIEWS = f"{BASE}/selfsubjectreviews", f"{BASE}/tokenreviews"
+WIDGETS = "/apis/example.com/v1/widgets"
 BECAUSE = Verdict(Outcome.ALLOW)
 ME: Object = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
@@ -271,3 +273,29 @@ def test_mistakes_of_the_embedder(kinds: list[Any], error: type[Exception]) -> N
     """They show when the front proxy is made."""
     with pytest.raises(error, match="kinds"):
         FrontProxy(kinds=kinds)
+
+
+async def test_large_bodies_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Security: reading and writing what is large holds up nobody else, and several wait for each other."""
+    threads: list[int] = []
+
+    def watched(work: Any) -> Any:
+        def call(*values: Any) -> Any:
+            threads.append(threading.get_ident())
+            return work(*values)
+
+        return call
+
+    for name in ("decode_object", "encode_object"):
+        monkeypatch.setattr(virtual, name, watched(getattr(virtual, name)))
+    client = alone(Widgets())
+    small, large = (json.dumps({"text": "x" * size}).encode() for size in (10, 20_000))
+    assert (await client.request("POST", WIDGETS, body=small)).json()["answer"] == 42
+    assert set(threads) == {threading.get_ident()}
+    threads.clear()
+    for answer in await asyncio.gather(*(client.request("POST", WIDGETS, body=large) for _ in range(3))):
+        assert (answer.status, len(answer.json()["text"])) == (201, 20_000)
+    assert len(threads) == 6
+    assert len(set(threads)) == 1
+    assert threading.get_ident() not in threads
+    assert (await client.request("POST", WIDGETS, body=large[:-1])).status == 400

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
 import structlog
@@ -23,6 +26,10 @@ __all__ = ["VirtualKinds", "checked_kinds"]
 
 _Key: TypeAlias = tuple[str, str, str, str]
 """Group, version, resource and subresource."""
+
+_T = TypeVar("_T")
+_SMALL = 16 * 1024
+"""Bytes of a body: up to here a thread would cost more than it saves."""
 
 _log = structlog.get_logger("aggmw.resources")
 
@@ -69,6 +76,8 @@ class VirtualKinds:
 
     def __init__(self, kinds: Iterable[VirtualKind]) -> None:
         self._kinds: Mapping[_Key, VirtualKind] = {_key(kind): kind for kind in checked_kinds(kinds)}
+        # One for all, so that large bodies wait for each other and not everybody for them.
+        self._aside = ThreadPoolExecutor(1, "aggmw kinds")
 
     def __repr__(self) -> str:
         return f"VirtualKinds({', '.join(sorted(kind.resource.name for kind in self._kinds.values()))})"
@@ -113,7 +122,7 @@ class VirtualKinds:
         accept: str | None,
         body: bytes,
     ) -> Answer:
-        """Decode, ask the kind, encode.
+        """Decode, ask the kind, encode: what is large, in a thread.
 
         Args:
             kind: from `find`.
@@ -130,7 +139,8 @@ class VirtualKinds:
         dry_run, validation = _options(info.target)
         shape = _shape(kind)
         expected = ExpectedKind(group_version(shape.group, shape.version), shape.kind)
-        value, warned = decode_object(content_type, body, expected, validation)
+        size = len(body)
+        value, warned = await self._beside(size, partial(decode_object, content_type, body, expected, validation))
         warnings.extend(warned)
         try:
             answer = await kind.create(value, WriteContext(identity, info, dry_run, warnings))
@@ -140,7 +150,13 @@ class VirtualKinds:
             _log.error("a kind failed", resource=kind.resource.name, **fault(error))
             raise StatusError(500, "InternalError", "Internal error occurred: the kind failed") from error
         headers = ((b"content-type", form.encode()), (b"cache-control", b"no-cache, private"))
-        return Answer(201, headers, encode_object(answer, form))
+        return Answer(201, headers, await self._beside(size, partial(encode_object, answer, form)))
+
+    async def _beside(self, size: int, work: Callable[[], _T]) -> _T:
+        """What `work` gives, in its turn; at once where the body is small. Who leaves before that is not worked for."""
+        if size <= _SMALL:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
 
 def _key(kind: VirtualKind) -> _Key:

@@ -422,6 +422,26 @@ async def test_selectors_as_long_as_a_book() -> None:
     assert await selectors(labelSelector={"rawSelector": "a=1," * 20_000 + "b"}) == ("", "", ignored)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"groups": ["g"] * 40_000},
+        {"extra": {str(number): [] for number in range(20_000)}},
+        {"extra": {"rawSelector": [""] * 70_000}},
+        {"uid": "u" * 70_000},
+        {"resourceAttributes": {"verb": "get", "name": "n" * 70_000}},
+        {"resourceAttributes": {"verb": "list", "labelSelector": {"requirements": [{"values": ["a"] * 40_000}]}}},
+    ],
+)
+async def test_longer_than_a_request(more: dict[str, Any]) -> None:
+    """Security: what no request has room for is no question, and nobody is asked about it."""
+    authorizer = Scripted()
+    spec = {"user": "bob", "resourceAttributes": {"verb": "get"}, **more}
+    error = await refusal(SubjectAccessReviews(authorizer), spec)
+    assert (error.code, mistakes(error)) == (422, ["spec: Too long: may not be more than 65536 characters"])
+    assert not authorizer.asked
+
+
 # Rules
 
 

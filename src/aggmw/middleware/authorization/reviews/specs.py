@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aggmw.contracts.authorization import Attributes
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.kinds import Object
-from aggmw.objects.field_errors import FieldError, forbidden_field, invalid_field, required_field, too_many
+from aggmw.objects.field_errors import FieldError, forbidden_field, invalid_field, required_field, too_long, too_many
 from aggmw.objects.selectors import (
     Requirement,
     field_demands,
@@ -29,11 +29,12 @@ NAMELESS = "system:nameless"
 """The name of the caller in a review that tells groups alone: nobody has it, and no rule is about it."""
 
 _RESOURCE, _PATH = "resourceAttributes", "nonResourceAttributes"
+_RAW = "rawSelector"
 _SELECTING = frozenset({"list", "watch", "deletecollection"})
 _WITH_VALUES, _WITHOUT_VALUES = ("In", "NotIn"), ("Exists", "DoesNotExist")
 _MUST = "must be specified"
 _MOST = 1_000  # requirements of a selector
-_LONGEST = 64 * 1024  # characters of a raw selector: a request has no room for more
+_LONGEST = 64 * 1024  # characters of a raw selector, and of everything else: a request has no room for more
 
 
 class _Selector(NamedTuple):
@@ -65,6 +66,9 @@ class Asked(NamedTuple):
 def spec_errors(spec: Object) -> Iterator[FieldError]:
     """The mistakes in what is asked for; who asks is not looked at."""
     resource, path = spec.get(_RESOURCE), spec.get(_PATH)
+    if _is_long(spec):
+        yield too_long("spec", _LONGEST)
+        return
     if (resource is None) == (path is None):
         yield invalid_field("spec", path, f"exactly one of {_PATH} or {_RESOURCE} must be specified")
     for name in _SELECTORS:
@@ -72,10 +76,27 @@ def spec_errors(spec: Object) -> Iterator[FieldError]:
             yield from _selector_errors(selector, f"spec.{_RESOURCE}.{name}", labels=name == "labelSelector")
 
 
+def _is_long(spec: Object) -> bool:
+    """Whether the values and their characters, raw selectors aside, are more than a request has room for."""
+    room = _LONGEST
+    waiting: list[object] = [spec]
+    while waiting and room >= 0:
+        value = waiting.pop()
+        if isinstance(value, str):
+            room -= len(value)
+        elif isinstance(value, dict):
+            room -= sum(map(len, value)) + len(value)
+            waiting += [each for name, each in value.items() if name != _RAW or not isinstance(each, str)]
+        elif isinstance(value, list):
+            room -= len(value)
+            waiting += value
+    return room < 0
+
+
 def _selector_errors(selector: Object, path: str, *, labels: bool) -> Iterator[FieldError]:
-    raw, requirements = selector.get("rawSelector") or "", selector.get("requirements") or ()
+    raw, requirements = selector.get(_RAW) or "", selector.get("requirements") or ()
     if raw and requirements:
-        yield invalid_field(f"{path}.rawSelector", raw, "may not specified at the same time as requirements")
+        yield invalid_field(f"{path}.{_RAW}", raw, "may not specified at the same time as requirements")
     if not raw and not requirements:
         detail = f"when {path} is specified, requirements or rawSelector is required"
         yield required_field(f"{path}.requirements", detail)
@@ -162,7 +183,7 @@ def _demands(resource: Object, name: str, verb: str, notes: list[str]) -> str:
         notes.append(f"{path} ignored: only list, watch and deletecollection have selectors")
         return ""
     parse, spell, blanks = _SELECTORS[name]
-    if raw := selector.get("rawSelector") or "":
+    if raw := selector.get(_RAW) or "":
         spelled = parse(raw) if len(raw) <= _LONGEST else ""
         if not spelled and raw.strip(blanks):
             notes.append(f"{path} ignored due to parse error")
