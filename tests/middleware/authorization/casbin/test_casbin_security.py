@@ -358,6 +358,8 @@ def test_verdict_cache_is_bounded(decide: Callable[..., Verdict]) -> None:
         good._replace(field_selector="y" * 3000),
         good._replace(label_selector="y" * 3000),
         good._replace(identity=Identity("alice", extra={"a": ("y" * 3000,)})),
+        good._replace(identity=Identity("alice", extra={"a": ("",) * 3000})),
+        good._replace(identity=Identity("alice", "y" * 3000)),
     ):
         assert decide(authorizer, long).allowed
     assert len(cache) == 9

@@ -95,14 +95,15 @@ def key_of(attributes: Attributes) -> Hashable:
 
 
 def size_of(attributes: Attributes, text: str) -> int:
-    """How many characters a key holds, about.
+    """How many characters and values a key holds, about.
 
     Args:
         text: as `text_of` makes it.
     """
-    extra = attributes.identity.extra
-    more = sum(len(key) + sum(map(len, values)) for key, values in extra.items()) if extra else 0
-    return len(text) + len(attributes.field_selector) + len(attributes.label_selector) + more
+    identity = attributes.identity
+    extra = identity.extra
+    more = sum(len(key) + sum(map(len, values)) + len(values) for key, values in extra.items()) if extra else 0
+    return len(text) + len(attributes.field_selector) + len(attributes.label_selector) + len(identity.uid) + more
 
 
 def text_of(attributes: Attributes) -> str:
