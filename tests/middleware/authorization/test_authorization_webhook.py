@@ -75,6 +75,7 @@ async def said(status: Any, **others: Any) -> Verdict:
         ({"allowed": True, "evaluationError": "a role is missing"}, Verdict(Outcome.ALLOW)),
         ({"allowed": True, "reason": ["x"]}, Verdict(Outcome.ALLOW)),
         ({"denied": True, "reason": "x" * 5000}, Verdict(Outcome.DENY, "x" * 1024)),
+        ({"denied": True, "reason": "a\ud800b"}, Verdict(Outcome.DENY, "a\ufffdb")),
     ],
 )
 async def test_what_it_says(status: Any, verdict: Verdict) -> None:

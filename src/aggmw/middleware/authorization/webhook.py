@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -37,6 +38,7 @@ _NO_OPINION = Verdict(Outcome.NO_OPINION)
 _CACHEABLE = 10_000  # characters of a question, as in Kubernetes
 _LONGEST = 60.0  # seconds for all attempts together: then the request has no time left
 _LONGEST_REASON = 1024
+_HALF = re.compile("[\ud800-\udfff]")
 _log = structlog.get_logger("aggmw.authorization")
 
 
@@ -256,7 +258,8 @@ def _verdict(answer: Mapping[str, Any], version: str) -> Verdict:
         raise UpstreamBroken("its answer has no status")
     allowed, denied = _said(status, "allowed"), _said(status, "denied")
     reason = status.get("reason")
-    reason = reason[:_LONGEST_REASON] if isinstance(reason, str) else ""
+    # Half a pair of surrogates, which JSON can say and UTF-8 cannot, becomes what Go makes of it.
+    reason = _HALF.sub("\ufffd", reason[:_LONGEST_REASON]) if isinstance(reason, str) else ""
     if allowed and denied:
         return Verdict(Outcome.DENY, reason, "both allows and denies")
     if denied:
