@@ -161,6 +161,31 @@ async def test_withdrawn() -> None:
     assert not accounts._believed
 
 
+async def test_withdrawn_as_far_as_known() -> None:
+    """A look-up that fails keeps nobody else going, and is told."""
+
+    class Failing(StaticAccounts):
+        async def bound(self, kind: str, namespace: str, name: str) -> str | None:
+            if failing:
+                raise ConnectionError("no answer")
+            return await super().bound(kind, namespace, name)
+
+    failing = False
+    known = Failing({**ACCOUNTS, ("ServiceAccount", "ci", "other"): "o1"})
+    accounts = ServiceAccounts(ISSUER, known, signing_key=pem("sa"), clock=lambda: NOW)
+    made = [
+        await accounts.issue("ci", "builder", bound=BoundObject("Pod", "runner", "p1")),
+        await accounts.issue("ci", "other"),
+    ]
+    found = [await accounts.authenticate(presenting(each.token)) for each in made]
+    bound, plain = [each.credential.withdrawal for each in found if each is not None and each.credential.withdrawal]
+    known.swap(StaticAccounts(ACCOUNTS))
+    failing = True
+    with pytest.raises(ConnectionError):
+        await accounts.withdraw()
+    assert (bound.begun, plain.begun) == (False, True)
+
+
 async def test_audiences() -> None:
     """One of ours must be meant, unless somebody asks for others."""
     accounts = accounts_with()

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -195,15 +195,22 @@ class ServiceAccounts:
         """End what is forwarded by tokens whose account, or what they are bound to, is gone. Call it when that may be.
 
         Without it that goes on until the token expires; a new request is refused at once, whether or not.
+
+        Raises:
+            Exception: something could not be looked up. What that concerns goes on; everything else was looked at.
         """
-        gone = [
-            withdrawal
-            for withdrawal, rests in list(self._believed.items())
-            if not all([await self._is_there(rest) for rest in rests])
-        ]
-        for withdrawal in gone:
-            self._believed.pop(withdrawal, None)
-            withdrawal.begin()
+        broken: Exception | None = None
+        for withdrawal, rests in list(self._believed.items()):
+            try:
+                gone = await self._is_any_gone(rests)
+            except Exception as error:  # noqa: BLE001  whatever it was, the others are to end all the same
+                broken = broken or error
+                continue
+            if gone:
+                self._believed.pop(withdrawal, None)
+                withdrawal.begin()
+        if broken is not None:
+            raise broken
 
     async def issue(
         self,
@@ -319,6 +326,12 @@ class ServiceAccounts:
         if rest.kind == _ACCOUNT:
             return await self._accounts.account(rest.namespace, rest.name) == rest.uid
         return await self._accounts.bound(rest.kind, rest.namespace, rest.name) == rest.uid
+
+    async def _is_any_gone(self, rests: Iterable[_Rest]) -> bool:
+        for rest in rests:
+            if not await self._is_there(rest):
+                return True
+        return False
 
     def _published(self) -> Mapping[str, Publication]:
         if not self.issuer.startswith("https://"):
