@@ -551,6 +551,13 @@ async def test_envoys_prefix(target: str) -> None:
     assert answer.status == 400
 
 
+async def test_star_of_envoy() -> None:
+    """`OPTIONS *` comes as the prefix and a star; it is a question, too, so what is served there is no yes."""
+    authorizer = Decides("options")
+    answer = await Client(front(authorizer=authorizer), connection=PEER).request("OPTIONS", "/auth/envoy*", [TOKEN])
+    assert (answer.status, authorizer.asked) == (400, [])
+
+
 async def test_longest_path_first() -> None:
     """One path may lie below another."""
     paths = {"/auth": asking("envoy"), "/auth/nginx": asking("nginx")}

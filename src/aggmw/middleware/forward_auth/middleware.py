@@ -135,7 +135,8 @@ class AskedAt:
         if scope["type"] in ("http", "websocket"):
             root = (scope.get("root_path") or "").rstrip("/")
             for path, app in self._paths:
-                if f"{scope['path']}/".startswith(f"{root}{path}/"):
+                # `OPTIONS *` comes from Envoy as its prefix and a star: no path, but a question.
+                if f"{scope['path']}/".startswith((f"{root}{path}/", f"{root}{path}*/")):
                     await app({**scope, "root_path": root + path}, receive, send)
                     return
         await self._app(scope, receive, send)
