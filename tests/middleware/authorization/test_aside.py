@@ -120,6 +120,30 @@ def test_let_go_frees_the_parts() -> None:
         gc.enable()
 
 
+async def test_what_failed_is_let_go() -> None:
+    """An error that is kept does not keep what was to be made, nor does it leave circles for the collector."""
+    found: list[Any] = []
+
+    def fails() -> None:
+        tree = Tree()
+        found.append(ref(tree))
+        try:
+            raise KeyError
+        except KeyError as error:
+            other = Tree(error)
+            found.append(ref(other))
+            raise OSError("all of it") from error
+
+    gc.disable()
+    try:
+        with pytest.raises(OSError, match="all of it") as caught:
+            await in_thread(fails)
+        assert caught.value.__traceback__ is not None
+        assert [each() for each in found] == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_let_go_leaves_what_others_hold() -> None:
     """Parts that somebody else holds stay as they are."""
     kept = {"a": [1, 2]}

@@ -15,6 +15,7 @@ import asyncio
 import gc
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -51,6 +52,7 @@ async def in_thread(function: Callable[[], _T]) -> _T:
         try:
             value = function()
         except BaseException as error:  # noqa: BLE001  whoever waits raises it
+            _forget(error)
             told = partial(future.set_exception, error)
         else:
             told = partial(future.set_result, value)
@@ -59,6 +61,13 @@ async def in_thread(function: Callable[[], _T]) -> _T:
 
     threading.Thread(target=run, name=f"aggmw {function!r}", daemon=True).start()
     return await future
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of what failed: the traceback would keep it for as long as the error is kept, or for ever where frozen."""
+    for each in (error, error.__cause__, error.__context__):
+        if each is not None:
+            traceback.clear_frames(each.__traceback__)
 
 
 class _SwitchInterval:

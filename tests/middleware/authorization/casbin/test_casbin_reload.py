@@ -260,3 +260,24 @@ async def test_watch_is_a_controller(tmp_path: Path, logs: list[MutableMapping[s
     verdict: Verdict | None = authorizer.verdict(Attributes(Identity("alice"), "list", True))
     assert verdict is not None
     assert verdict.allowed
+
+
+async def test_broken_policies_leave_nothing(tmp_path: Path) -> None:
+    """However often a policy is broken and mended again, what was built of the broken ones does not stay."""
+    path = tmp_path / "policy.csv"
+    rules = "\n".join(f"p, user:u{number}, get, *, *, *, *, allow" for number in range(2000))
+    path.write_text(rules)
+    authorizer = CasbinAuthorizer.from_files(path)
+    frozen: list[int] = []
+    gc.freeze()
+    try:
+        for _ in range(4):
+            path.write_text(f"{rules}\np, broken\n")
+            with pytest.raises(ConfigurationError):
+                await authorizer.refresh()
+            path.write_text(rules)
+            await authorizer.refresh()
+            frozen.append(gc.get_freeze_count())
+    finally:
+        gc.unfreeze()
+    assert frozen[-1] - frozen[1] < 1000

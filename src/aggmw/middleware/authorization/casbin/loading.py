@@ -57,6 +57,7 @@ class Loader:
             problems += _without_effect(model, rows)
         drain(rows)
         if problems:
+            drain(report.rows)
             raise ConfigurationError(sorted(dict.fromkeys(problems), key=_place))
         try:
             snapshot = Snapshot(model, report, self.functions, self.fields, self.patterns, self.cache)
