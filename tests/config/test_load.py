@@ -278,6 +278,18 @@ def test_not_yaml(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["port: 2026-13-01", "port: !!int x", "metrics: !!bool x", "host: !!timestamp x"])
+def test_values_that_are_none(tmp_path: Path, text: str) -> None:
+    """What only looks like a date, or is tagged as what it is not, is a mistake like any other."""
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.startswith("config.yaml: holds a value that is not what it looks like, or is tagged as: ")
+
+
+def test_nested_too_deeply(tmp_path: Path) -> None:
+    """Depth is a mistake, too."""
+    assert problems_of(tmp_path, "[" * 3000) == ["config.yaml: is nested too deeply"]
+
+
 def test_unreadable(tmp_path: Path) -> None:
     """A missing file, a directory and binary content each get one line."""
     with pytest.raises(ConfigurationError, match=r"missing.yaml: cannot be read: No such file or directory$"):

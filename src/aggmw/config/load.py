@@ -63,6 +63,11 @@ def load(path: Path) -> Configuration:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError([_yaml_problem(path, error)]) from error
+    except RecursionError:
+        raise ConfigurationError([Problem(str(path), "is nested too deeply")]) from None
+    except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own: a date that is none, a wrong tag
+        problem = Problem(str(path), f"holds a value that is not what it looks like, or is tagged as: {error}")
+        raise ConfigurationError([problem]) from error
     return parse(values, file=str(path), base=path.parent)
 
 
