@@ -62,11 +62,12 @@ def run(configuration: Configuration, path: Path, *, read: Callable[[], Configur
         ConfigurationError: all mistakes, before anything is served.
     """
     logs.configure(configuration.log_level, configuration.log_format)
-    if configuration.workers > 1:
-        from aggmw.server.workers.supervisor import supervise
+    with serving.holding_back_reload():
+        if configuration.workers > 1:
+            from aggmw.server.workers.supervisor import supervise
 
-        return supervise(configuration, path, read or (lambda: configuration))
-    return serve(configuration, open_directory(configuration, path), _announce)
+            return supervise(configuration, path, read or (lambda: configuration))
+        return serve(configuration, open_directory(configuration, path), _announce)
 
 
 def open_directory(configuration: Configuration, path: Path) -> Directory:

@@ -179,7 +179,8 @@ class Server(uvicorn.Server):
         if _RELOAD is not None:
             before[_RELOAD] = signal.signal(_RELOAD, lambda *_: self._on_loop(self.reload))
         try:
-            yield
+            with listening_for_reload():
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -397,6 +398,34 @@ def make_server(
         ssl_context_factory=None if tls is None else lambda config, default: tls.context,
     )
     return Server(config, drain=drain or Drain(), grace=grace, tls=tls, sockets=listening, signals=signals)
+
+
+@contextmanager
+def holding_back_reload() -> Generator[None, None, None]:
+    """SIGHUP waits until somebody listens for it: who only starts, or is about to end, would die of it."""
+    if _RELOAD is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {_RELOAD})
+    try:
+        yield
+    finally:
+        if _RELOAD in signal.sigpending() and _RELOAD not in before:
+            signal.sigwait({_RELOAD})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def listening_for_reload() -> Generator[None, None, None]:
+    """SIGHUP has somebody who listens meanwhile."""
+    if _RELOAD is None:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {_RELOAD})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _installed(module: str) -> bool:

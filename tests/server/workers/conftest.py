@@ -33,16 +33,20 @@ services:
 APPLICATION = '''
 import asyncio
 import os
+import time
 
 
 async def app(scope, receive, send):
-    """`/app/pid` says which process answers, `/app/slow` takes its time, `/app/stuck` all of it."""
+    """`/app/pid` says which process answers, `/app/slow` takes its time, `/app/stuck` all of it; `/app/fork` forks."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
+    if scope["path"] == "/app/fork" and not os.fork():
+        time.sleep(60)
+        os._exit(0)
     await asyncio.sleep({"/app/slow": 2.5, "/app/stuck": 60}.get(scope["path"], 0))
     body = str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})

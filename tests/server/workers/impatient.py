@@ -1,4 +1,7 @@
-"""`aggmw serve` whose supervisor gives up on a silent worker after four seconds. Run as a script."""
+"""`aggmw serve` whose supervisor gives up on a silent worker after four seconds, and soon on one that drains too long.
+
+Run as a script.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +12,6 @@ from aggmw.server.workers import supervisor
 
 if __name__ == "__main__":
     supervisor._HUNG_SECONDS = 4
+    supervisor._GRACE_MARGIN = 1.0
     sys.argv.insert(1, "serve")
     app()

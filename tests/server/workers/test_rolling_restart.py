@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from tests.server.workers.conftest import Workers, eventually, gone
+from tests.server.workers.test_supervision import IMPATIENT
 
 Begin = Callable[..., Workers]
 
@@ -152,6 +153,8 @@ def test_what_cannot_be_used_changes_nothing(begin: Begin) -> None:
     pids = served.up(1, 2)
     for file, text, path in (
         ("config.yaml", "nonsense: 1\n", "config.yaml: nonsense"),
+        ("config.yaml", "[" * 3000, "config.yaml"),
+        ("config.yaml", "port: 2026-13-01\n", "config.yaml"),
         ("config.yaml", "port: 1\n", "config.yaml: host, port"),
         ("tokens.csv", "nonsense\n", "tokens.csv:1"),
     ):
@@ -164,6 +167,25 @@ def test_what_cannot_be_used_changes_nothing(begin: Begin) -> None:
     assert served.answering() == set(pids.values()) == served.children
     served.signal(signal.SIGHUP)
     served.until("restarted")
+    assert served.stop() == 0
+
+
+def test_shorter_grace(begin: Begin) -> None:
+    """A worker that leaves has the grace time that it was started with, not that of its successor."""
+    served = begin(command=IMPATIENT)
+    served.up(1, 2)
+    answers: list[int] = []
+    asking = [threading.Thread(target=lambda: answers.append(served.get("/app/slow")[0])) for _ in range(8)]
+    for each in asking:
+        each.start()
+    eventually(lambda: served.figures().sum("apiserver_current_inflight_requests") == 8)
+    config = served.path / "config.yaml"
+    config.write_text(config.read_text().replace("grace: 5s", "grace: 0s"))
+    served.signal(signal.SIGHUP)
+    served.until("restarted")
+    for each in asking:
+        each.join()
+    assert answers == [200] * 8
     assert served.stop() == 0
 
 

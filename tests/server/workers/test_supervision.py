@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,9 +12,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
-from tests.server.workers.conftest import SERVE, Workers, eventually, free_port, gone
+from structlog.testing import capture_logs
+from tests.server.workers.conftest import PATIENCE, SERVE, Workers, eventually, free_port, gone
+
+from aggmw.config import Configuration
+from aggmw.server.directory import Directory
+from aggmw.server.workers.supervisor import _Supervisor
 
 IMPATIENT = (sys.executable, str(Path(__file__).with_name("impatient.py")))
 
@@ -54,6 +61,18 @@ def test_killed_worker_is_replaced(begin: Begin) -> None:
     eventually(lambda: served.answering() == {pids[1], replacement})
     assert served.stop() == 0
     assert gone(replacement)
+
+
+def test_killed_worker_that_has_forked(begin: Begin) -> None:
+    """A process that a worker has forked holds all that it had open; once it is dead it is replaced all the same."""
+    served = begin(2)
+    pids = served.up(1, 2)
+    forked = int(served.get("/app/fork")[1])
+    (number,) = [each for each, pid in pids.items() if pid == forked]
+    os.kill(forked, signal.SIGKILL)
+    assert served.until("worker died, replacing it")["pid"] == forked
+    served.up(number)
+    assert served.stop() == 0
 
 
 def test_worker_that_is_told_to_stop(begin: Begin) -> None:
@@ -139,6 +158,48 @@ def test_end_of_the_supervisor(begin: Begin, number: int) -> None:
         eventually(lambda pid=pid: gone(pid))  # type: ignore[misc]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", served.port), 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_while_files_are_read(begin: Begin, directory: Path, number: int) -> None:
+    """A worker that still reads its files has nothing to drain, so nobody waits for it."""
+    (directory / "tokens.csv").unlink()
+    os.mkfifo(directory / "tokens.csv")  # whoever opens it waits for somebody who writes
+    served = begin(2)
+    eventually(lambda: len(served.children) == 1)
+    begun = time.monotonic()
+    served.signal(number)
+    assert served.end() == 0
+    assert time.monotonic() - begun < 3
+    assert not [line for line in served.lines if line.get("level") == "error"]
+
+
+def test_hang_up_while_files_are_read(begin: Begin, directory: Path) -> None:
+    """SIGHUP does not end one process that only starts: it reads files again once it serves."""
+    tokens = directory / "tokens.csv"
+    text = tokens.read_bytes()
+    tokens.unlink()
+    os.mkfifo(tokens)
+    served = begin(1)
+    with waited_for(tokens) as writing:
+        served.signal(signal.SIGHUP)
+        tokens.unlink()
+        tokens.write_bytes(text)
+        writing.write(text)
+    served.until("reloaded")
+    assert served.get("/app/pid")[0] == 200
+    assert served.stop() == 0
+
+
+def waited_for(fifo: Path) -> BinaryIO:
+    """The writing end, once somebody waits for what is written."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.fdopen(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "wb")
+        except OSError:  # nobody yet
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -233,3 +294,21 @@ def test_number_of_workers(directory: Path) -> None:
     (directory / "config.yaml").write_text("workers: none\n")
     status, said = ended(directory, free_port(), workers=1)
     assert (status, said) == (2, "config.yaml: workers: must be a whole number from 1 to 256, not 'none'\n")
+
+
+async def test_fault_in_a_restart(tmp_path: Path) -> None:
+    """Whatever goes wrong in one restart is said, and the next signal is heard."""
+
+    def faulty() -> Configuration:
+        raise ZeroDivisionError
+
+    supervisor = _Supervisor(Configuration(), Directory(tmp_path), faulty, [])
+    with capture_logs() as logs:
+        restarts = asyncio.create_task(supervisor._restarts())
+        for _ in range(2):
+            supervisor._restart.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+    restarts.cancel()
+    await asyncio.wait({restarts})
+    assert [(log["event"], log["error"]) for log in logs] == [("not restarted", "ZeroDivisionError")] * 2

@@ -51,6 +51,10 @@ class Channel:
             return None
         return message
 
+    def hang_up(self) -> None:
+        """End at once."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Send what is left, and end."""
         with suppress(OSError):

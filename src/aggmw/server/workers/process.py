@@ -30,6 +30,7 @@ class Worker:
 
     Attributes:
         number: which worker it is; for a moment the one that replaces it has the same.
+        grace: its grace time.
         pid: its process identifier.
         arrived: set when it serves, or is known never to.
         serving: whether it accepts connections.
@@ -44,6 +45,7 @@ class Worker:
 
     def __init__(self, job: Job, process: subprocess.Popen[bytes], ours: socket.socket) -> None:
         self.number = job.number
+        self.grace = job.configuration.grace
         self.pid = process.pid
         self.arrived = asyncio.Event()
         self.serving = False
@@ -83,6 +85,20 @@ class Worker:
         """Send it a message."""
         if self._channel is not None:
             self._channel.say(kind, **fields)
+
+    @property
+    def dead(self) -> bool:
+        """Whether the process is no more, also where its channel has not ended."""
+        return self._process.poll() is not None
+
+    def hang_up(self) -> None:
+        """End the channel of one that is dead: a process that it has forked may hold the other end open."""
+        if self._channel is not None:
+            self._channel.hang_up()
+
+    def terminate(self) -> None:
+        """Have it stop, also while it does not listen."""
+        self._process.terminate()
 
     def kill(self) -> None:
         """End it without a word."""

@@ -18,9 +18,10 @@ from typing import Any
 import structlog
 
 from aggmw.config import Configuration
-from aggmw.errors import ConfigurationError, Problem
+from aggmw.errors import ConfigurationError, Problem, fault
 from aggmw.server.directory import Directory
 from aggmw.server.run import administrator, open_directory
+from aggmw.server.serving import listening_for_reload
 from aggmw.server.sockets import bind, bind_beside, url_of
 from aggmw.server.workers.channel import Message
 from aggmw.server.workers.job import Job
@@ -105,6 +106,10 @@ class _Supervisor:
         loop.add_signal_handler(signal.SIGINT, self._told)
         loop.add_signal_handler(signal.SIGTERM, self._told)
         loop.add_signal_handler(signal.SIGHUP, self._restart.set)
+        with listening_for_reload():
+            return await self._run(trouble)
+
+    async def _run(self, trouble: tuple[Problem, ...]) -> int:
         self._task(self._watch())
         try:
             self._bind_beside(self._configuration)
@@ -160,6 +165,8 @@ class _Supervisor:
                 _tell_mistakes("not restarted", error.problems)
             except OSError as error:
                 _log.error("restart ends: no process can be started", error=error.strerror)
+            except Exception as error:  # noqa: BLE001  the next signal is to find somebody who listens
+                _log.error("not restarted", **fault(error))
 
     async def _replace_all(self) -> None:
         """Replace all workers by others with the configuration as it is now, one after another.
@@ -321,11 +328,13 @@ class _Supervisor:
                 self._covers[number].say("stand in", number=number)
 
     async def _retire(self, worker: Worker) -> None:
-        """Let a worker drain, and wait for its end."""
+        """Let a worker drain, and wait for its end. One that has not said anything yet has nothing to drain."""
         worker.leaving = True
         worker.say("stop")
+        if not worker.spoken:
+            worker.terminate()
         try:
-            await asyncio.wait_for(worker.ended.wait(), self._configuration.grace + _GRACE_MARGIN)
+            await asyncio.wait_for(worker.ended.wait(), worker.grace + _GRACE_MARGIN)
         except TimeoutError:
             _log.error("worker does not end, killing it", worker=worker.number, pid=worker.pid)
             worker.kill()
@@ -402,7 +411,9 @@ class _Supervisor:
             await asyncio.sleep(1)
             for worker in list(self._all):
                 worker.silence += 1
-                if worker.silence >= (_HUNG_SECONDS if worker.spoken else _START_SECONDS):
+                if worker.silence > 1 and worker.dead:
+                    worker.hang_up()
+                elif worker.silence >= (_HUNG_SECONDS if worker.spoken else _START_SECONDS):
                     _log.error("worker hangs, killing it", worker=worker.number, pid=worker.pid)
                     worker.silence = 0
                     worker.kill()

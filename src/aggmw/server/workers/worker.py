@@ -16,7 +16,7 @@ from itertools import count
 import structlog
 
 from aggmw.config.compose import Composed
-from aggmw.errors import ConfigurationError, StatusError
+from aggmw.errors import ConfigurationError, StatusError, fault
 from aggmw.server import logs, serving
 from aggmw.server.directory import Directory
 from aggmw.server.run import prepare
@@ -116,10 +116,14 @@ class _Worker:
             del self._questions[identifier]
 
     async def _listen(self) -> None:
-        while (message := await self._channel.hear()) is not None:
-            await self._heard(message)
-        if not self._stopped:
-            _log.warning("the supervisor is gone, so this worker ends")
+        try:
+            while (message := await self._channel.hear()) is not None:
+                await self._heard(message)
+        except Exception as error:  # noqa: BLE001  who hears nothing any more has to be replaced
+            _log.error("this worker cannot do as it is told, so it ends", **fault(error))
+        else:
+            if not self._stopped:
+                _log.warning("the supervisor is gone, so this worker ends")
         self._stop()
 
     async def _heard(self, message: Message) -> None:
@@ -153,6 +157,9 @@ class _Worker:
                 server = await self._server.listen(self._listeners[number - 1].dup())
             except OSError as error:
                 _log.error("cannot stand in for another worker", other=number, error=error.strerror)
+                return
+            if self._server.should_exit:  # meanwhile
+                server.close()
                 return
             self._covering[number] = server
             self._server.servers.append(server)
