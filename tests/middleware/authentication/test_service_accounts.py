@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,30 @@ async def test_withdrawn_as_far_as_known() -> None:
     with pytest.raises(ConnectionError):
         await accounts.withdraw()
     assert (bound.begun, plain.begun) == (False, True)
+
+
+async def test_withdrawn_while_it_is_judged() -> None:
+    """An account that goes after it was looked up, and before its token's other objects were, is not forgotten."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(StaticAccounts):
+        async def bound(self, kind: str, namespace: str, name: str) -> str | None:
+            asked.set()
+            await go.wait()
+            return await super().bound(kind, namespace, name)
+
+    token = await bearer(accounts_with(), bound=BoundObject("Pod", "runner", "p1"))
+    known = Slow(ACCOUNTS)
+    accounts = ServiceAccounts(ISSUER, known, signing_key=pem("sa"), clock=lambda: NOW)
+    judging = asyncio.create_task(accounts.authenticate(presenting(token)))
+    await asked.wait()
+    known.swap(StaticAccounts({**ACCOUNTS, ("ServiceAccount", "ci", "builder"): "another"}))
+    await accounts.withdraw()
+    go.set()
+    found = await judging
+    assert found is not None
+    assert found.credential.withdrawal is not None
+    assert found.credential.withdrawal.begun
 
 
 async def test_audiences() -> None:

@@ -119,7 +119,7 @@ class ServiceAccounts:
         self._accounts = accounts
         self._max_seconds = max_seconds
         self._clock = clock
-        self._believed: WeakKeyDictionary[Drain, tuple[_Rest, ...]] = WeakKeyDictionary()
+        self._believed: WeakKeyDictionary[Drain, list[_Rest]] = WeakKeyDictionary()
         self.reload(keys=keys, signing_key=signing_key)
 
     def __repr__(self) -> str:
@@ -301,6 +301,8 @@ class ServiceAccounts:
         if not name or claims.get("sub") != f"{_PREFIX}:{namespace}:{name}":
             raise InvalidCredentials("the token does not name its service account (sub)")
         rests = [_Rest(_ACCOUNT, namespace, name, uid)]
+        withdrawal = Drain()
+        self._believed[withdrawal] = rests  # from now on: what goes while others are looked up is noticed
         if not await self._is_there(rests[0]):
             raise InvalidCredentials("the token's service account does not exist, or is another of that name")
         extra: dict[str, list[str]] = {}
@@ -317,8 +319,6 @@ class ServiceAccounts:
                 extra[f"{_EXTRA}/{_BOUND[kind]}-name"] = [bound]
                 extra[f"{_EXTRA}/{_BOUND[kind]}-uid"] = [bound_uid]
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-        withdrawal = Drain()
-        self._believed[withdrawal] = tuple(rests)
         credential = Credential(ambient=False, expires=expires, withdrawal=withdrawal)
         return authenticated(Identity(f"{_PREFIX}:{namespace}:{name}", uid, groups, extra, credential))
 
