@@ -16,6 +16,7 @@ from aggmw.middleware.authorization.casbin.inputs import FIELDS, key_of, request
 ALLOW, DENY, NO_OPINION = Outcome.ALLOW, Outcome.DENY, Outcome.NO_OPINION
 OutcomeOf = Callable[..., Outcome]
 SOME_ALLOW = "some(where (p.eft == allow))"
+DEEP = "r.sub == p.sub && (" * 200 + "r.sub == p.sub" + ")" * 200
 
 
 def model(
@@ -187,6 +188,7 @@ UNKNOWN = (
             model("r.sub == alice"),
             ["model:8: [matchers] names 'alice', which is neither a field (r.…, p.…) nor a text in quotes"],
         ),
+        (model(DEEP), [f"model:8: [matchers] m is not an expression: {DEEP}"]),
         (model("r.sub == "), ["model:8: [matchers] m is not an expression: r.sub =="]),
         (
             model("r.sub.Age > 18"),

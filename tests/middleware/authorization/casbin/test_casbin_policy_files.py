@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +163,37 @@ def test_all_mistakes_at_once() -> None:
     ]
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), unique=True, max_size=20))
+def test_circles(grants: list[tuple[int, int]]) -> None:
+    """Of memberships that go in circles, the rows are named that close one, in the order of the file."""
+    closing: list[str] = []
+    has: dict[int, set[int]] = {role: {role} for role in range(8)}  # who has which role, over any number of steps
+    for number, (member, role) in enumerate(grants, 1):
+        if member in has[role]:
+            closing.append(f"policy:{number}")
+            continue
+        for one in has.values():
+            if member in one:
+                one |= has[role]
+    text = "\n".join(f"g, role:{member}, role:{role}" for member, role in grants)
+    found = [line for line in mistakes(text) if "makes a circle" in line] if closing else []
+    assert [line.partition(": ")[0] for line in found] == closing
+    if not closing:
+        CasbinAuthorizer.from_text(text)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("end", ["role:5000", "role:0"])
+def test_long_ways_of_roles(end: str, backwards: bool) -> None:
+    """Thousands of roles in a row, or in a circle, are refused in a moment."""
+    steps = [f"g, role:{number}, role:{number + 1}" for number in range(4999)] + [f"g, role:4999, {end}"]
+    began = time.perf_counter()
+    found = mistakes("\n".join(reversed(steps) if backwards else steps))
+    assert time.perf_counter() - began < 2  # looking at all roles for each role takes 4
+    assert any("role:0 has role:10 only over 10 memberships" in line for line in found)
+
+
 def test_nine_memberships_in_a_row_are_fine(outcome: Callable[..., Outcome]) -> None:
     """As deep as casbin itself follows."""
     text = "\n".join(f"g, role:{number}, role:{number + 1}" for number in range(8))
@@ -232,6 +266,24 @@ def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         CasbinAuthorizer.from_files(path)
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_pipe(tmp_path: Path) -> None:
+    """A pipe is read once. Nobody would write again: waiting for it would keep every policy from being read again."""
+    path = tmp_path / "policy.csv"
+    os.mkfifo(path)
+    writing = threading.Thread(target=path.write_text, args=(GOOD,))
+    writing.start()
+    authorizer = CasbinAuthorizer.from_files(path)
+    writing.join()
+    revision = authorizer.revision
+    with pytest.raises(ConfigurationError) as caught:
+        authorizer.reload()
+    assert str(caught.value) == f"{path}: is a pipe, which cannot be read again: put a file there"
+    path.unlink()
+    path.write_text(GOOD)
+    authorizer.reload()
+    assert authorizer.revision == revision
 
 
 def test_directory_instead_of_a_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import ipaddress
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aggmw.errors import Problem
@@ -17,7 +17,7 @@ from aggmw.middleware.authorization.casbin.inputs import FIELDS
 from aggmw.middleware.authorization.casbin.matcher import Matcher, Vocabulary, field_of, read_matcher
 from aggmw.middleware.authorization.casbin.model import Definition, Model
 from aggmw.middleware.authorization.casbin.policy import Row
-from aggmw.middleware.authorization.casbin.roles import too_deep, way_back
+from aggmw.middleware.authorization.casbin.roles import MAX_DEPTH, circling, too_deep, way_back
 
 __all__ = ["Report", "inspect"]
 
@@ -238,19 +238,37 @@ def _row_faults(row: Row, columns: Sequence[str], shipped: bool) -> Iterator[str
 def _inspect_roles(report: Report) -> None:
     graphs: dict[tuple[str, ...], dict[str, list[str]]] = {}
     wheres: dict[str, str] = {}
-    for row in report.rows:
-        if row.ptype[0] != "g":
-            continue
-        graph = graphs.setdefault((row.ptype, *row[2:]), {})
-        circle = way_back(row[1], row[0], graph)
-        if circle is not None:
-            report.problem(row.where, f"makes a circle of roles: {' → '.join([row[0], *circle])}")
-            continue
-        graph.setdefault(row[0], []).append(row[1])
+    grants = [row for row in report.rows if row.ptype[0] == "g"]
+    for row in grants:
+        graphs.setdefault((row.ptype, *row[2:]), {}).setdefault(row[0], []).append(row[1])
         wheres.setdefault(row[0], row.where)
-    for graph in graphs.values():
-        for name, role, depth in too_deep(graph):
+    for key, graph in graphs.items():
+        around = circling(graph)
+        straight = graph
+        if around:
+            straight = _without_circles([row for row in grants if (row.ptype, *row[2:]) == key], around, report)
+        for name, role, depth in too_deep(straight):
             report.problem(wheres[name], f"{name} has {role} only over {depth} memberships in a row; casbin follows 9")
+
+
+def _without_circles(rows: Iterable[Row], around: Collection[str], report: Report) -> dict[str, list[str]]:
+    """Who has which role, but for the rows that close circles, which are reported.
+
+    Circles of very many roles stay: some of these are too deep.
+
+    Args:
+        around: the names from which there is a way into one.
+    """
+    graph: dict[str, list[str]] = {}
+    for row in rows:
+        circle = None
+        if row[0] in around and row[1] in around:
+            circle = way_back(row[1], row[0], graph, MAX_DEPTH + 1)
+        if circle is None:
+            graph.setdefault(row[0], []).append(row[1])
+        else:
+            report.problem(row.where, f"makes a circle of roles: {' → '.join([row[0], *circle])}")
+    return graph
 
 
 def _inspect_callers(matcher: Matcher, model: Model, suffix: str, report: Report) -> None:

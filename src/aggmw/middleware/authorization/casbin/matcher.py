@@ -167,7 +167,7 @@ def read_matcher(text: str, suffix: str) -> Matcher:
     python += _python(text[at:])
     try:
         tree = ast.parse(python.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the parser's stack is short of memory
         raise ValueError(f"is not an expression: {text}") from error
     return Matcher(tree, suffix)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-__all__ = ["MAX_DEPTH", "RoleGraph", "reach", "too_deep", "way_back"]
+__all__ = ["MAX_DEPTH", "RoleGraph", "circling", "reach", "too_deep", "way_back"]
 
 MAX_DEPTH = 9
 """How many memberships in a row casbin follows."""
@@ -64,11 +64,11 @@ _EMPTY: Mapping[str, frozenset[str]] = MappingProxyType({})
 _NOBODY: Mapping[str, Iterable[str]] = MappingProxyType({})
 
 
-def reach(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
-    """All that a name reaches, each with the number of memberships on the shortest way."""
+def reach(name: str, graph: Mapping[str, Iterable[str]], most: int | None = None) -> dict[str, int]:
+    """All that a name reaches, with so many memberships at most, each with the number of these on the shortest way."""
     reached: dict[str, int] = {}
     level, depth = [name], 0
-    while level:
+    while level and depth != most:
         depth += 1
         following: list[str] = []
         for node in level:
@@ -83,24 +83,46 @@ def reach(name: str, graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
 def too_deep(graph: Mapping[str, Iterable[str]]) -> Iterable[tuple[str, str, int]]:
     """Names with a role that casbin would not find: name, role, memberships on the way; the nearest such role each."""
     for name in graph:
-        beyond = [(depth, role) for role, depth in reach(name, graph).items() if depth > MAX_DEPTH]
+        reached = reach(name, graph, MAX_DEPTH + 1)
+        beyond = [(depth, role) for role, depth in reached.items() if depth > MAX_DEPTH]
         if beyond:
             depth, role = min(beyond)
             yield name, role, depth
 
 
-def way_back(start: str, goal: str, graph: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """A way from `start` to `goal` along memberships, both included; None when there is none."""
+def circling(graph: Mapping[str, Iterable[str]]) -> set[str]:
+    """The names from which memberships lead into a circle."""
+    members: dict[str, list[str]] = {}
+    left: dict[str, int] = {}
+    for name, roles in graph.items():
+        for role in roles:
+            members.setdefault(role, []).append(name)
+            left[name] = left.get(name, 0) + 1
+    ends = [role for role in members if role not in left]
+    for role in ends:
+        for member in members.get(role, ()):
+            left[member] -= 1
+            if not left[member]:
+                ends.append(member)
+    return {name for name, number in left.items() if number}
+
+
+def way_back(start: str, goal: str, graph: Mapping[str, Iterable[str]], most: int | None = None) -> list[str] | None:
+    """A way from `start` to `goal` along so many memberships at most, both included; None when there is none."""
     before: dict[str, str | None] = {start: None}
-    queue = [start]
-    for node in queue:
-        if node == goal:
-            way = [node]
-            while (previous := before[way[-1]]) is not None:
-                way.append(previous)
-            return way[::-1]
-        for role in graph.get(node, ()):
-            if role not in before:
-                before[role] = node
-                queue.append(role)
-    return None
+    level, depth = [start], 0
+    while goal not in before and level and depth != most:
+        depth += 1
+        following: list[str] = []
+        for node in level:
+            for role in graph.get(node, ()):
+                if role not in before:
+                    before[role] = node
+                    following.append(role)
+        level = following
+    if goal not in before:
+        return None
+    way = [goal]
+    while (previous := before[way[-1]]) is not None:
+        way.append(previous)
+    return way[::-1]
