@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -146,6 +148,23 @@ def test_several_processes(tmp_path: Path) -> None:
     aside = [file.stat().st_size for file in files if file != path]
     assert all(19_900 < size <= 20_000 for size in aside)
     assert len(aside) == sum(file.stat().st_size for file in files) // 20_000
+
+
+async def test_lock_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who keeps the file locked keeps events from being written, but the process from nothing else."""
+    monkeypatch.setattr("aggmw.middleware.audit.log_file._LOCK_SECONDS", 0.05)
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    with path.open("ab") as held, capture_logs() as caught:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationError, match="cannot be opened for appending: another process keeps it locked"):
+            await asyncio.to_thread(log.check)
+        async with Audit(AuditPolicy.everything(), [log]).running():
+            log.put({"n": 1})
+            assert not await log.written()
+            fcntl.flock(held, fcntl.LOCK_UN)
+    assert caught[0]["reason"] == f"{path}: another process keeps it locked"
+    assert lines(path) == [{"n": 1}]
 
 
 def test_no_half_line_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,8 @@ from aggmw.middleware.audit.batches import Batches, NotWritten, WhenFull
 __all__ = ["AuditLog"]
 
 _DAY = 86_400.0
+_LOCK_SECONDS = 2.0
+_LOCK_PAUSE = 0.002
 _STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 
 
@@ -172,7 +175,7 @@ class _File:
         while True:
             descriptor = self._open()
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _lock(descriptor)
                 found = os.fstat(descriptor)
                 if os.path.samestat(found, os.stat(self.path)):
                     return descriptor, found.st_size
@@ -212,6 +215,24 @@ class _File:
                 with suppress(ValueError):
                     datetime.strptime(each.name[len(prefix) : len(each.name) - len(suffix)], _STAMP)
                     yield each
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file. Others hold it for a moment only; who does so for longer must not keep this process from its end.
+
+    Raises:
+        OSError: somebody does.
+    """
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise OSError(errno.EAGAIN, "another process keeps it locked") from error
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
 
 
 def _append(descriptor: int, data: bytes, size: int) -> None:
