@@ -68,13 +68,16 @@ class TextSource:
 
 
 class FileSource(TextSource):
-    """A policy or a model that is a file, read each time."""
+    """A policy or a model that is a file, read each time. Of a pipe there is one time."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(str(path), "")
+        self._pipe = True
 
     def text(self) -> str:
-        return read(Path(self.name))
+        text = read(Path(self.name), pipe=self._pipe)
+        self._pipe = False  # nobody would write a second time
+        return text
 
 
 class RowsSource:

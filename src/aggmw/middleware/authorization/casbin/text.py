@@ -22,13 +22,18 @@ class BadText(Exception):
         self.problem = problem
 
 
-def read(path: Path) -> str:
+def read(path: Path, *, pipe: bool = True) -> str:
     """The file's text, without a byte order mark.
+
+    Args:
+        pipe: whether it may be a pipe, on which is waited for somebody who writes.
 
     Raises:
         BadText: it cannot be opened, or is not UTF-8.
     """
     try:
+        if not pipe and path.is_fifo():
+            raise BadText(Problem(str(path), "is a pipe, which cannot be read again: put a file there"))
         data = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise BadText(Problem(str(path), f"cannot be read: {error.strerror}")) from error
