@@ -38,6 +38,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         ("a: !!binary YQ==\n", "f:1: uses a YAML tag; only plain values are read"),
         ("a: 017\n", 'f:1: "017" is not a number that JSON knows; quote it if it is a text'),
         ("a: 1:30\n", 'f:1: "1:30" is not a number that JSON knows; quote it if it is a text'),
+        (f"a: 0x{'f' * 5000}\n", f'f:1: "0x{"f" * 74}… is not a number that JSON knows; quote it if it is a text'),
         ("a: .inf\n", 'f:1: ".inf" is not a number that JSON knows; quote it if it is a text'),
         ("a: b: c\n", "f:1: is not YAML: mapping values are not allowed in this context"),
         ("a: \x07\n", "f: is not YAML: it holds characters that YAML does not allow"),

@@ -27,6 +27,7 @@ _Loader: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLo
 _Dumper: type[yaml.SafeDumper] | type[yaml.CSafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
 _TRUE = frozenset({"true", "yes", "on"})
+_LONG = 100  # characters of a number; one of thousands of digits cannot be written down again
 _DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
@@ -159,7 +160,7 @@ def _number(node: yaml.Node, text: str) -> int | float:
     try:
         if _DECIMAL.fullmatch(text):
             return int(text)
-        if text.lower().startswith("0x"):
+        if text.lower().startswith("0x") and len(text) < _LONG:
             return int(text, 16)
         if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
             return number

@@ -220,15 +220,19 @@ def test_missing_role_is_said_and_the_others_count() -> None:
     assert authorizer.verdict(asked("bob", "list", "pods")) == Verdict(Outcome.NO_OPINION)
 
 
-def test_rules_with_very_many_combinations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too large to be taken apart is decided as what is not."""
+LIMITS = pytest.mark.parametrize(("limit", "most"), [("_COMBINATIONS", 1), ("_TOGETHER", 1), ("_TOGETHER", 6)])
+
+
+@LIMITS
+def test_rules_with_very_many_combinations(monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
+    """What is too large to be taken apart, by itself or with others, is decided as what is not."""
     lists = [
         [PolicyRule(("get",), ("",), ("pods", "*/log"), ("a", "b"))],
         [PolicyRule(("get", "list"), ("", "apps"), ("pods", "secrets"))],
         [PolicyRule(("*",), ("*",), ("*",))],
     ]
     small = Table(lists)
-    monkeypatch.setattr(table, "_COMBINATIONS", 1)
+    monkeypatch.setattr(table, limit, most)
     whole = Table(lists)
     for verb in ("get", "list", "delete"):
         for group in ("", "apps", "x"):
@@ -239,7 +243,8 @@ def test_rules_with_very_many_combinations(monkeypatch: pytest.MonkeyPatch) -> N
     assert whole.resource(("get", "*"), ("", "*"), table.asked("pods", ""), "a") == 0
 
 
-def test_rules_with_very_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+@LIMITS
+def test_rules_with_very_many_paths(monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
     """The same of rules about paths."""
     lists = [
         [PolicyRule(("get",), paths=("/a", "/b/*"))],
@@ -247,7 +252,7 @@ def test_rules_with_very_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
         [PolicyRule(("*",), paths=("/e", "/f/**"))],
     ]
     small = Table(lists)
-    monkeypatch.setattr(table, "_COMBINATIONS", 1)
+    monkeypatch.setattr(table, limit, most)
     whole = Table(lists)
     found = set()
     for verb in ("get", "list", "delete"):

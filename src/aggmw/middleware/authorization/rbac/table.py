@@ -1,7 +1,8 @@
 """Which of several roles, in order, is the first to allow a request: found in a fixed number of look-ups.
 
 Rules are taken apart into all combinations of their groups, resources, names and verbs, each with the place of the
-first role that has it. A rule with very many combinations is kept whole, and tried.
+first role that has it. A rule with very many combinations is kept whole, and tried, and so is each further one once all
+of them together have very many.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ NOWHERE = 1 << 62
 """The place of what is not there: behind everything."""
 
 _COMBINATIONS = 4096
+_TOGETHER = 500_000  # some 40 MB
 
 
 class _Whole(NamedTuple):
@@ -63,17 +65,19 @@ class Table:
         self._whole_paths: list[_WholePaths] = []
         self._paths: dict[str, dict[str, int]] = {}
         self._prefixes: dict[str, dict[str, int]] = {}
+        left = _TOGETHER
         for place, rules in enumerate(lists):
             for rule in rules:
-                self._add_resources(place, rule)
-                self._add_paths(place, rule)
+                left -= self._add_paths(place, rule, left) if rule.paths else self._add_resources(place, rule, left)
         self._lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}))
 
-    def _add_resources(self, place: int, rule: PolicyRule) -> None:
+    def _add_resources(self, place: int, rule: PolicyRule, most: int) -> int:
+        """Add a rule, taken apart where that makes no more combinations than so many; gives how many it made."""
         parts = (rule.verbs, rule.api_groups, rule.resources)
-        if prod(map(len, parts)) * max(1, len(rule.names)) > _COMBINATIONS:
+        combinations = prod(map(len, parts)) * max(1, len(rule.names))
+        if combinations > min(_COMBINATIONS, most):
             self._whole.append(_Whole(place, *map(frozenset, (*parts, rule.names))))
-            return
+            return 0
         for group in rule.api_groups:
             resources = self._cells.setdefault(group, {})
             for resource in rule.resources:
@@ -83,17 +87,21 @@ class Table:
                 for verbs in [cell.names.setdefault(name, {}) for name in rule.names] or [cell.verbs]:
                     for verb in rule.verbs:
                         verbs.setdefault(verb, place)
+        return combinations
 
-    def _add_paths(self, place: int, rule: PolicyRule) -> None:
-        if len(rule.verbs) * len(rule.paths) > _COMBINATIONS:
+    def _add_paths(self, place: int, rule: PolicyRule, most: int) -> int:
+        """The same of a rule about paths."""
+        combinations = len(rule.verbs) * len(rule.paths)
+        if combinations > min(_COMBINATIONS, most):
             prefixes = tuple(path.rstrip("*") for path in rule.paths if path.endswith("*"))
             self._whole_paths.append(_WholePaths(place, frozenset(rule.verbs), frozenset(rule.paths), prefixes))
-            return
+            return 0
         for path in rule.paths:
             known, text = (self._prefixes, path.rstrip("*")) if path.endswith("*") else (self._paths, path)
             verbs = known.setdefault(text, {})
             for verb in rule.verbs:
                 verbs.setdefault(verb, place)
+        return combinations
 
     def resource(self, verbs: tuple[str, str], groups: tuple[str, str], resources: Asked, name: str) -> int:
         """The place of the first list that allows this; `NOWHERE` where none does.
