@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable, MutableMapping
@@ -281,3 +282,23 @@ async def test_broken_policies_leave_nothing(tmp_path: Path) -> None:
     finally:
         gc.unfreeze()
     assert frozen[-1] - frozen[1] < 1000
+
+
+async def test_disk_that_hangs(tmp_path: Path) -> None:
+    """Who waits for a file keeps neither the collector off, nor other policies from being loaded."""
+    os.mkfifo(tmp_path / "slow.csv")
+    waiting = asyncio.create_task(asyncio.to_thread(CasbinAuthorizer.from_files, tmp_path / "slow.csv"))
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                writing = os.open(tmp_path / "slow.csv", os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:  # nobody waits yet
+                await asyncio.sleep(0.01)
+        try:
+            assert gc.isenabled()
+            await asyncio.to_thread(CasbinAuthorizer.from_text, "")
+            assert not waiting.done()
+        finally:
+            os.close(writing)
+        await waiting

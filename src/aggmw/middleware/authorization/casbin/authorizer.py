@@ -337,7 +337,7 @@ class CasbinAuthorizer:
         """What there is to be read now."""
         if isinstance(self._policy, RowsSource):
             return self._policy  # which `change` may have put in the place of that one
-        return policy.fetch() if isinstance(policy, AdapterSource) else policy
+        return policy.fetch() if isinstance(policy, AdapterSource | FileSource) else policy
 
     def _changed(self, add: Iterable[Sequence[str]], remove: Iterable[Sequence[str]]) -> PolicySource:
         policy = self._policy

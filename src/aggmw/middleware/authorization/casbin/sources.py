@@ -79,6 +79,22 @@ class FileSource(TextSource):
         self._pipe = False  # nobody would write a second time
         return text
 
+    def fetch(self) -> TextSource:
+        """The file as it is at this moment, to be read without waiting for a disk."""
+        try:
+            return TextSource(self.name, self.text())
+        except BadText as error:
+            return _Unreadable(self.name, error)
+
+
+class _Unreadable(TextSource):
+    def __init__(self, name: str, error: BadText) -> None:
+        super().__init__(name, "")
+        self._error = error
+
+    def text(self) -> str:
+        raise self._error
+
 
 class RowsSource:
     """Rows that Python code has; never changed.
