@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from structlog.testing import capture_logs
@@ -312,3 +312,39 @@ async def test_fault_in_a_restart(tmp_path: Path) -> None:
     restarts.cancel()
     await asyncio.wait({restarts})
     assert [(log["event"], log["error"]) for log in logs] == [("not restarted", "ZeroDivisionError")] * 2
+
+
+class Strange:
+    """A worker that says what nobody understands, and then ends."""
+
+    number, pid, asked, leaving, serving = 1, 17, None, True, False
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, object]] = [{"say": "figures", "figures": "[]"}, {"say": "beat"}]
+        self.arrived, self.ended = asyncio.Event(), asyncio.Event()
+        self.killed = False
+
+    async def converse(self) -> Strange:
+        return self
+
+    async def hear(self) -> dict[str, object] | None:
+        return self.said.pop(0) if self.said else None
+
+    async def over(self) -> int:
+        return -9
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+async def test_worker_that_is_not_understood(tmp_path: Path) -> None:
+    """It is killed, and its end is noticed."""
+    supervisor = _Supervisor(Configuration(), Directory(tmp_path), Configuration, [])
+    worker: Any = Strange()
+    following = supervisor._all[worker] = asyncio.create_task(supervisor._follow(worker))
+    with capture_logs() as logs:
+        await following
+    assert [log["event"] for log in logs] == ["worker is not understood, killing it"]
+    assert worker.killed
+    assert worker.ended.is_set()
+    assert not supervisor._all

@@ -43,11 +43,11 @@ class Channel:
             self._writer.write(frame)
 
     async def hear(self) -> Message | None:
-        """The next message; None at the end."""
+        """The next message; None at the end, and for what is none."""
         try:
             (size,) = _SIZE.unpack(await self._reader.readexactly(_SIZE.size))
             message: Message = json.loads(await self._reader.readexactly(size))
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, OSError, ValueError):
             return None
         return message
 

@@ -239,7 +239,11 @@ class _Supervisor:
         """Listen to a worker until it is no more."""
         channel = await worker.converse()
         while (message := await channel.hear()) is not None:
-            self._heard(worker, message)
+            try:
+                self._heard(worker, message)
+            except Exception as error:  # noqa: BLE001  it may be of another version; nobody else would notice its end
+                _log.error("worker is not understood, killing it", worker=worker.number, pid=worker.pid, **fault(error))
+                worker.kill()
         status = await worker.over()
         del self._all[worker]
         worker.ended.set()
