@@ -9,9 +9,9 @@ from hypothesis import given
 from tests.middleware.authorization.analysis.test_comparison import POLICIES
 from tests.middleware.authorization.casbin.policies import GROUPS, MODEST, REQUESTS, USERS
 
-from aggmw.contracts.authorization import Attributes
+from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.contracts.identity import Identity, authenticated
-from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups, Union
+from aggmw.middleware.authorization import AlwaysAllowPaths, CasbinAuthorizer, PrivilegedGroups, Union
 from aggmw.middleware.authorization.analysis.search import Holder, PartHolder, RoleHolder, who_can
 
 POLICY = """\
@@ -104,6 +104,22 @@ def test_several_authorizers() -> None:
     union = Union([PrivilegedGroups(["root"]), CasbinAuthorizer.from_text(POLICY, privileged=())])
     found = asyncio.run(who_can(union, DELETE))
     assert {one.subject for one in found.allowed} == {"group:root", "group:ops", "user:alice"}
+
+
+class Closed:
+    """Decides by what nobody can look into."""
+
+    async def authorize(self, attributes: Attributes) -> Verdict:
+        return Verdict(Outcome.DENY if attributes.identity.user == "alice" else Outcome.NO_OPINION)
+
+
+def test_what_cannot_be_searched() -> None:
+    """It is asked for the names that policies mention; whom it denies may do no part, and that is not everybody."""
+    found = asyncio.run(who_can(Union([Closed(), CasbinAuthorizer.from_text(POLICY)]), DELETE._replace(namespace="")))
+    assert "user:robot" in {one.subject for one in found.partly}
+    assert "user:alice" not in {one.subject for one in (*found.allowed, *found.partly)}
+    assert found.sampled
+    assert not asyncio.run(who_can(Union([PrivilegedGroups(), AlwaysAllowPaths(["/a"])]), DELETE)).sampled
 
 
 def test_models_of_ones_own() -> None:

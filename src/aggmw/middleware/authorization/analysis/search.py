@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation, Outcome, Verdict
+from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation, Outcome, RuleLister, Verdict
 from aggmw.contracts.grants import Grant, Granted, GrantLister
 from aggmw.contracts.identity import SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED, Identity, with_members
 from aggmw.errors import InvalidIdentity
@@ -76,7 +76,8 @@ class WhoCan:
         denied: whom a rule denies it, whatever else they are.
         roles: the roles that allow it.
         partly: who may a part of it only.
-        sampled: whether rules are of a kind that cannot be searched, so that the names they mention were tried.
+        sampled: whether some of it cannot be searched, as a model of one's own and a server that is asked, so that the
+            names that policies mention were tried.
     """
 
     allowed: tuple[Holder, ...]
@@ -110,19 +111,23 @@ async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
     """
     policies: list[Granted] = []
     names: set[str] = set()
+    sampled = False
     for one in with_members((authorizer,)):
         granted = one.granted() if isinstance(one, GrantLister) else None
         if granted is not None:
             policies.append(granted)
         elif callable(mentioned := getattr(one, "mentioned", None)):
             names.update(mentioned())
+            sampled = True
+        else:
+            sampled = sampled or await _is_closed(one)
     holders = [Holders(one) for one in policies]
     callers = {caller for one in holders for caller in one.callers}
     callers |= {f"group:{name}" for one in policies for name in one.privileged}
     callers |= {f"group:{name}" for name in (SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED)}
     callers |= {f"{kind}:{name}" for kind in ("user", "group") for name in names}
     covering = [(held, _Covers(policy, asked)) for held, policy in zip(holders, policies, strict=True)]
-    allowed, denied = [], []
+    allowed, denied, undecided = [], [], []
     for caller in sorted(callers, key=lambda one: (not one.startswith("group:system:"), one)):
         try:
             request = asked._replace(identity=identity_of(caller))
@@ -130,21 +135,29 @@ async def who_can(authorizer: Authorizer, asked: Attributes) -> WhoCan:
             continue  # what no caller can be called
         verdict = await authorizer.authorize(request)
         if verdict.outcome is Outcome.NO_OPINION:
-            continue
-        if verdict.allowed:
+            undecided.append(caller)
+        elif verdict.allowed:
             explanation = await _explained(authorizer, request, verdict)
             ways = tuple(way[1:] if _NOBODY in way[0] else way for way in explanation.ways)
             allowed.append(Holder(caller, explanation.rule or verdict.reason, ways))
         elif holder := next((one for one in map(partial(_denied, caller), covering) if one is not None), None):
             denied.append(holder)
-    rest = sorted(callers - {one.subject for one in allowed})
     return WhoCan(
         tuple(allowed),
         tuple(denied),
         tuple(_roles(covering)),
-        tuple(_partly(covering, asked, rest)),
-        bool(names),
+        tuple(_partly(covering, asked, sorted(undecided))),
+        sampled,
     )
+
+
+async def _is_closed(authorizer: object) -> bool:
+    """Whether an authorizer decides by what nobody can look into, such as another server."""
+    if getattr(authorizer, "members", ()):
+        return False
+    if not isinstance(authorizer, RuleLister):
+        return True
+    return (await authorizer.rules_for(identity_of(f"user:{_NOBODY}"), "")).incomplete
 
 
 async def _explained(authorizer: Authorizer, asked: Attributes, verdict: Verdict) -> Explanation:

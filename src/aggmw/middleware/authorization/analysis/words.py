@@ -151,7 +151,8 @@ def who_can_lines(attributes: Attributes, found: WhoCan) -> Iterator[str]:
             yield f"  {holder.subject}  {'; '.join(map(_part, holder.parts))}"
     if found.sampled:
         yield ""
-        yield "The names in the policy were tried, as users and as groups: its own model may allow others."
+        yield "The names in the policies were tried, as users and as groups. Others may be allowed it, too: a model of"
+        yield "one's own, and a server that is asked, cannot be searched."
 
 
 def _holders(holders: Sequence[Holder]) -> Iterator[str]:
