@@ -78,6 +78,14 @@ def test_lint_of_models_of_ones_own(place: Path) -> None:
     assert status == 0
 
 
+def test_lint_of_nothing(place: Path) -> None:
+    """A file or a directory without a rule is probably not what was meant."""
+    (place / "rbac.d").mkdir()
+    (place / "rbac.d/policy.csv").write_text("p, user:a, get, core, pods, *, *\n")
+    said = "rbac.d: has no role and no binding: those that ship are all there is\n"
+    assert run("policy lint rbac.d --strict") == (1, said, "")
+
+
 def test_lint_of_manifests(place: Path) -> None:
     """Roles that nobody has, bindings that give nothing, and what gives everything; not of what ships."""
     (place / "more.yaml").write_text(

@@ -114,7 +114,7 @@ class RbacAuthorizer:
 
     def second_look(self) -> list[Problem]:
         """What is worth one besides: roles that nobody has, bindings for nobody, and what gives everything."""
-        return list(second_look(self._snapshot))
+        return list(second_look(self._snapshot, self._name))
 
     def reload(self) -> None:
         """Read the objects again and decide by them from now on. Blocks while it reads; safe in another thread.

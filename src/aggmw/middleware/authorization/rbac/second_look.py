@@ -16,9 +16,16 @@ __all__ = ["second_look"]
 _UNKNOWN = frozenset({"system:anonymous", "system:unauthenticated"})
 
 
-def second_look(snapshot: Snapshot) -> Iterator[Problem]:
-    """Roles that nobody has, bindings for nobody, and what gives everything; of what does not ship."""
+def second_look(snapshot: Snapshot, name: str) -> Iterator[Problem]:
+    """Roles that nobody has, bindings for nobody, and what gives everything; of what does not ship.
+
+    Args:
+        name: of the files; said where nothing is in them.
+    """
     ships = {(each.key, each.where) for each in default_objects()}
+    roles, bindings = snapshot.roles.values(), snapshot.bindings
+    if ships.issuperset([(each.key, each.where) for each in roles] + [(each.key, each.where) for each in bindings]):
+        yield Problem(name, "has no role and no binding: those that ship are all there is")
     used = {binding.role_key for binding in snapshot.bindings}
     used |= {("ClusterRole", "", source) for sources in snapshot.sources.values() for source in sources}
     for role in snapshot.roles.values():
