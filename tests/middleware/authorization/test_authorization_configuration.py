@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -451,3 +452,25 @@ def test_other_files(tmp_path: Path, content: str) -> None:
     path = tmp_path / "authz.yaml"
     path.write_text(content)
     mistakes(path)
+
+
+async def test_disk_that_hangs_at_the_end(tmp_path: Path) -> None:
+    """No process waits at its end for a file that cannot be read."""
+    path = written(tmp_path, {"type": "Casbin", "name": "casbin"})
+    union = ConfiguredAuthorizers(path, known=CASBIN)
+    path.unlink()
+    os.mkfifo(path)
+    refresh = asyncio.create_task(union.refresh())
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:  # nobody waits yet
+                await asyncio.sleep(0.01)
+    waiting = [each for each in threading.enumerate() if each.name.startswith("aggmw")]
+    os.close(writing)
+    with pytest.raises(ConfigurationError):
+        await refresh
+    assert waiting
+    assert all(each.daemon for each in waiting)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.metrics import Sample
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization.aside import in_thread
 from aggmw.middleware.authorization.authorization_configuration import AuthorizationConfiguration, NamedAuthorizer
 from aggmw.middleware.authorization.records import LoadRecord
 from aggmw.middleware.authorization.union import Union
@@ -74,7 +74,7 @@ class ConfiguredAuthorizers(Union):
         """The same, in a thread, while requests go on."""
         self._begun += 1
         number = self._begun
-        self._put(number, *await asyncio.to_thread(self._read))
+        self._put(number, *await in_thread(self._read))
 
     def samples(self) -> Iterator[Sample]:
         """How often the file was read, how many authorizers it has, and what each of them has decided."""
