@@ -278,6 +278,24 @@ def test_not_yaml(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [("port: 1\nhost: a\nport: 2\n", 3, "port"), ("tls:\n  names: [a]\n  names: [b]\n", 3, "names")],
+)
+def test_a_key_that_is_there_twice(tmp_path: Path, text: str, line: int, key: str) -> None:
+    """Which of both counts, nobody has to guess."""
+    assert problems_of(tmp_path, text) == [f"config.yaml:{line}: is not YAML: the key '{key}' is there twice"]
+
+
+def test_anchors_and_merge_keys(tmp_path: Path) -> None:
+    """What YAML has for repeating oneself can be used; a key that is written out goes before a merged one."""
+    (tmp_path / "config.yaml").write_text(
+        "services:\n  limits: &few {<<: {connections: 5}, connections: 3}\n  balancing: {failures: 2}\n"
+        "tls: {names: [a], <<: {names: [b]}}\n"
+    )
+    assert load(tmp_path / "config.yaml").tls.names == ("a",)
+
+
 @pytest.mark.parametrize("text", ["port: 2026-13-01", "port: !!int x", "metrics: !!bool x", "host: !!timestamp x"])
 def test_values_that_are_none(tmp_path: Path, text: str) -> None:
     """What only looks like a date, or is tagged as what it is not, is a mistake like any other."""

@@ -48,6 +48,22 @@ MOST_WORKERS = 256
 _FORMATS = ("auto", "console", "json")
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which would take the last of several values under one key without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return node
+
+
 def load(path: Path) -> Configuration:
     """Read a configuration file.
 
@@ -60,7 +76,7 @@ def load(path: Path) -> Configuration:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError([Problem(str(path), f"cannot be read: {reason}")]) from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506  a safe one
     except yaml.YAMLError as error:
         raise ConfigurationError([_yaml_problem(path, error)]) from error
     except RecursionError:
