@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Coroutine
@@ -84,6 +85,24 @@ def test_found_in_the_loop(waste: Any, main: Any, problem: str) -> None:
     with pytest.raises(AssertionError, match=problem):
         watched(main(), Watch(blocking_limit=0.05))
     watched(main(), Watch([waste], blocking_limit=0.05))
+
+
+def test_the_collector_is_no_callback() -> None:
+    """A collection goes through all that the process of the tests holds: no callback is blamed for that."""
+
+    def slowly(phase: str, info: dict[str, int]) -> None:
+        until = time.perf_counter() + 0.1
+        while phase == "stop" and time.perf_counter() < until:
+            pass
+
+    async def collect() -> None:
+        gc.callbacks.insert(0, slowly)
+        gc.collect()
+        gc.callbacks.remove(slowly)
+
+    before = list(gc.callbacks)
+    watched(collect(), Watch(blocking_limit=0.05))
+    assert gc.callbacks == before
 
 
 def test_loops_of_the_tests_own() -> None:
