@@ -86,6 +86,7 @@ class Stage:
         finally:
             process.terminate()
             process.wait(20)
+        self.pages.wait_until_idle()
         assert report["who"] == who
         return report
 

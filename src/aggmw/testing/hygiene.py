@@ -27,6 +27,8 @@ Waste: TypeAlias = Literal["tasks", "sockets", "errors", "blocking"]
 BLOCKING_LIMIT = 1.0
 """Seconds that one callback may hold the loop."""
 
+_PAUSES = [0.001 * 2**doubled for doubled in range(10)]  # a second altogether: closing takes time on a busy machine
+
 
 class BlockingSleep(AssertionError):
     """`time.sleep` was called in the thread of a running event loop."""
@@ -122,41 +124,46 @@ class Watch:
         """Look at the running loop, once transports and cancelled tasks had a chance to end."""
         for _ in range(10):
             await asyncio.sleep(0)
-        pause = 0.001
-        while pause < 0.1 and (self._left_tasks() or self._left_sockets()):
+        for pause in _PAUSES:
+            if not self._left_tasks() and not self._left_sockets():
+                break
             await asyncio.sleep(pause)
-            pause *= 2
         gc.collect(1)  # an unretrieved exception is reported when its task is collected
         for _ in range(3):  # and an asynchronous generator is closed then, by a task of the loop's own
             await asyncio.sleep(0)
-        if "tasks" not in self._allowed:
-            self.problems += [f"a task was left running: {task!r}" for task in self._left_tasks()]
+        self.problems += [f"a task was left running: {task!r}" for task in self._left_tasks()]
         self._end_sockets()
 
     def check(self) -> None:
-        """Raise what was found.
+        """Raise what was found; without a loop, once threads had a chance to end.
 
         Raises:
             AssertionError: a line for each problem.
         """
         if self._sockets is not None:
+            for pause in _PAUSES:
+                if not self._left_sockets():
+                    break
+                time.sleep(pause)
             self._end_sockets()
         found, self.problems = self.problems, []
         if found:
             raise AssertionError("\n".join(found))
 
     def _left_tasks(self) -> set[asyncio.Task[Any]]:
+        if "tasks" in self._allowed:
+            return set()
         current = asyncio.current_task()
         return {task for task in asyncio.all_tasks() if task not in self._tasks and task is not current}
 
     def _left_sockets(self) -> list[int]:
+        if "sockets" in self._allowed:
+            return []
         known = self._sockets or {}
         return [descriptor for inode, descriptor in open_sockets().items() if inode not in known]
 
     def _end_sockets(self) -> None:
-        left = self._left_sockets()
-        if left and "sockets" not in self._allowed:
-            self.problems += [f"a socket was left open: {describe_socket(descriptor)}" for descriptor in left]
+        self.problems += [f"a socket was left open: {describe_socket(each)}" for each in self._left_sockets()]
         self._sockets = None
 
     def _patch(self, owner: Any, name: str, value: object) -> None:

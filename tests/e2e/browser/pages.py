@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +47,11 @@ class PageServer:
         self._thread.start()
         return self
 
+    def wait_until_idle(self) -> None:
+        """Until no browser is connected any more; fails after 20 seconds."""
+        with self._server.changed:
+            assert self._server.changed.wait_for(lambda: not self._server.open, 20), f"open: {self._server.open}"
+
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
@@ -56,6 +62,22 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     pages: PageServer
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.open: set[socket.socket] = set()
+        self.changed = threading.Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.changed:
+            self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self.changed:
+            self.open.discard(request)
+            self.changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away in the middle is no error."""
