@@ -222,6 +222,41 @@ def test_only_safe_requests_find_out() -> None:
     assert site.begin(safe=False).endpoint is first
 
 
+def test_a_request_that_does_not_end_is_not_waited_for() -> None:
+    """One that has told nothing for as long as the endpoint was left out keeps no other from finding out."""
+    site = Site(2, failures=1)
+    first = site.endpoints[0]
+    site.fail(first, 1)
+    site.clock.now = first.back_at
+    hung = site.begin()
+    assert hung.probe
+    site.clock.now += first.out_seconds - 0.01
+    assert set(site.asked(10)) == {"e1"}
+    site.clock.now += 0.01
+    other = site.begin()
+    assert (other.endpoint, other.probe) == (first, True)
+    other.succeeded()
+    assert site.out == []
+
+
+def test_callers_who_are_kept_elsewhere_do_not_find_out() -> None:
+    """A caller who is kept at an endpoint finds out about that one only, unless nobody of its own comes by."""
+    site = Site(3, failures=1)
+    first = site.endpoints[0]
+    home = {}
+    for key in (b"user:%d" % number for number in range(20)):
+        attempt = site.begin(key)
+        home.setdefault(attempt.endpoint, key)
+        attempt.over()
+    site.fail(first, 1)
+    site.clock.now = first.back_at
+    for endpoint in site.endpoints[1:]:
+        assert site.begin(home[endpoint]).endpoint is endpoint
+    assert site.begin(home[first]).probe
+    site.clock.now += 2 * first.out_seconds
+    assert site.begin(home[site.endpoints[1]]).endpoint is first
+
+
 def test_longer_each_time_and_not_in_step() -> None:
     """Twice as long after each failure, up to the longest, and up to a fifth less; anew after a long good time."""
     site = Site(2, failures=1, eject_seconds=10, eject_longest_seconds=60)

@@ -16,7 +16,7 @@ from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.websockets import Close, UpstreamWebSocket
 from aggmw.errors import StatusError, UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
-from aggmw.middleware.proxy import BalancedTransport, Http1Transport, TransportLimits, Transports
+from aggmw.middleware.proxy import BalancedTransport, Http1Transport, HttpxTransport, TransportLimits, Transports
 from aggmw.middleware.proxy.transports import AsgiTransport
 from aggmw.testing import (
     Hold,
@@ -55,10 +55,11 @@ class Several:
 
     def __init__(self, servers: Sequence[ScriptedBackend | None], ports: Sequence[int], **options: Any) -> None:
         limits = options.pop("limits", None)
+        reached_by = options.pop("reached_by", Http1Transport)
         self.servers = servers
         endpoints = tuple(Backend("", "127.0.0.1", port, tls=False) for port in ports)
         self.backend = BalancedBackend(NAME, endpoints, Balancing(**options))
-        self.transport = BalancedTransport(Http1Transport(limits=limits), chance=first())
+        self.transport = BalancedTransport(reached_by(limits=limits), chance=first())
 
     async def send(self, request: UpstreamRequest = GET) -> tuple[int, bytes]:
         response = await self.transport.send(self.backend, request)
@@ -103,14 +104,15 @@ async def test_nothing_was_sent(request_: UpstreamRequest) -> None:
         assert site.failed == [1, 0]
 
 
-async def test_nothing_of_a_stream_was_sent() -> None:
+@pytest.mark.parametrize("reached_by", [Http1Transport, HttpxTransport])
+async def test_nothing_of_a_stream_was_sent(reached_by: Any) -> None:
     """A body that nobody has begun to read goes on whole."""
 
     async def body() -> AsyncIterator[bytes]:
         yield b"one"
         yield b"two"
 
-    async with several(None, answers(b"second")) as site:
+    async with several(None, answers(b"second"), reached_by=reached_by) as site:
         assert await site.send(UpstreamRequest(b"POST", b"/a", body=body())) == (200, b"second")
         assert site.servers[1] is not None
         assert ReceivedRequest.of(site.servers[1].requests[0]).body == b"onetwo"
@@ -446,6 +448,18 @@ async def test_one_that_comes_back(clock: VirtualClock) -> None:
         await clock.advance(10)
         assert await site.send() == (200, b"first")
         assert (await site.send())[1] == b"first"
+
+
+async def test_a_watch_does_not_find_out(clock: VirtualClock) -> None:
+    """It has no time of its own: at a server that takes connections and answers nothing, it would wait for ever."""
+    watch = replace(GET, long_running=True, timeout=None)
+    async with several([ReadHead(), Reset()], answers(b"second"), failures=1) as site:
+        await site.send()
+        await clock.advance(10)
+        assert await site.send(watch) == (200, b"second")
+        assert site.heard == [1, 2]
+        assert await site.send() == (200, b"second")
+        assert site.heard == [2, 3]
 
 
 async def test_all_answer_503() -> None:

@@ -82,7 +82,7 @@ class Endpoint:
         in_flight: requests that are under way there.
         failures: in a row.
         out: whether it is left out.
-        back_at: when a request is let through again.
+        back_at: when a request is let through again, or was.
         requests, failed, ejections, retried, refused, desperate: how often, since the beginning: a request went there;
             it failed; it was left out; a request went on to another one; one would have, had the budget allowed it; it
             was asked although it was left out, because none works.
@@ -240,11 +240,12 @@ class Balance:
 
         Args:
             key: by what its caller is kept at an endpoint; empty: by nothing.
-            safe: whether the request can be repeated, should the endpoint fail.
+            safe: whether the request can be repeated, should the endpoint fail, and its time is bounded.
             now: the moment.
         """
-        if self._out and (probe := self._due(now, safe=safe)) is not None:
+        if self._out and (probe := self._due(now, key, safe=safe)) is not None:
             probe.probing = True
+            probe.back_at = now
             return self._begin(probe, probe=True)
         if not self._out:
             return self._begin(self._chosen(self._live, key))
@@ -299,11 +300,13 @@ class Balance:
             seconds=round(endpoint.out_seconds, 1),
         )
 
-    def _due(self, now: float, *, safe: bool) -> Endpoint | None:
-        """An endpoint that may show whether it works again. What cannot be repeated is put at risk only if nothing else
-        has come by for as long again."""
+    def _due(self, now: float, key: bytes, *, safe: bool) -> Endpoint | None:
+        """An endpoint that may show whether it works again. What cannot be repeated is put at risk, and a caller who is
+        kept elsewhere is sent there, only if nothing else has come by for as long again; and a request that has told
+        nothing for so long is not waited for."""
         for each in self._out:
-            if not each.probing and now >= each.back_at + (0.0 if safe else each.out_seconds):
+            willing = safe and (not key or self._chosen(self.endpoints, key) is each)
+            if now >= each.back_at + each.out_seconds * (each.probing + (not willing)):
                 return each
         return None
 

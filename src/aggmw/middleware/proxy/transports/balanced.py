@@ -226,7 +226,7 @@ class _Trial:
             self._body = _Body(request.body)
             request = replace(request, body=self._body)
         self._request = request
-        self.attempt = balance.first(self._key, safe=safe, now=now)
+        self.attempt = balance.first(self._key, safe=safe and not request.long_running, now=now)
         self._asked = [self.attempt.endpoint]
 
     def outgoing(self) -> UpstreamRequest:

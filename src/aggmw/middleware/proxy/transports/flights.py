@@ -57,12 +57,14 @@ class FlightBody:
     def __init__(self, source: AsyncIterator[bytes], length: int | None) -> None:
         self._source = source
         self._left = length
+        self._begun = False
         self.error: StatusError | None = None
 
     def __aiter__(self) -> FlightBody:
         return self
 
     async def __anext__(self) -> bytes:
+        self._begun = True
         try:
             piece = await anext(self._source, None)
             while piece == b"":
@@ -80,9 +82,9 @@ class FlightBody:
         return piece
 
     async def aclose(self) -> None:
-        """A generator that is not at its end would be closed at some time."""
+        """A generator that is not at its end would be closed at some time. One that nobody began is for another try."""
         close: Any = getattr(self._source, "aclose", None)
-        if close is not None:
+        if close is not None and self._begun:
             await close()
 
 
