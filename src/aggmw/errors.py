@@ -57,13 +57,21 @@ class Problem:
     Args:
         path: where: a file, `file:line`, or `file: spec.service.port`.
         message: what is wrong and what to do, in one line.
+        passing: whether it may be gone a moment later although nobody does anything, as with a disk that fails once.
     """
 
     path: str
     message: str
+    passing: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+    @classmethod
+    def unreadable(cls, path: object, error: OSError) -> Problem:
+        """That a file cannot be read: passing, unless there is none, which nobody but the operator changes."""
+        lasting = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        return cls(str(path), f"cannot be read: {error.strerror or error}", passing=not lasting)
 
 
 class ConfigurationError(AggmwError):

@@ -15,7 +15,17 @@ import yaml
 
 from aggmw.errors import ConfigurationError, Problem
 
-__all__ = ["Document", "NotYaml", "Value", "parse_documents", "read_documents", "shown", "write_document"]
+__all__ = [
+    "Document",
+    "NotYaml",
+    "Value",
+    "documents_of",
+    "fetch",
+    "parse_documents",
+    "read_documents",
+    "shown",
+    "write_document",
+]
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
@@ -69,13 +79,31 @@ def read_documents(path: Path) -> list[Document]:
         ConfigurationError: one problem, with the line: the file cannot be read, is not UTF-8 or not YAML, is larger
             than 4 MiB, is nested deeper than 50 levels, uses an alias or a tag, or repeats a key.
     """
+    return documents_of(path, fetch(path))
+
+
+def fetch(path: Path) -> bytes:
+    """What a file holds, not looked at yet.
+
+    Raises:
+        ConfigurationError: one problem: the file cannot be read, or is larger than 4 MiB.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _problem(path, 0, f"cannot be read: {error.strerror or error}") from None
+        raise ConfigurationError([Problem.unreadable(path, error)]) from None
     if len(content) > MAX_BYTES:
         raise _problem(path, 0, f"is larger than {MAX_BYTES // 1024 // 1024} MiB")
+    return content
+
+
+def documents_of(path: Path, content: bytes) -> list[Document]:
+    """Every document of what a file holds.
+
+    Raises:
+        ConfigurationError: as `read_documents`.
+    """
     try:
         return parse_documents(content)
     except NotYaml as error:

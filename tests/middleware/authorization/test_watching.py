@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,52 @@ async def test_fault_in_reading(policy: Path) -> None:
         await looks(watcher)
     await looks(watcher, 1)
     assert reader.read == ["new"]
+
+
+async def test_disk_that_failed_once(policy: Path) -> None:
+    """What could not be read for a reason that passes is read again untouched, ever more rarely; the log says when."""
+    reader = Reader(policy)
+    failures = [OSError(errno.EIO, "Input/output error")] * 7
+    passes: list[int] = []
+
+    async def read() -> str:
+        passes.append(number)
+        if failures:
+            raise ConfigurationError([Problem.unreadable(policy, failures.pop())])
+        return await reader()
+
+    watcher = FileWatcher([policy], read, what="policy", every=0.5)
+    policy.write_text("new")
+    with capture_logs() as logs:
+        for number in range(1000):  # noqa: B007  which look it is, for `read`
+            await watcher.look()
+    assert reader.read == ["new"]
+    assert [after - before for before, after in pairwise(passes)] == [2, 4, 8, 16, 32, 60, 60]
+    said = [log["seconds"] for log in logs if log["event"] == "will be read again"]
+    assert said == [1, 2, 4, 8, 16, 30, 30]
+
+
+async def test_file_that_fails_and_is_changed(policy: Path) -> None:
+    """A change is not kept waiting by the pause before another reading; what is no file is not read again."""
+    reader = Reader(policy)
+    failures = [OSError(errno.EIO, "Input/output error")]
+
+    async def read() -> str:
+        if failures:
+            raise ConfigurationError([Problem.unreadable(policy, failures.pop())])
+        return await reader()
+
+    watcher = FileWatcher([policy], read, what="policy", every=0.25)
+    policy.write_text("new")
+    await looks(watcher)
+    policy.write_text("newer")
+    await looks(watcher, 2)
+    assert reader.read == ["newer"]
+    await looks(watcher, 10)
+    failures = [IsADirectoryError(errno.EISDIR, "Is a directory")]
+    policy.write_text("newest")
+    await looks(watcher, 200)
+    assert (reader.read, failures) == (["newer"], [])
 
 
 async def test_it_runs(policy: Path) -> None:

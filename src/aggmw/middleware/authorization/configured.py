@@ -91,7 +91,7 @@ class ConfiguredAuthorizers(Union):
             return found.authorizers, hashlib.sha256(self._path.read_bytes()).hexdigest()[:12]
         except OSError as error:
             self._record.failed()
-            raise ConfigurationError([Problem(str(self._path), f"cannot be read: {error.strerror}")]) from error
+            raise ConfigurationError([Problem.unreadable(self._path, error)]) from error
         except ConfigurationError:
             self._record.failed()
             raise

@@ -6,13 +6,14 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable
+from inspect import isawaitable
 from pathlib import Path
 from typing import TypeAlias
 
 import structlog
 
 from aggmw.contracts.reloading import PolicyWatcher, Reload, read_again
-from aggmw.errors import fault
+from aggmw.errors import ConfigurationError, fault
 from aggmw.middleware.authorization.aside import in_thread
 
 __all__ = ["FileWatcher", "FirstLoad", "Follower"]
@@ -28,7 +29,8 @@ class FileWatcher:
     It looks at them four times a second, which costs some 40 µs each time, works on every file system, and sees a file
     that is replaced, a symbolic link that leads elsewhere (as in a mounted ConfigMap), and what is written in place.
     Something that was changed is read when two looks in a row see the same, so that it is not read half written. A file
-    that is gone is waited for; if it stays away, what is missing is a mistake like any other.
+    that is gone is waited for; if it stays away, what is missing is a mistake like any other. What could not be read
+    for a reason that may pass by itself is read again after a second, then more rarely, at last every half a minute.
 
     Args:
         paths: files, and directories whose files count. What they are when the watcher is made counts as read.
@@ -48,6 +50,9 @@ class FileWatcher:
         self._every = every
         self._patience = patience
         self._gone = 0
+        self._passing = False  # whether the last reading failed so that another may not
+        self._pause = 0.0  # seconds before that
+        self._left = 0  # looks of the pause that are to come
         self._read = self._seen = self._states()
 
     def __repr__(self) -> str:
@@ -63,11 +68,38 @@ class FileWatcher:
         """Look once, and have the files read if they were changed and are at rest."""
         now = await in_thread(self._states)  # a file system that hangs must not hold up the loop
         before, self._seen = self._seen, now
-        if now == self._read:
+        changed = now != self._read
+        if not changed:
             self._gone = 0
-        elif now == before and not self._waits(now):
-            await read_again(self._what, self._reload, _log)
+        if now == before and (self._is_over() or (changed and not self._waits(now))):
+            await read_again(self._what, self._reloaded, _log)
             self._read = now  # not if that raised something else than mistakes: then it is tried again
+            self._take_a_pause()
+
+    async def _reloaded(self) -> object:
+        self._passing = False
+        try:
+            result = self._reload()
+            return await result if isawaitable(result) else result
+        except ConfigurationError as error:
+            self._passing = any(problem.passing for problem in error.problems)
+            raise
+
+    def _take_a_pause(self) -> None:
+        """Before another reading, if this one failed so that it is worth one."""
+        if not self._passing:
+            self._pause, self._left = 0.0, 0
+            return
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _FIRST_PAUSE
+        self._left = max(1, round(self._pause / self._every))
+        _log.warning("will be read again", what=self._what, seconds=self._pause)
+
+    def _is_over(self) -> bool:
+        """Whether there was a pause, and this is the look that ends it."""
+        if not self._left:
+            return False
+        self._left -= 1
+        return not self._left
 
     def _waits(self, states: tuple[_State, ...]) -> bool:
         """Whether a file is gone that may come back."""

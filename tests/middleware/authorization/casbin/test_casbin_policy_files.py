@@ -293,6 +293,31 @@ def test_directory_instead_of_a_file(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory"
 
 
+def test_endless_file(tmp_path: Path) -> None:
+    """No more than 64 MiB are read, so that no file takes all the memory."""
+    path = tmp_path / "policy.csv"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError) as caught:
+        CasbinAuthorizer.from_files(path)
+    assert str(caught.value) == f"{path}: is larger than 64 MiB, the most that is read"
+    path.unlink()
+    path.write_text(f"{GOOD}\n")
+    with path.open("a") as file:
+        file.truncate(64 * 1024 * 1024 + 1)
+    with pytest.raises(ConfigurationError, match="is larger than 64 MiB"):
+        CasbinAuthorizer.from_files(path)
+
+
+def test_hundred_thousand_rules(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    """A policy of 100,000 long rules is far from the limit."""
+    path = tmp_path / "policy.csv"
+    rule = "p, group:a-group-with-a-rather-long-name-{0}, get, core, pods|pods/log|pods/status, namespace-{0}, *\n"
+    path.write_text("".join(map(rule.format, range(100_000))))
+    authorizer = CasbinAuthorizer.from_files(path)
+    last = ("a-group-with-a-rather-long-name-99999",)
+    assert outcome(authorizer, "x", "get", "pods", group="", namespace="namespace-99999", groups=last) is Outcome.ALLOW
+
+
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_not_utf8(tmp_path: Path, mark: bytes) -> None:
     """The line that is not UTF-8 is named."""

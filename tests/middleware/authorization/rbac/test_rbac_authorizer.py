@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import weakref
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,30 @@ async def test_watched_files(tmp_path: Path) -> None:
         await watcher.look()  # type: ignore[attr-defined]  # what its controller does four times a second
     assert authorizer.verdict(POD).allowed
     assert RbacAuthorizer.from_files(tmp_path / "roles.yaml").controllers == ()
+
+
+async def test_disk_that_hangs(tmp_path: Path) -> None:
+    """Who waits for a manifest keeps neither the collector off, nor other policies from being loaded."""
+    path = tmp_path / "slow.yaml"
+    os.mkfifo(path)
+    waiting = asyncio.create_task(asyncio.to_thread(RbacAuthorizer.from_files, path))
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:  # nobody waits yet
+                await asyncio.sleep(0.01)
+        try:
+            assert gc.isenabled()
+            await asyncio.to_thread(RbacAuthorizer.from_objects, READER)
+            assert not waiting.done()
+        finally:
+            os.close(writing)
+        authorizer = await waiting
+    with pytest.raises(ConfigurationError) as caught:
+        await authorizer.refresh()
+    assert str(caught.value) == f"{path}: is a pipe, which cannot be read again: put a file there"
 
 
 async def test_refresh_while_requests_go_on() -> None:

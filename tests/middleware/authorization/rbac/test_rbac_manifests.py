@@ -53,6 +53,20 @@ def test_documents_and_files(here: Path) -> None:
     assert allows(RbacAuthorizer.from_files(here / "roles.yaml", "bindings.yaml"))
 
 
+def test_too_much(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file, and all files together, may be so large and no larger."""
+    (here / "endless.yaml").symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError) as caught:
+        RbacAuthorizer.from_files("endless.yaml")
+    assert str(caught.value) == "endless.yaml: is larger than 4 MiB"
+    for name in ("a.yaml", "b.yaml", "c.yaml"):
+        (here / name).write_text("#" * 700_000)
+    monkeypatch.setattr("aggmw.middleware.authorization.rbac.manifests.MAX_TOGETHER", 1024 * 1024)
+    with pytest.raises(ConfigurationError) as caught:
+        RbacAuthorizer.from_files("a.yaml", "b.yaml", "c.yaml")
+    assert str(caught.value) == "b.yaml: comes to more than 1 MiB with the files before it"
+
+
 def test_directories(here: Path) -> None:
     """Of a directory, files of YAML and JSON are read; hidden ones, others, and directories in it are not."""
     (here / "rbac.d").mkdir()

@@ -11,6 +11,8 @@ from aggmw.errors import Problem
 
 __all__ = ["BadText", "has_control", "numbered", "read"]
 
+MAX_BYTES = 64 * 1024 * 1024  # half a million rules have 40 MB
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
@@ -29,14 +31,18 @@ def read(path: Path, *, pipe: bool = True) -> str:
         pipe: whether it may be a pipe, on which is waited for somebody who writes.
 
     Raises:
-        BadText: it cannot be opened, or is not UTF-8.
+        BadText: it cannot be opened, is larger than 64 MiB, or is not UTF-8.
     """
     try:
         if not pipe and path.is_fifo():
             raise BadText(Problem(str(path), "is a pipe, which cannot be read again: put a file there"))
-        data = path.read_bytes().removeprefix(BOM_UTF8)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise BadText(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+        raise BadText(Problem.unreadable(path, error)) from error
+    if len(data) > MAX_BYTES:
+        raise BadText(Problem(str(path), f"is larger than {MAX_BYTES // 1024 // 1024} MiB, the most that is read"))
+    data = data.removeprefix(BOM_UTF8)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -16,7 +18,7 @@ from aggmw.errors import Problem
 from aggmw.middleware.authorization.aside import beside_the_loop, in_thread, let_go
 from aggmw.middleware.authorization.rbac.explain import explain
 from aggmw.middleware.authorization.rbac.granted import granted
-from aggmw.middleware.authorization.rbac.manifests import default_objects, read_files, read_objects
+from aggmw.middleware.authorization.rbac.manifests import Manifests, default_objects, read_objects
 from aggmw.middleware.authorization.rbac.objects import Binding, PolicyRule, Role
 from aggmw.middleware.authorization.rbac.second_look import second_look
 from aggmw.middleware.authorization.rbac.snapshot import Scope, Snapshot
@@ -40,7 +42,8 @@ class RbacAuthorizer:
     Kubernetes cluster has are there without being written, unless an object of the same name takes their place.
 
     Args:
-        read: gives the objects, each time they are loaded.
+        fetch: comes by the objects, each time they are loaded, and may wait for a disk; gives what makes them, and
+            waits for nothing.
         name: what they are called in figures.
         defaults: whether Kubernetes' default roles and their bindings are there, too.
         watched: files and directories that they come from; when these change, they are loaded again.
@@ -55,13 +58,14 @@ class RbacAuthorizer:
 
     def __init__(
         self,
-        read: Callable[[], Sequence[Role | Binding]],
+        fetch: Callable[[], Callable[[], Sequence[Role | Binding]]],
         name: str,
         *,
         defaults: bool = True,
         watched: Sequence[Path] = (),
     ) -> None:
-        self._read = read
+        self._fetch = fetch
+        self._loading = threading.Lock()
         self._name = name
         self._defaults = defaults
         self._record = LoadRecord("authorization-rbac", name)
@@ -88,7 +92,7 @@ class RbacAuthorizer:
         """
         files = [Path(path) for path in paths]
         name = ", ".join(map(str, paths))
-        return cls(lambda: read_files(files), name, defaults=defaults, watched=files if watch else ())
+        return cls(Manifests(files).fetch, name, defaults=defaults, watched=files if watch else ())
 
     @classmethod
     def from_objects(cls, objects: Collection[Mapping[str, object]], *, defaults: bool = True) -> RbacAuthorizer:
@@ -96,7 +100,7 @@ class RbacAuthorizer:
 
         Messages call them "object 1" and so on.
         """
-        return cls(lambda: read_objects(objects), "objects", defaults=defaults)
+        return cls(lambda: partial(read_objects, objects), "objects", defaults=defaults)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
@@ -122,16 +126,10 @@ class RbacAuthorizer:
         Raises:
             ConfigurationError: they are broken; what was loaded before stays in force.
         """
-        with beside_the_loop():
-            try:
-                snapshot = self._load()
-            except Exception:
-                self._record.failed()
-                raise
-            last: list[object] = [self._snapshot]
-            self._snapshot = snapshot
-            self._record.succeeded(snapshot.revision, len(snapshot.bindings))
-            let_go(last, _PARTS)
+        with self._loading:  # so that what is read last is what stays
+            read = self._fetch()  # a disk that hangs keeps nobody else from loading
+            with beside_the_loop():
+                self._swap(read)
 
     async def refresh(self) -> str:
         """The same, in a thread, while requests go on; gives the revision that is in force then.
@@ -187,8 +185,19 @@ class RbacAuthorizer:
         """What everybody has by the bindings."""
         return granted(self._snapshot)
 
-    def _load(self) -> Snapshot:
-        objects = list(self._read())
+    def _swap(self, read: Callable[[], Sequence[Role | Binding]]) -> None:
+        try:
+            snapshot = self._load(read)
+        except Exception:
+            self._record.failed()
+            raise
+        last: list[object] = [self._snapshot]
+        self._snapshot = snapshot
+        self._record.succeeded(snapshot.revision, len(snapshot.bindings))
+        let_go(last, _PARTS)
+
+    def _load(self, read: Callable[[], Sequence[Role | Binding]]) -> Snapshot:
+        objects = list(read())
         if self._defaults:
             own = {each.key for each in objects}
             objects = [*(each for each in default_objects() if each.key not in own), *objects]

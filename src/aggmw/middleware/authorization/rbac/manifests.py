@@ -2,34 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authorization.rbac.objects import GROUP, Binding, Role
 from aggmw.middleware.authorization.rbac.reading import API_VERSION, KINDS, Found, read
-from aggmw.objects.yaml_files import Value, parse_documents, read_documents
+from aggmw.objects.yaml_files import Value, documents_of, fetch, parse_documents
 
-__all__ = ["default_objects", "read_files", "read_objects"]
+__all__ = ["Manifests", "default_objects", "read_objects"]
+
+MAX_TOGETHER = 64 * 1024 * 1024  # bytes
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _LISTS: dict[str, str] = {f"{kind}List": kind for kind in KINDS}
 
 
-def read_files(paths: Sequence[Path]) -> list[Role | Binding]:
-    """What files and directories hold, in this order.
+class _Content(NamedTuple):
+    path: Path
+    content: bytes
+
+
+class Manifests:
+    """Roles and bindings in files and directories.
 
     Args:
         paths: YAML or JSON files, of several documents if need be; of a directory, all files in it that end in .yaml,
             .yml or .json and do not begin with a dot, by their names.
-
-    Raises:
-        ConfigurationError: all the mistakes of all files.
     """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        self._pipes = True
+
+    def fetch(self) -> Callable[[], list[Role | Binding]]:
+        """Take what the files hold at this moment, as long as the disk may need for it.
+
+        Returns:
+            what makes objects of it, in the order of the files, and waits for nothing. It raises ConfigurationError
+            with all the mistakes of all files. Call it once.
+        """
+        found: list[_Content | Problem] = []
+        left = MAX_TOGETHER
+        for path in self._files(found):
+            try:
+                content = self._content(path)
+            except ConfigurationError as error:
+                found.extend(error.problems)
+                continue
+            left -= len(content)
+            if left < 0:
+                megabytes = MAX_TOGETHER // 1024 // 1024
+                found.append(Problem(str(path), f"comes to more than {megabytes} MiB with the files before it"))
+                break
+            found.append(_Content(path, content))
+        self._pipes = False  # nobody would write a second time
+        return lambda: _made(found)
+
+    def _files(self, found: list[_Content | Problem]) -> Iterator[Path]:
+        for path in self._paths:
+            try:
+                files = _files_of(path)
+            except OSError as error:
+                found.append(Problem.unreadable(path, error))
+            else:
+                yield from files
+
+    def _content(self, path: Path) -> bytes:
+        if not self._pipes and path.is_fifo():
+            raise ConfigurationError([Problem(str(path), "is a pipe, which cannot be read again: put a file there")])
+        return fetch(path)
+
+
+def _made(found: list[_Content | Problem]) -> list[Role | Binding]:
     problems: list[Problem] = []
-    return _read(_of_files(paths, problems), problems)
+    return _read(_objects(found, problems), problems)
 
 
 def read_objects(objects: Iterable[Mapping[str, object]]) -> list[Role | Binding]:
@@ -59,19 +108,7 @@ def default_objects() -> list[Role | Binding]:
     return _read(found, problems)
 
 
-def _of_files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Found]:
-    for path in paths:
-        try:
-            for file in _files(path):
-                try:
-                    yield from _documents(file, problems)
-                except ConfigurationError as error:
-                    problems.extend(error.problems)
-        except OSError as error:
-            problems.append(Problem(str(path), f"cannot be read: {error.strerror or error}"))
-
-
-def _files(path: Path) -> Iterable[Path]:
+def _files_of(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         return [path]
     return sorted(
@@ -81,9 +118,17 @@ def _files(path: Path) -> Iterable[Path]:
     )
 
 
-def _documents(path: Path, problems: list[Problem]) -> Iterator[Found]:
-    for document in read_documents(path):
-        yield from _taken_apart(Found(f"{path}: document {document.number}", document.value), problems)
+def _objects(found: list[_Content | Problem], problems: list[Problem]) -> Iterator[Found]:
+    for each in found:
+        if isinstance(each, Problem):
+            problems.append(each)
+            continue
+        path, content = each
+        try:
+            for document in documents_of(path, content):
+                yield from _taken_apart(Found(f"{path}: document {document.number}", document.value), problems)
+        except ConfigurationError as error:
+            problems.extend(error.problems)
 
 
 def _taken_apart(found: Found, problems: list[Problem]) -> Iterator[Found]:
