@@ -316,6 +316,33 @@ async def test_c5_11_watch_of_an_account_that_goes(place: Path) -> None:
                 assert not stays.complete
 
 
+async def test_c5_11_watch_by_a_key_that_goes(place: Path) -> None:
+    """C5.11: what is forwarded by a token ends with the token's key, of service accounts and of an issuer elsewhere."""
+    stream = [ReadHead(), Send(respond(headers={"Transfer-Encoding": "chunked"}) + b"4\r\none\n\r\n"), Hold()]
+    async with ScriptedBackend(stream) as server:
+        (place / "config.yaml").write_text(CONFIG + f"services: {{paths: [{{path: /events/, url: '{server.url}'}}]}}\n")
+        (place / "policy.csv").write_text("p2, group:system:authenticated, get, /events/*\n")
+        made = composed(place)
+        async with running(made) as client:
+            account, elsewhere = await builder(place), jane()
+            async with (
+                client.stream("GET", "/events/a", {"authorization": f"Bearer {account}"}) as first,
+                client.stream("GET", "/events/a", {"authorization": f"Bearer {elsewhere.decode()}"}) as second,
+            ):
+                assert (await anext(first), await anext(second)) == (b"one\n", b"one\n")
+                for name in ("service accounts", "issuers of tokens"):
+                    await read_again(made, name)
+                (place / "sa.key").write_bytes(key("sa2").as_pem(private=True))
+                await read_again(made, "service accounts")
+                with pytest.raises(IncompleteResponse):
+                    await first.read()
+                assert not second.complete
+                (place / "keys.json").write_bytes(jwks(key("two")))
+                assert await status(client, jane("two"), "/version") == 403  # read again for this one, which is good
+                with pytest.raises(IncompleteResponse):
+                    await second.read()
+
+
 @pytest.mark.parametrize(
     ("text", "path", "expected"),
     [

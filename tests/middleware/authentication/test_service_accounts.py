@@ -162,6 +162,25 @@ async def test_withdrawn() -> None:
     assert not accounts._believed
 
 
+async def test_c5_11_withdrawn_with_its_key() -> None:
+    """C5.11: whoever goes on by a token of a key that is taken out is told at once; by one that stays, not."""
+    accounts = ServiceAccounts(ISSUER, StaticAccounts(ACCOUNTS), signing_key=pem("sa"), clock=lambda: NOW)
+    old = await accounts.authenticate(presenting(await bearer(accounts)))
+    accounts.reload(signing_key=pem("sa2"), keys=[key("sa").as_pem(private=False)])
+    new = await accounts.authenticate(presenting(await bearer(accounts)))
+    assert old is not None
+    assert new is not None
+    gone, stays = old.credential.withdrawal, new.credential.withdrawal
+    assert gone is not None
+    assert stays is not None
+    assert not gone.begun
+    with pytest.raises(ConfigurationError):
+        accounts.reload(signing_key=b"nonsense")
+    assert not gone.begun
+    accounts.reload(signing_key=pem("sa2"))
+    assert (gone.begun, stays.begun) == (True, False)
+
+
 async def test_withdrawn_as_far_as_known() -> None:
     """A look-up that fails keeps nobody else going, and is told."""
 

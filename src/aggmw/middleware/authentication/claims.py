@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Credential, Identity, authenticated
 from aggmw.errors import InvalidCredentials
 from aggmw.middleware.authentication.expressions import Expression
@@ -63,12 +64,13 @@ class ClaimMapper:
     user_rules: Sequence[Rule] = ()
     system_names: bool = False
 
-    def identity(self, claims: Mapping[str, Any], expires: float) -> Identity:
+    def identity(self, claims: Mapping[str, Any], expires: float, withdrawal: Drain | None = None) -> Identity:
         """Who the token's owner is.
 
         Args:
             claims: of a token that is good in all else.
             expires: when it ends, in seconds since the epoch.
+            withdrawal: begins when it is no longer believed.
 
         Raises:
             InvalidCredentials: a claim is missing or none that can be used, a rule is not met, or it is distributed.
@@ -90,7 +92,8 @@ class ClaimMapper:
                 rule.check(user)
         if not self.system_names and any(each.startswith(_SYSTEM) for each in (username, *groups)):
             raise InvalidCredentials(f"the token makes a user or group of {_SYSTEM}, which its issuer may not")
-        return authenticated(Identity(username, uid, tuple(groups), extra, Credential(ambient=False, expires=expires)))
+        credential = Credential(ambient=False, expires=expires, withdrawal=withdrawal)
+        return authenticated(Identity(username, uid, tuple(groups), extra, credential))
 
     def _username(self, claims: Mapping[str, Any]) -> str:
         username = _string(self.username, claims, "username")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -21,6 +21,7 @@ from aggmw.middleware.authentication.algorithms import ALGORITHMS
 __all__ = [
     "MAX_KEYS",
     "BadKeys",
+    "SignedBy",
     "SigningKey",
     "VerificationKey",
     "VerificationKeys",
@@ -60,6 +61,20 @@ class BadKeys(ValueError):
     """A key, or a set of keys, that cannot be used: why, in one line, to be printed behind where it came from."""
 
 
+class SignedBy(NamedTuple):
+    """Whose signature a token has, and what it called the key: as long as that holds, so does the signature.
+
+    Attributes:
+        algorithm: one of `ALGORITHMS`.
+        kid: what the token names; None when it names none.
+        fingerprint: of the key (`VerificationKey.fingerprint`).
+    """
+
+    algorithm: str
+    kid: str | None
+    fingerprint: bytes
+
+
 class VerificationKey:
     """A public key and what it may verify.
 
@@ -67,14 +82,18 @@ class VerificationKey:
         key: joserfc's.
         kid: its name; "" when it has none.
         algorithms: those that it may be used with.
+
+    Attributes:
+        fingerprint: SHA-256 of the public key in DER, whatever it is called.
     """
 
-    __slots__ = ("_key", "algorithms", "kid")
+    __slots__ = ("_key", "algorithms", "fingerprint", "kid")
 
     def __init__(self, key: _Key, kid: str, algorithms: Iterable[str]) -> None:
         self._key = key
         self.kid = kid
         self.algorithms = frozenset(algorithms)
+        self.fingerprint = _fingerprint(key)
 
     def __repr__(self) -> str:
         return f"VerificationKey({self.kid!r}, {sorted(self.algorithms)})"
@@ -119,10 +138,22 @@ class VerificationKeys:
     def __repr__(self) -> str:
         return f"VerificationKeys({len(self.keys)} keys)"
 
-    def verify(self, algorithm: str, kid: str | None, signed: bytes, signature: bytes) -> bool:
-        """Whether the signature is that of a key with this name, or, when the token names none, of any that fits."""
-        candidates: Sequence[VerificationKey] = self.keys if kid is None else self._by_kid.get(kid, ())
-        return any(key.verify(algorithm, signed, signature) for key in candidates)
+    def signer(self, algorithm: str, kid: str | None, signed: bytes, signature: bytes) -> SignedBy | None:
+        """Whose signature it is: of a key with this name, or, when the token names none, of any that fits; or None."""
+        for key in self._named(kid):
+            if key.verify(algorithm, signed, signature):
+                return SignedBy(algorithm, kid, key.fingerprint)
+        return None
+
+    def hold(self, signer: SignedBy) -> bool:
+        """Whether a signature that was found to be this key's would still be."""
+        return any(
+            key.fingerprint == signer.fingerprint and signer.algorithm in key.algorithms
+            for key in self._named(signer.kid)
+        )
+
+    def _named(self, kid: str | None) -> Sequence[VerificationKey]:
+        return self.keys if kid is None else self._by_kid.get(kid, ())
 
 
 def parse_jwks(data: bytes) -> VerificationKeys:
@@ -247,7 +278,11 @@ def _one_algorithm(key: _Key) -> tuple[str]:
 
 def _key_id(key: _Key) -> str:
     """The hash of the public key in DER, as Kubernetes names keys of service accounts."""
-    return _encode(hashlib.sha256(key.as_der(private=False)).digest()).decode("ascii")
+    return _encode(_fingerprint(key)).decode("ascii")
+
+
+def _fingerprint(key: _Key) -> bytes:
+    return hashlib.sha256(key.as_der(private=False)).digest()
 
 
 def _encode(data: bytes) -> bytes:

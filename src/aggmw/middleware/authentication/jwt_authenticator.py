@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 from aggmw.contracts.catalog import Controller
+from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Identity, Presented
 from aggmw.contracts.tokens import NO_AUDIENCES
 from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, UpstreamUnreachable
 from aggmw.middleware.authentication.bearer import presented_token
 from aggmw.middleware.authentication.issuer_rules import CompiledIssuer, compile_issuers
 from aggmw.middleware.authentication.issuers import JWTIssuer, MappedClaim
+from aggmw.middleware.authentication.jose import SignedBy
 from aggmw.middleware.authentication.jwks import IssuerKeys, discovered, from_file
 from aggmw.middleware.authentication.jwt import LEEWAY, MAX_TOKEN, Token, audiences_of, check_times, read_token
 
@@ -24,16 +27,38 @@ _ALIASES = {"accounts.google.com": "https://accounts.google.com"}
 """What one issuer calls itself, too (OpenID Connect Core §15.6.2)."""
 
 _FILE_REFRESH = 10.0
+_NOWHERE: Mapping[str, Any] = {"discovery_url": "", "certificate_authority": "", "keys": None}
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An issuer that is accepted at the moment."""
+    """An issuer that is accepted at the moment.
+
+    Attributes:
+        withdrawals: by key, what begins when the tokens that it signed are no longer believed.
+    """
 
     compiled: CompiledIssuer
     keys: IssuerKeys
     audiences: frozenset[str]
     algorithms: frozenset[str]
+    withdrawals: dict[SignedBy, Drain] = field(default_factory=dict)
+
+    def judges_like(self, other: _Known) -> bool:
+        """Whether they differ in nothing but where the keys are."""
+        one, two = (replace(each.compiled.issuer, **_NOWHERE) for each in (self, other))
+        return one == two
+
+    def withdrawal(self, signer: SignedBy) -> Drain:
+        return self.withdrawals.setdefault(signer, Drain())
+
+    def withdraw(self, *, everything: bool = False) -> None:
+        """End what goes on by tokens of keys that the issuer no longer has."""
+        keys = self.keys.keys
+        for signer, withdrawal in list(self.withdrawals.items()):
+            if everything or (keys is not None and not keys.hold(signer)):
+                del self.withdrawals[signer]
+                withdrawal.begin()
 
 
 class JWTAuthenticator:
@@ -45,7 +70,8 @@ class JWTAuthenticator:
 
     Keys are read in the background, for as long as the `FrontProxy` that has this authenticator runs; without one, for
     as long as `async with` it is open. An issuer that cannot be asked does not touch the others, and its tokens go on
-    with the keys that were read last.
+    with the keys that were read last. What a token opened, such as a watch, ends when the token's key is no longer
+    among them, and when its issuer is gone or judges by other rules.
 
     Not done: distributed and aggregated claims are not fetched, such tokens are refused; tokens are not looked up at
     their issuer, so one that was revoked there is good until it expires.
@@ -108,6 +134,9 @@ class JWTAuthenticator:
     def reload(self, issuers: Sequence[JWTIssuer]) -> None:
         """Accept these from now on. Keys of an issuer that stays where it was are kept. On a mistake nothing changes.
 
+        What was opened by tokens of an issuer that is not among them, or has other rules, ends. Call it on the event
+        loop.
+
         Raises:
             ConfigurationError: as on construction.
         """
@@ -120,9 +149,13 @@ class JWTAuthenticator:
         )
         if problems:
             raise ConfigurationError(problems)
-        self._issuers = {each.issuer.url: self._known(each) for each in compiled}
-        self._renew()
+        before, self._issuers = self._issuers, {each.issuer.url: self._known(each) for each in compiled}
+        self._revision = object()
         self._renewal.refresh()
+        for url, known in before.items():
+            now = self._issuers.get(url)
+            if now is None or now.withdrawals is not known.withdrawals:
+                known.withdraw(everything=True)
 
     async def authenticate(self, presented: Presented) -> Identity | None:
         """Whose bearer token it is; None when none is presented.
@@ -150,10 +183,13 @@ class JWTAuthenticator:
         if not meant & known.audiences or (audiences and not meant & audiences):
             raise InvalidCredentials("the token is for somebody else (aud)")
         expires = check_times(read.claims, self._clock(), leeway=self._leeway)
-        await self._verify(read, known.keys)
-        if self._clock() >= expires:  # it had to wait for newer keys
+        signer = await self._verify(read, known.keys)
+        # It may have had to wait for newer keys.
+        if self._clock() >= expires:
             raise InvalidCredentials("the token is expired")
-        return known.compiled.mapper.identity(read.claims, expires)
+        if self._issuers.get(known.compiled.issuer.url) is not known:
+            return await self.authenticate_token(token, audiences)
+        return known.compiled.mapper.identity(read.claims, expires, known.withdrawal(signer))
 
     def sources(self, presented: Presented) -> Mapping[str, str]:
         """Which rule of a token's issuer gives "user", "uid", "group" and "extra KEY": for who looks for a mistake.
@@ -192,12 +228,14 @@ class JWTAuthenticator:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _verify(self, token: Token, keys: IssuerKeys) -> None:
+    async def _verify(self, token: Token, keys: IssuerKeys) -> SignedBy:
         """Raises unless the signature is by one of the keys, if need be after they were read once more."""
         while True:
             seen = keys.keys
-            if seen is not None and seen.verify(token.algorithm, token.kid, token.signed, token.signature):
-                return
+            if seen is not None:
+                signer = seen.signer(token.algorithm, token.kid, token.signed, token.signature)
+                if signer is not None:
+                    return signer
             if not await keys.renewed(seen):
                 break
         if seen is None:
@@ -227,10 +265,15 @@ class JWTAuthenticator:
             keys = IssuerKeys(
                 issuer.url, read, refresh=self._refresh, least_interval=self._least_interval, changed=self._renew
             )
-        return _Known(compiled, keys, frozenset(issuer.audiences), frozenset(issuer.algorithms))
+        known = _Known(compiled, keys, frozenset(issuer.audiences), frozenset(issuer.algorithms))
+        same = before is not None and before.judges_like(known)
+        return replace(known, withdrawals=before.withdrawals) if same and before is not None else known
 
     def _renew(self) -> None:
+        """Somebody has other keys."""
         self._revision = object()
+        for known in list(self._issuers.values()):
+            known.withdraw()
 
     def _sources(self) -> list[IssuerKeys]:
         return [known.keys for known in self._issuers.values()]

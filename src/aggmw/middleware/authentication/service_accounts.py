@@ -20,6 +20,7 @@ from aggmw.middleware.authentication.bearer import presented_token
 from aggmw.middleware.authentication.claims import CREDENTIAL_ID
 from aggmw.middleware.authentication.jose import (
     BadKeys,
+    SignedBy,
     SigningKey,
     VerificationKey,
     VerificationKeys,
@@ -68,6 +69,13 @@ class _Rest(NamedTuple):
     namespace: str
     name: str
     uid: str
+
+
+class _Belief(NamedTuple):
+    """What a token that was believed rests on: a key, and what has to be there."""
+
+    signer: SignedBy
+    rests: list[_Rest]
 
 
 class ServiceAccounts:
@@ -119,7 +127,7 @@ class ServiceAccounts:
         self._accounts = accounts
         self._max_seconds = max_seconds
         self._clock = clock
-        self._believed: WeakKeyDictionary[Drain, list[_Rest]] = WeakKeyDictionary()
+        self._believed: WeakKeyDictionary[Drain, _Belief] = WeakKeyDictionary()
         self.reload(keys=keys, signing_key=signing_key)
 
     def __repr__(self) -> str:
@@ -129,7 +137,8 @@ class ServiceAccounts:
         """Believe these keys, and sign with that one, from now on. On a mistake nothing changes.
 
         To change the signing key, list its successor in `keys` wherever tokens are verified first, then sign with it,
-        and leave the old one in `keys` until the last of its tokens has expired.
+        and leave the old one in `keys` until the last of its tokens has expired. What was opened by tokens of a key
+        that is not among them ends. Call it on the event loop.
 
         Raises:
             ConfigurationError: as on construction.
@@ -157,6 +166,9 @@ class ServiceAccounts:
         self._documents = self._published()
         self._revision = object()
         self._seen: object = None
+        for withdrawal in [each for each, belief in self._believed.items() if not self._keys.hold(belief.signer)]:
+            self._believed.pop(withdrawal, None)
+            withdrawal.begin()
 
     @property
     def revision(self) -> object:
@@ -187,9 +199,10 @@ class ServiceAccounts:
         if not (audiences or self.audiences).intersection(audiences_of(read.claims)):
             raise InvalidCredentials("the token is for somebody else (aud)")
         expires = check_times(read.claims, self._clock(), leeway=LEEWAY)
-        if not self._keys.verify(read.algorithm, read.kid, read.signed, read.signature):
+        signer = self._keys.signer(read.algorithm, read.kid, read.signed, read.signature)
+        if signer is None:
             raise InvalidCredentials("the token's signature is by no key of service accounts")
-        return await self._identity(read.claims, expires)
+        return await self._identity(read.claims, expires, signer)
 
     async def withdraw(self) -> None:
         """End what is forwarded by tokens whose account, or what they are bound to, is gone. Call it when that may be.
@@ -200,9 +213,9 @@ class ServiceAccounts:
             Exception: something could not be looked up. What that concerns goes on; everything else was looked at.
         """
         broken: Exception | None = None
-        for withdrawal, rests in list(self._believed.items()):
+        for withdrawal, belief in list(self._believed.items()):
             try:
-                gone = await self._is_any_gone(rests)
+                gone = await self._is_any_gone(belief.rests)
             except Exception as error:  # noqa: BLE001  whatever it was, the others are to end all the same
                 broken = broken or error
                 continue
@@ -295,14 +308,15 @@ class ServiceAccounts:
             )
         return found
 
-    async def _identity(self, claims: Mapping[str, Any], expires: float) -> Identity:
+    async def _identity(self, claims: Mapping[str, Any], expires: float, signer: SignedBy) -> Identity:
         private = _Private(claims.get(_PRIVATE))
         namespace, (name, uid) = private.namespace, private.reference("serviceaccount")
         if not name or claims.get("sub") != f"{_PREFIX}:{namespace}:{name}":
             raise InvalidCredentials("the token does not name its service account (sub)")
         rests = [_Rest(_ACCOUNT, namespace, name, uid)]
         withdrawal = Drain()
-        self._believed[withdrawal] = rests  # from now on: what goes while others are looked up is noticed
+        # From now on: what goes while others are looked up is noticed.
+        self._believed[withdrawal] = _Belief(signer, rests)
         if not await self._is_there(rests[0]):
             raise InvalidCredentials("the token's service account does not exist, or is another of that name")
         extra: dict[str, list[str]] = {}
