@@ -9,19 +9,27 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
+from tests.middleware.audit.sinks import Collected, policy
+
 from aggmw import APIService, Identity
 from aggmw.asgi.types import ASGIApp, Scope
+from aggmw.contracts.authorization import Outcome, Verdict
 from aggmw.contracts.backends import Backend
+from aggmw.contracts.connection import Connection
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware, StaticTokens
+from aggmw.middleware.audit import Audit, AuditMiddleware
+from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware, SelfSubjectReviews, StaticTokens
 from aggmw.middleware.authorization import AllowAll, AuthorizationMiddleware, DenyAll
 from aggmw.middleware.discovery import Discovery, DiscoveryMiddleware
+from aggmw.middleware.forward_auth import ForwardAuth, ForwardAuthMiddleware
+from aggmw.middleware.impersonation import ImpersonationMiddleware
 from aggmw.middleware.metrics import Metrics, MetricsMiddleware
 from aggmw.middleware.proxy import Http1Transport, ProxyMiddleware
 from aggmw.middleware.recovery import RecoveryMiddleware
 from aggmw.middleware.registry import RegistryMiddleware, StaticRoutes, make_routes
-from aggmw.middleware.request_info import RequestInfoMiddleware
+from aggmw.middleware.request_info import RequestInfoMiddleware, parse
+from aggmw.middleware.resources import ResourcesMiddleware
 from aggmw.testing import Client, ScriptedBackend, respond
 
 ALICE = Identity("alice", groups=("dev",))
@@ -74,6 +82,12 @@ def info_of(exchange: Exchange) -> RequestInfo:
     return RequestInfo(False, scope["method"].lower(), scope["method"], scope["path"], scope["raw_path"])
 
 
+def parsed(exchange: Exchange) -> RequestInfo:
+    """The same, of what may be a resource."""
+    scope = exchange.scope
+    return parse(scope["method"], scope["raw_path"], scope["query_string"])
+
+
 async def recovery(make: Make) -> None:
     """One id on every response, and on the scope."""
     client = Client(make([(RecoveryMiddleware, {})]))
@@ -98,6 +112,32 @@ async def authentication(make: Make) -> None:
     assert "authorization" not in response.json()["headers"]
     refused = await client.request("GET", "/seen")
     assert (refused.status, refused.json()["reason"]) == (401, "Unauthorized")
+
+
+async def audit(make: Make) -> None:
+    """An event a request, both inputs by keyword; the sink runs for as long as the application."""
+    sink = Collected()
+    recording = Audit(policy(omitStages=["RequestReceived"]), [sink])
+    inputs = {"identity": lambda exchange: ALICE, "request_info": info_of}
+    client = Client(make([(AuditMiddleware, {"audit": recording, **inputs})], opened=recording.running))
+    async with client.lifespan():
+        assert (await client.request("GET", "/seen")).status == 200
+        assert sink.runs == 1
+    assert [(event["user"]["username"], event["requestURI"]) for event in sink.events] == [("alice", "/seen")]
+
+
+async def impersonation(make: Make) -> None:
+    """Somebody else, where the authorizer lets one; both inputs by keyword; the headers do not go on."""
+    inputs = {"identity": lambda exchange: ALICE, "request_info": info_of, "constrained": False}
+    as_bob = [("Impersonate-User", "bob")]
+    client = Client(make([(ImpersonationMiddleware, {"authorizer": AllowAll(), **inputs})]))
+    response = await client.request("GET", "/seen", as_bob)
+    assert response.json()["identity"] == "bob"
+    assert "impersonate-user" not in response.json()["headers"]
+    refused = await Client(make([(ImpersonationMiddleware, {"authorizer": DenyAll(), **inputs})])).request(
+        "GET", "/seen", as_bob
+    )
+    assert (refused.status, refused.json()["reason"]) == (403, "Forbidden")
 
 
 async def authorization(make: Make) -> None:
@@ -159,6 +199,38 @@ async def proxy(make: Make) -> None:
         await transport.aclose()
 
 
+async def resources(make: Make) -> None:
+    """Kinds of ours, all three inputs by keyword; the application's own paths pass."""
+    options = {
+        "kinds": [SelfSubjectReviews()],
+        "request_info": parsed,
+        "identity": lambda exchange: ALICE,
+        "verdict": lambda exchange: Verdict(Outcome.ALLOW),
+    }
+    client = Client(make([(ResourcesMiddleware, options)]))
+    review = await client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=b"{}")
+    assert (review.status, review.json()["status"]["userInfo"]["username"]) == (201, "alice")
+    assert (await client.request("GET", "/seen")).json()["path"] is None
+
+
+async def forward_auth(make: Make) -> None:
+    """A question of another proxy is judged by the stages inside; nobody else may ask."""
+    stack: Stack = [
+        (ForwardAuthMiddleware, {"forward_auth": ForwardAuth("nginx", peers=["127.0.0.1"])}),
+        (RequestInfoMiddleware, {}),
+        (AuthenticationMiddleware, {"authenticators": [TOKENS]}),
+        (AuthorizationMiddleware, {"authorizer": AllowAll()}),
+    ]
+    app = make(stack)
+    nginx = Client(app, connection=Connection(("127.0.0.1", 40000)))
+    question = [("X-Original-Method", "GET"), ("X-Original-URI", "/orders")]
+    yes = await nginx.request("GET", "/auth", [*TOKEN, *question])
+    assert (yes.status, yes.header("x-auth-request-user")) == (200, b"alice")
+    assert (await nginx.request("GET", "/auth", question)).status == 401
+    anybody = Client(app, connection=Connection(("192.0.2.1", 40000)))
+    assert (await anybody.request("GET", "/auth", [*TOKEN, *question])).status == 403
+
+
 async def together(make: Make) -> None:
     """All of them in their order forward as the caller; what no service takes is the application's."""
     async with ScriptedBackend(lambda request: respond(200, body=b"flunders")) as server:
@@ -188,10 +260,15 @@ CHECKS = [
     recovery,
     request_info,
     authentication,
+    audit,
+    impersonation,
     authorization,
     metrics,
     discovery,
     registry,
     proxy,
+    resources,
+    forward_auth,
     together,
 ]
+"""A check a stage, by its name, and one of all."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar, Request, asgi, get
+from litestar import Litestar, Request, asgi, get, route
 from litestar.connection import ASGIConnection
 from litestar.exceptions import PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
@@ -24,7 +24,7 @@ from aggmw.middleware.authentication import Anonymous, AuthenticationMiddleware
 from aggmw.testing import Client, ScriptedBackend, respond
 
 
-@get(["/", "/{path:path}"])
+@route(["/", "/{path:path}"], http_method=["GET", "POST"], status_code=200)
 async def see(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return seen(request.scope)
 
