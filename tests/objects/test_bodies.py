@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggmw.errors import StatusError
-from aggmw.objects.bodies import ExpectedKind, FieldValidation, decode_object, encode_object, form_for
+from aggmw.objects.bodies import MAX_VALUES, ExpectedKind, FieldValidation, decode_object, encode_object, form_for
 from aggmw.objects.protobuf import PROTOBUF, encode
 
 _TRIPLES = Path(__file__).parent / "encodings"
@@ -35,6 +35,31 @@ def refusal(data: bytes | str | dict[str, Any], content_type: str | None = "appl
     with pytest.raises(StatusError) as caught:
         decoded(data, content_type)
     return caught.value
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {f"k{number}": 1 for number in range(MAX_VALUES)},
+        {"spec": {"audiences": [[] for _ in range(MAX_VALUES)]}},
+        [{} for _ in range(MAX_VALUES)],
+        {"spec": {"audiences": [1] * 8 * MAX_VALUES}},
+    ],
+    ids=["members", "lists", "objects", "numbers"],
+)
+def test_as_many_values_as_keep_nobody_waiting(many: Any) -> None:
+    """A parser does not stop in the middle, so a body with very many values is refused before it is parsed."""
+    expected = (400, r"it holds more than 32768 members and lists")
+    error = refusal(json.dumps(many))
+    assert (error.code, str(error).rpartition(": ")[2]) == expected
+    error = refusal(f"spec: {json.dumps(many)}", "application/yaml")
+    assert (error.code, str(error).rpartition(": ")[2]) == (400, "holds more than 32768 values")
+
+
+def test_long_bodies_of_few_values() -> None:
+    """What is merely long is read: a token of a megabyte, and thousands of texts."""
+    spec = {"token": "t" * 1_000_000, "audiences": [f"https://{number}.example.com" for number in range(20_000)]}
+    assert decoded({"spec": spec}) == ({**_WHOLE, "spec": spec}, [])
 
 
 @pytest.mark.parametrize(

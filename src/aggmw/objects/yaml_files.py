@@ -110,15 +110,18 @@ def documents_of(path: Path, content: bytes) -> list[Document]:
         raise _problem(path, error.line, str(error)) from None
 
 
-def parse_documents(content: bytes) -> list[Document]:
+def parse_documents(content: bytes, *, most: int | None = None) -> list[Document]:
     """Every document of a text that is not empty.
+
+    Args:
+        most: values that it may hold, keys included; 200,000 where it is not said.
 
     Raises:
         NotYaml: not UTF-8, not YAML, nested too deeply, too many values, an alias, a tag, a repeated key.
     """
     try:
         text = content.decode("utf-8-sig")
-        _inspect(text)
+        _inspect(text, MAX_NODES if most is None else most)
         return [
             Document(number, node.start_mark.line + 1, value)
             for number, node in enumerate(yaml.compose_all(text, Loader=_Loader), 1)
@@ -145,7 +148,7 @@ def _problem(path: Path, line: int, message: str) -> ConfigurationError:
     return ConfigurationError([Problem(f"{path}:{line}" if line else str(path), message)])
 
 
-def _inspect(text: str) -> None:
+def _inspect(text: str, most: int) -> None:
     """Look through the events before anything is built, so that no bomb (CVE-2019-11253) is ever expanded."""
     depth = nodes = 0
     for event in yaml.parse(text, Loader=_Loader):
@@ -159,8 +162,8 @@ def _inspect(text: str) -> None:
             depth -= 1
         if depth > MAX_DEPTH:
             raise _Refused(event, f"is nested deeper than {MAX_DEPTH} levels")
-        if nodes > MAX_NODES:
-            raise _Refused(event, f"holds more than {MAX_NODES} values")
+        if nodes > most:
+            raise _Refused(event, f"holds more than {most} values")
 
 
 def _value(node: yaml.Node) -> Value:
