@@ -21,21 +21,20 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import random
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 from tests.docs.pages import ROOT, Block, Command
+from tests.ports import free_port
 
 __all__ = ["PORTS", "Mismatch", "agrees", "follow"]
 
@@ -62,7 +61,7 @@ class Mismatch(AssertionError):
     """A command does not print what the page says."""
 
 
-def follow(blocks: Iterable[Block], directory: Path) -> None:
+def follow(blocks: Sequence[Block], directory: Path) -> None:
     """Do everything that a page says, in its order.
 
     Args:
@@ -73,7 +72,7 @@ def follow(blocks: Iterable[Block], directory: Path) -> None:
         Mismatch: a command prints something else, or nothing in time.
     """
     with ExitStack() as stack:
-        ports = stack.enter_context(_free_ports())
+        ports = _free_ports("".join(block.text for block in blocks))
         shell = stack.enter_context(_Shell(directory))
         for block in blocks:
             if block.title:
@@ -127,19 +126,14 @@ def _substituted(text: str, replacements: dict[str, str]) -> str:
     return re.sub(rf"(?<![\d.])(?:{'|'.join(replacements)})(?!\d)", lambda match: replacements[match[0]], text)
 
 
-@contextmanager
-def _free_ports() -> Iterator[dict[str, str]]:
-    """As many digits as on the page, so that tables stay aligned; and none that the system gives to anybody."""
+def _free_ports(page: str) -> dict[str, str]:
+    """As many digits as on the page, so that tables stay aligned; and no number that means something else there."""
     found: dict[str, str] = {}
-    with ExitStack() as stack:
-        while len(found) < len(PORTS):
-            candidate = stack.enter_context(socket.socket())
-            try:
-                candidate.bind(("127.0.0.1", random.randrange(2000, 10000)))
-            except OSError:
-                continue
-            found[PORTS[len(found)]] = str(candidate.getsockname()[1])
-    yield found
+    while len(found) < len(PORTS):
+        port = str(free_port(digits=4))
+        if port not in page:
+            found[PORTS[len(found)]] = port
+    return found
 
 
 class _Terminal:

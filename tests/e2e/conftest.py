@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.e2e.flunders import path as flunders_path
+from tests.ports import free_port
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
 
@@ -229,13 +230,6 @@ class Demo:
             return self.request("/readyz", user="admin") == (200, b"ok")
         except (OSError, http.client.HTTPException):
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
+from tests.ports import free_port
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
 

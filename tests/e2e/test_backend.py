@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import BIN, Kubectl, free_port
+from tests.e2e.conftest import BIN, Kubectl
+from tests.ports import free_port
 
 from aggmw.pki.make import KeyPair, issue_client, issue_server, make_ca
 

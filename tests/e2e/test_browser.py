@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 from tests.e2e.browser.pages import PageServer
-from tests.e2e.conftest import Demo, Kubectl, free_port
+from tests.e2e.conftest import Demo, Kubectl
 from tests.e2e.flunders import path as flunders_path
+from tests.ports import free_port
 
 ASSETS = Path(__file__).parent / "browser"
 TOKEN = "0123456789abcdef"

@@ -13,7 +13,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.stream import stream
 from kubernetes.stream.ws_client import ERROR_CHANNEL
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 

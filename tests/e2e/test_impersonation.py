@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
+from tests.ports import free_port
 
 from aggmw.server.directory import Directory
 from aggmw.server.kubeconfig import Access, render_kubeconfig

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
+from tests.ports import free_port
 
 from aggmw.pki.make import issue_server, make_ca
 from aggmw.server.directory import Directory

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
 from tests.e2e.flunders import GROUP, forbidden, path
+from tests.ports import free_port
 
 from aggmw.server.directory import Directory
 from aggmw.server.kubeconfig import Access, render_kubeconfig

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import DOCS, blocks
-from tests.e2e.conftest import START_SECONDS, STOP_SECONDS, free_port
+from tests.e2e.conftest import START_SECONDS, STOP_SECONDS
+from tests.ports import free_port
 
 PAGE = DOCS / "how-to" / "behind-nginx-traefik-envoy.md"
 MAIN = """\

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
 from tests.e2e.openid_provider import GROUP, VERSION, OpenIDProvider, flunders
+from tests.ports import free_port
 
 from aggmw.config import load
 from aggmw.config.tokens import service_accounts

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
+from tests.ports import free_port
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
+from tests.ports import free_port
 
 CONFIG = """\
 authorization: {policy: policy.csv}

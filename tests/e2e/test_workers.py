@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import Kubectl
-from tests.server.workers.conftest import SERVE, Workers, free_port
+from tests.ports import free_port
+from tests.server.workers.conftest import SERVE, Workers
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
 

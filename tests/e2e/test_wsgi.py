@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Kubectl, free_port
+from tests.e2e.conftest import Kubectl
 from tests.e2e.test_mounted import ROOT, Process
+from tests.ports import free_port
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.servers.processes import Process, free_port
+from tests.ports import free_port
+from tests.servers.processes import Process
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["SERVERS", "Process", "free_port"]
+from tests.ports import free_port
+
+__all__ = ["SERVERS", "Process"]
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 2.0
 
 _UVICORN = ("uvicorn", "tests.servers.app:app", "--no-proxy-headers", "--log-level", "warning", "--port", "PORT")
@@ -93,11 +95,3 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -27,7 +27,8 @@ from statistics import median
 
 import uvloop
 import yaml
-from benchmarks.machine import free_port, resident
+from benchmarks.machine import resident
+from tests.ports import free_port
 from tests.soak.site import ROOT
 from tests.soak.traffic import GROUPS, Broken, Conditions, Connection, Traffic
 

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 import pytest
 from structlog.testing import capture_logs
-from tests.server.workers.conftest import PATIENCE, SERVE, Workers, eventually, free_port, gone
+from tests.ports import free_port
+from tests.server.workers.conftest import PATIENCE, SERVE, Workers, eventually, gone
 
 from aggmw.config import Configuration
 from aggmw.server.directory import Directory
