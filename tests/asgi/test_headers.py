@@ -1,4 +1,4 @@
-"""Which header fields speak of identity, which belong to one hop, which may not be read at all."""
+"""Which header fields speak of identity, and which may not be read at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggmw.asgi.headers import end_to_end, fold, is_identity, is_impersonation, unfit
+from aggmw.asgi.headers import fold, is_identity, is_impersonation, unfit
 
 SEPARATORS = "-_.~!"
 
@@ -48,24 +48,6 @@ def test_fold_is_idempotent_and_plain(name: bytes) -> None:
     """A folded name holds only lower-case letters, digits and dashes, and folding it again changes nothing."""
     assert re.fullmatch(rb"[a-z0-9-]*", fold(name))
     assert fold(fold(name)) == fold(name)
-
-
-def test_connection_names_more_fields_to_drop() -> None:
-    """RFC 9110 §7.6.1: what `Connection` names goes no further."""
-    headers = [(b"connection", b"X-One, close"), (b"x-one", b"1"), (b"te", b"trailers"), (b"accept", b"*/*")]
-    assert end_to_end(headers) == [(b"accept", b"*/*")]
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([b"connection", b"x-a", b"x-b", b"te"]), st.sampled_from([b"x-a", b"close", b"X-B"]))
-    )
-)
-def test_end_to_end_keeps_order_and_drops_what_is_named(headers: list[tuple[bytes, bytes]]) -> None:
-    """The rest keeps its order, duplicates included."""
-    named = {token for name, value in headers if name == b"connection" for token in [value.lower()]}
-    expected = [field for field in headers if field[0] not in {b"connection", b"te"} | named]
-    assert end_to_end(headers) == expected
 
 
 @pytest.mark.parametrize("name", [b"", b"a b", b"a:", b"a\nb", b"a\r", b"x-remote-user ", "é".encode(), b"\n"])

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from ssl import DER_cert_to_PEM_cert
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -15,7 +16,6 @@ from aggmw.pki.read import (
     fingerprint,
     key_matches,
     pem_certificates,
-    pem_of,
     signed_by,
 )
 
@@ -28,7 +28,7 @@ def test_bundle() -> None:
     """The certificates of a bundle come out in order, in DER, exactly as encoded."""
     first, second = pem_certificates(CA.certificate + OTHER.certificate)
     assert (certificate_details(first).common_name, certificate_details(second).common_name) == ("one", "two")
-    assert pem_of(first) + pem_of(second) == CA.certificate + OTHER.certificate
+    assert (DER_cert_to_PEM_cert(first) + DER_cert_to_PEM_cert(second)).encode() == CA.certificate + OTHER.certificate
 
 
 def test_text_and_other_blocks_around() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "HOP_BY_HOP",
-    "end_to_end",
     "first",
     "fold",
     "is_identity",
@@ -70,16 +69,6 @@ def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
-
-
-def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Without what belongs to one hop: the fixed list, and whatever `Connection` names."""
-    headers = tuple(headers)
-    drop: frozenset[bytes] | set[bytes] = HOP_BY_HOP
-    for name, value in headers:
-        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            drop = {*drop, *(token.strip().lower() for token in value.split(b","))}
-    return [field for field in headers if field[0] not in drop]
 
 
 def unfit(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

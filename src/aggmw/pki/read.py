@@ -24,7 +24,6 @@ __all__ = [
     "fingerprint",
     "key_matches",
     "pem_certificates",
-    "pem_of",
     "signed_by",
 ]
 
@@ -71,11 +70,6 @@ def pem_certificates(data: bytes) -> tuple[bytes, ...]:
     if not blocks:
         raise UnreadablePem("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")
     return tuple(_der(block, f"certificate {number} of {len(blocks)}") for number, block in enumerate(blocks, 1))
-
-
-def pem_of(der: bytes) -> bytes:
-    """One certificate in DER as PEM."""
-    return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
 
 
 def fingerprint(der: bytes) -> str:
