@@ -271,6 +271,19 @@ async def test_identity_of_the_client_is_not_believed(proxy: str) -> None:
 
 
 @PROXIES
+@pytest.mark.parametrize(
+    "name", ["X_Auth_Request_User", "X.Auth.Request.User", "x-auth_request-GROUPS", "X-Auth-Request-User-"]
+)
+async def test_identity_in_another_spelling(proxy: str, name: str) -> None:
+    """C2: a proxy replaces `X-Auth-Request-User` alone; a page that folds names would read what the client wrote."""
+    authorizer = Decides()
+    answer = await ask(front(authorizer=authorizer), proxy, "GET", "/page", [TOKEN, (name, "root")])
+    assert answer.status == (403 if proxy == "nginx" else 400)
+    assert "in another spelling" in answer.json()["message"]
+    assert authorizer.asked == []
+
+
+@PROXIES
 async def test_impersonation(proxy: str) -> None:
     """`Impersonate-*` is refused where nobody may, and decided on as in any request where somebody may."""
     fields = [TOKEN, ("Impersonate-User", "bob")]

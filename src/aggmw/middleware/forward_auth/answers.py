@@ -8,7 +8,7 @@ from aggmw.asgi.headers import first
 from aggmw.asgi.types import Headers
 from aggmw.contracts.exchange import Answer
 from aggmw.contracts.identity import Identity
-from aggmw.middleware.forward_auth.questions import Proxy
+from aggmw.middleware.forward_auth.questions import CALLER, Proxy
 
 __all__ = ["allowing", "fields_of", "refusing"]
 
@@ -44,10 +44,10 @@ def fields_of(identity: Identity) -> Headers:
     Groups are separated by commas. What is no printable ASCII, and percent signs and commas in a name, are
     percent-encoded: to be undone after the groups were told apart.
     """
-    groups = ",".join(map(_safe, identity.groups))
+    user, groups = CALLER
     return (
-        (b"x-auth-request-user", _safe(identity.user).encode("ascii")),
-        (b"x-auth-request-groups", groups.encode("ascii")),
+        (user, _safe(identity.user).encode("ascii")),
+        (groups, ",".join(map(_safe, identity.groups)).encode("ascii")),
     )
 
 

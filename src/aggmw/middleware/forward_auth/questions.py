@@ -13,10 +13,13 @@ from aggmw.asgi.headers import first, fold, values
 from aggmw.asgi.types import Headers
 from aggmw.errors import StatusError
 
-__all__ = ["PROXIES", "Proxy", "Question", "is_handshake", "read", "subprotocols_of"]
+__all__ = ["CALLER", "PROXIES", "Proxy", "Question", "is_handshake", "read", "subprotocols_of"]
 
 Proxy: TypeAlias = Literal["nginx", "traefik", "envoy"]
 PROXIES: tuple[Proxy, ...] = get_args(Proxy)
+
+CALLER = (b"x-auth-request-user", b"x-auth-request-groups")
+"""In these fields the page behind reads who the caller is. The proxy replaces a client's own by these names alone."""
 
 
 class Question(NamedTuple):
@@ -60,8 +63,14 @@ def read(proxy: Proxy, headers: Headers) -> Question:
 
     Raises:
         StatusError: 500 for a field that the proxy has to set and did not; 400 for one that is there more than once, in
-            whatever spelling: the client of that proxy has sent one of them.
+            whatever spelling: the client of that proxy has sent one of them. 400, too, for the caller's fields in
+            another spelling, in which they would reach the page.
     """
+    for key, _ in headers:
+        if (name := _folded(key)) in CALLER and key != name:
+            raise StatusError(
+                400, "BadRequest", f"a field is there that a page may take for {_shown(name)}, in another spelling"
+            )
     fields = _FIELDS[proxy]
     said = {name: _one(headers, name) for name in (*fields, _SCHEME) if name is not None}
     method, uri = ("", None) if fields.method is None else (_set(said, fields.method).decode("latin-1"), fields.uri)
@@ -90,10 +99,14 @@ def subprotocols_of(headers: Headers) -> list[str]:
 
 def _one(headers: Headers, name: bytes) -> bytes | None:
     """The one value of a field, or None; receivers fold names differently, so every spelling counts as the field."""
-    found = [value for key, value in headers if fold(key).strip(b"-") == name]
+    found = [value for key, value in headers if _folded(key) == name]
     if len(found) > 1 or (found and first(headers, name) is None):
         raise StatusError(400, "BadRequest", f"{_shown(name)} is there more than once, or in another spelling")
     return found[0] if found else None
+
+
+def _folded(name: bytes) -> bytes:
+    return fold(name).strip(b"-")
 
 
 def _set(said: dict[bytes, bytes | None], name: bytes) -> bytes:
