@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Mount
 from structlog.testing import capture_logs
 
 from aggmw import APIService, FrontProxy, Identity, PathService
+from aggmw.asgi.mounts import MountedAt
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.exchange import Exchange
@@ -72,6 +74,11 @@ class Plain:
     def send(self, backend: object, request: object) -> object: ...
 
 
+def wsgi(environ: object, start_response: object) -> list[bytes]:
+    """An application of the other kind."""
+    return []
+
+
 async def later(exchange: Exchange) -> Any:
     """A look-up that nobody would await."""
 
@@ -79,6 +86,7 @@ async def later(exchange: Exchange) -> Any:
 AUTHENTICATION = partial(AuthenticationMiddleware, unreachable)
 AUTHORIZATION = partial(AuthorizationMiddleware, unreachable)
 PROXY = partial(ProxyMiddleware, unreachable)
+LOCAL_GROUP = partial(APIService.local, "a.io", "v1")
 
 OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ("string of authenticators", AUTHENTICATION, {"authenticators": "x"}, "authenticators takes a list, not str"),
@@ -180,6 +188,13 @@ OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ),
     ("application by its class", RecoveryMiddleware, {"app": Starlette}, "must be an ASGI application, not the class"),
     ("no application", RequestInfoMiddleware, {"app": None}, "app must be an ASGI application, not None"),
+    ("WSGI application", RecoveryMiddleware, {"app": wsgi}, "aggmw.backend.WsgiApplication(…) makes one of a WSGI"),
+    ("function that makes one", FrontProxy, {"app": lambda: unreachable}, "takes no scope, receive and send"),
+    ("mounted: class", partial(MountedAt, path="/k8s"), {"app": FrontProxy}, "not the class FrontProxy"),
+    ("group: class", LOCAL_GROUP, {"app": Starlette}, "v1.a.io: app must be an ASGI application, not the class"),
+    ("group: WSGI application", LOCAL_GROUP, {"app": wsgi}, "v1.a.io: app must be an ASGI application, and function"),
+    ("group: backend", partial(APIService, "a.io", "v1"), {"backend": "http://h"}, "v1.a.io: backend takes Backend or"),
+    ("path: class", partial(PathService, "/a/"), {"app": Starlette}, "PathService('/a/'): app must be an ASGI"),
     (
         "front proxy: class",
         FrontProxy,
@@ -267,6 +282,29 @@ def test_service_that_shadows_a_path_of_the_front_proxy() -> None:
     """A path service may not be asked for an API."""
     with pytest.raises(ConfigurationError, match="/apis is the front proxy's own"):
         PathService("/apis/x/", "http://127.0.0.1:1")
+
+
+def test_applications_that_are_hard_to_see() -> None:
+    """What could be an application is not refused: wrappers, any arguments, an endpoint's class, a call by a slot."""
+
+    class Slot:
+        __slots__ = ("__call__",)
+
+        def __init__(self) -> None:
+            self.__call__ = core
+
+    @wraps(wsgi)
+    async def wrapper(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    async def anything(*args: object, **options: object) -> None: ...
+
+    class Endpoint(HTTPEndpoint):
+        """Made for each request."""
+
+    apps: list[Any] = [Slot(), wrapper, anything, Endpoint, partial(anything, 1), Foreign(core), Foreign(core).__call__]
+    for app in apps:
+        RecoveryMiddleware(app)
+        PathService("/a/", app=app)
 
 
 # --- the order, when the stack is made -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from aggmw import APIService, FrontProxy, Identity, PathService
@@ -527,6 +528,8 @@ async def test_no_websocket() -> None:
     ("app", "options", "error"),
     [
         (object(), {}, "app must be a WSGI application, not object"),
+        (App, {}, "app must be a WSGI application, not the class App"),
+        (Starlette(), {}, "Starlette takes no environ and start_response: it looks like an ASGI application"),
         (App(), {"threads": 0}, "threads must be at least 1"),
         (App(), {"waiting": -1}, "waiting at least 0"),
     ],

@@ -17,6 +17,7 @@ async def app(scope, receive, send): ...
 class holder:
     app = app
 number = 7
+def wsgi(environ, start_response): ...
 """
 
 
@@ -47,7 +48,13 @@ def test_found_beside_the_file(name: str, modules: Path) -> None:
         (":app", "must be \"module:attribute\", not ':app'"),
         ("no_such_module:app", "cannot import no_such_module: ModuleNotFoundError: No module named 'no_such_module'"),
         ("given_application:nothing", "given_application has no nothing"),
-        ("given_application:number", "given_application:number is no ASGI application but a int"),
+        ("given_application:number", "given_application:number must be an ASGI application, not int"),
+        (
+            "given_application:wsgi",
+            "given_application:wsgi must be an ASGI application, and function takes no scope, receive and send:"
+            " aggmw.backend.WsgiApplication(…) makes one of a WSGI application",
+        ),
+        ("given_application:holder", "given_application:holder must be an ASGI application, not the class holder"),
         ("failing_application:app", "cannot import failing_application: RuntimeError: first line"),
         ("exiting_application:app", "cannot import exiting_application: SystemExit: 3"),
     ],
@@ -66,5 +73,7 @@ async def test_a_wsgi_application(modules: Path) -> None:
     )
     app = import_wsgi("wsgi_application:app", where="x", directory=modules)
     assert (await Client(app).request("GET", "/")).body == b"hello"
-    with pytest.raises(ConfigurationError, match="given_application:number is no WSGI application but a int"):
+    with pytest.raises(ConfigurationError, match="given_application:number must be a WSGI application, not int"):
         import_wsgi("given_application:number", where="x", directory=modules)
+    with pytest.raises(ConfigurationError, match="looks like an ASGI application, which needs none of this"):
+        import_wsgi("given_application:app", where="x", directory=modules)

@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.contracts.options import check_application
 from aggmw.objects.status import status_answer
 
 __all__ = ["MountedAt"]
@@ -28,12 +29,14 @@ class MountedAt:
         path: where, such as "/k8s".
 
     Raises:
+        TypeError: `app` is no application.
         ValueError: a path that is not plain: "/k8s", "/a/b".
     """
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         if not path.startswith("/") or path.endswith("/") or quote(path) != path:
             raise ValueError(f"MountedAt: {path!r} must begin and not end with a slash, and need no escapes")
+        check_application("MountedAt: app", app)
         self._app = app
         self._path = path
 

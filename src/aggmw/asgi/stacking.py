@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aggmw.asgi.types import ASGIApp
+from aggmw.contracts.options import check_application
 from aggmw.errors import MisplacedStage
 
 __all__ = ["shown", "stand"]
@@ -24,9 +25,7 @@ def stand(stage: str, app: ASGIApp, needs: Sequence[str] = ()) -> tuple[str, ...
         TypeError: `app` is no application.
         MisplacedStage: `app` has this stage already, or one that this stage needs outside of itself.
     """
-    if isinstance(app, type) or not callable(app):
-        what = f"the class {app.__name__}" if isinstance(app, type) else "None" if app is None else type(app).__name__
-        raise TypeError(f"{stage}: app must be an ASGI application, not {what}")
+    check_application(f"{stage}: app", app)
     inside: tuple[str, ...] = getattr(app, "aggmw_stages", ())
     if stage in inside:
         raise MisplacedStage(f"{stage} stands twice: take one of the two away")

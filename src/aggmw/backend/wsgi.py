@@ -21,6 +21,7 @@ from aggmw.asgi.stacking import shown
 from aggmw.asgi.types import Message, Receive, Scope, Send
 from aggmw.backend.threads import Threads
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.options import check_wsgi_application
 from aggmw.objects.status import status_answer
 
 if TYPE_CHECKING:
@@ -73,13 +74,12 @@ class WsgiApplication:
             is answered 411.
 
     Raises:
-        TypeError: an application that nobody can call.
+        TypeError: what is no WSGI application.
         ValueError: no threads.
     """
 
     def __init__(self, app: WSGIApplication, *, threads: int = 40, waiting: int = 1000, chunked: bool = False) -> None:
-        if not callable(app):
-            raise TypeError(f"app must be a WSGI application, not {type(app).__name__}")
+        check_wsgi_application("WsgiApplication: app", app)
         if threads < 1 or waiting < 0:
             raise ValueError(f"threads must be at least 1 and waiting at least 0, not {threads} and {waiting}")
         self._app = app

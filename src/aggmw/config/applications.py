@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.backend import WsgiApplication
+from aggmw.contracts.options import check_application, check_wsgi_application
 from aggmw.errors import ConfigurationError, Problem
 
 __all__ = ["import_application", "import_wsgi"]
@@ -23,17 +25,17 @@ def import_application(name: str, *, where: str, directory: Path | None) -> ASGI
         directory: where modules are looked for first, now and by what they import later; None for nowhere.
 
     Raises:
-        ConfigurationError: no such name, a module that fails, or a thing that nobody can call.
+        ConfigurationError: no such name, a module that fails, or what is no such application.
     """
-    return cast(ASGIApp, _import(name, "ASGI", where=where, directory=directory))
+    return cast(ASGIApp, _import(name, check_application, where=where, directory=directory))
 
 
 def import_wsgi(name: str, *, where: str, directory: Path | None) -> ASGIApp:
     """The WSGI application that `name` stands for, as an ASGI application. Args and raises as `import_application`."""
-    return WsgiApplication(cast(Any, _import(name, "WSGI", where=where, directory=directory)))
+    return WsgiApplication(cast(Any, _import(name, check_wsgi_application, where=where, directory=directory)))
 
 
-def _import(name: str, kind: str, *, where: str, directory: Path | None) -> object:
+def _import(name: str, check: Callable[[str, object], None], *, where: str, directory: Path | None) -> object:
     module, colon, attributes = name.partition(":")
     if not (module and colon and attributes):
         raise _problem(where, f'must be "module:attribute", not {name!r}')
@@ -48,8 +50,10 @@ def _import(name: str, kind: str, *, where: str, directory: Path | None) -> obje
             found = getattr(found, attribute)
         except AttributeError:
             raise _problem(where, f"{module} has no {attributes}") from None
-    if not callable(found):
-        raise _problem(where, f"{name} is no {kind} application but a {type(found).__name__}")
+    try:
+        check(name, found)
+    except TypeError as error:
+        raise _problem(where, str(error)) from None
     return found
 
 

@@ -13,7 +13,7 @@ from aggmw.contracts.addresses import parse_backend_url
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.impersonation import Impersonate
-from aggmw.contracts.options import check_type
+from aggmw.contracts.options import check_application, check_type
 from aggmw.errors import ConfigurationError, Problem
 
 __all__ = [
@@ -213,7 +213,7 @@ class APIService:
 
     Raises:
         ConfigurationError: a server that no token may be sent to.
-        TypeError: nothing that could be told so.
+        TypeError: a `backend` that is none, or nothing that could be told so.
     """
 
     group: str
@@ -224,6 +224,8 @@ class APIService:
     impersonation: Impersonate | None = None
 
     def __post_init__(self) -> None:
+        if self.backend is not None:
+            check_type(f"{self.name}: backend", self.backend, Backend, LocalBackend, BalancedBackend)
         if self.impersonation is not None:
             check_type(f"{self.name}: impersonation", self.impersonation, Impersonate)
             if not isinstance(self.backend, Backend | BalancedBackend):
@@ -284,11 +286,11 @@ class APIService:
             group_priority_minimum, version_priority: the place in discovery (wire contract §1.9).
 
         Raises:
-            TypeError: an `app` that nobody can call.
+            TypeError: an `app` that is no ASGI application.
         """
         name = f"{version}.{group}"
-        if app is not None and not callable(app):
-            raise TypeError(f"{name}: app must be an ASGI application, not {type(app).__name__}")
+        if app is not None:
+            check_application(f"{name}: app", app)
         backend = None if app is None else LocalBackend(name, app)
         return cls(group, version, backend, group_priority_minimum, version_priority)
 
@@ -318,7 +320,7 @@ class PathService:
     Raises:
         ConfigurationError: a path of the front proxy's own, one that is no plain path, a bad URL, or a server that no
             token may be sent to.
-        TypeError: neither a URL nor an application, or both; an application that is to be impersonated to.
+        TypeError: neither a URL nor an application, or both; what is no ASGI application, or is to be impersonated to.
     """
 
     path: str
@@ -344,8 +346,8 @@ class PathService:
         prefix = _prefix(path)
         if (url is None) == (app is None):
             raise TypeError(f"PathService({path!r}) needs either a URL or app=…")
-        if app is not None and not callable(app):
-            raise TypeError(f"PathService({path!r}): app must be an ASGI application, not {type(app).__name__}")
+        if app is not None:
+            check_application(f"PathService({path!r}): app", app)
         if app is not None and impersonation is not None:
             raise TypeError(f"PathService({path!r}): an application in this process is told who asks as it is")
         backend: AnyBackend

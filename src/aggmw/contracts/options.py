@@ -6,14 +6,45 @@ never shown: they may hold secrets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from inspect import iscoroutinefunction, unwrap
+from collections.abc import Callable, Iterable, Mapping
+from inspect import iscoroutinefunction, signature, unwrap
 from types import FunctionType, MethodType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["check_lookup", "check_routes", "check_seam", "check_type", "checked_seams"]
+__all__ = [
+    "check_application",
+    "check_lookup",
+    "check_routes",
+    "check_seam",
+    "check_type",
+    "check_wsgi_application",
+    "checked_seams",
+]
 
 T = TypeVar("T")
+
+
+def check_application(option: str, app: object) -> None:
+    """What can be called as an ASGI application is called; whether it is one, only a request shows."""
+    awaited = hasattr(app, "__await__")  # a class of Starlette's endpoints is an application, too
+    if (isinstance(app, type) and not awaited) or not callable(app):
+        raise TypeError(f"{option} must be an ASGI application, not {_named(app)}")
+    if _takes(app, 3):
+        return
+    made = ": aggmw.backend.WsgiApplication(…) makes one of a WSGI application" if _takes(app, 2) else ""
+    raise TypeError(f"{option} must be an ASGI application, and {_named(app)} takes no scope, receive and send{made}")
+
+
+def check_wsgi_application(option: str, app: object) -> None:
+    """The same of what WSGI calls."""
+    if isinstance(app, type) or not callable(app):
+        raise TypeError(f"{option} must be a WSGI application, not {_named(app)}")
+    if _takes(app, 2):
+        return
+    already = ": it looks like an ASGI application, which needs none of this" if _takes(app, 3) else ""
+    raise TypeError(
+        f"{option} must be a WSGI application, and {_named(app)} takes no environ and start_response{already}"
+    )
 
 
 def check_seam(option: str, value: object, method: str) -> None:
@@ -57,6 +88,19 @@ def check_type(option: str, value: object, *kinds: type) -> None:
     """An instance of one of these types."""
     if not isinstance(value, kinds):
         raise TypeError(f"{option} takes {' or '.join(kind.__name__ for kind in kinds)}, not {_named(value)}")
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments; also when that cannot be found out."""
+    try:
+        called = signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return True
+    try:
+        called.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def _awaitable(function: object) -> bool:
