@@ -53,9 +53,10 @@ def demo(
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Everything the demo makes.")] = Path(".demo"),
     port: PortOption = None,
 ) -> None:
-    """Serve the front proxy and an API server behind it, with three identities to try.
+    """Serve a front proxy, with three identities to try and three services behind it.
 
-    The API server (wardle.example.com/v1alpha1, flunders) is a process of its own on its own TLS port.
+    An API server (wardle.example.com/v1alpha1, flunders) and a web service (/billing/) are processes of their own; a
+    FastAPI application (notes.example.com/v1) is in this process.
     """
     from aggmw.server.demo import run_demo
 
