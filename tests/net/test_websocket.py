@@ -255,6 +255,38 @@ async def test_pings_of_a_client_that_does_not_read() -> None:
     assert wire.reading
 
 
+@pytest.mark.parametrize("unit", [(PING, b""), (PONG, b""), (BINARY, b"x")], ids=["pings", "pongs", "messages"])
+async def test_thousands_of_small_frames(unit: tuple[int, bytes]) -> None:
+    """They are looked at in turns with whatever else the event loop has to do; nothing more is read meanwhile."""
+    socket, wire = opened()
+    data = masked(*unit)
+    number = 262_144 // len(data)
+    turns = 0
+    socket.data_received(data * number + masked(BINARY, b"last") + close_frame(1000, mask=MASK))
+    while socket.ended is None:
+        assert not wire.reading
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 20
+    assert wire.taken().count(frame(PONG)) == (number if unit[0] == PING else 0)
+    messages = await everything(socket)
+    assert messages[-2:] == [b"last", Close(1000)]
+    assert len(messages) == 2 + (number if unit[0] == BINARY else 0)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("ends", [["eof_received", "connection_lost"], ["connection_lost"]], ids=["end", "loss"])
+async def test_an_end_right_behind_small_frames(ends: list[str], closed: bool) -> None:
+    """What had come before the end of the connection still counts: messages, and a close frame."""
+    socket, _ = opened()
+    end = close_frame(3000, "done", mask=MASK) if closed else b""
+    socket.data_received(masked(BINARY, b"x") * 5000 + end)
+    for name in ends:
+        getattr(socket, name)(*[None] * (name == "connection_lost"))
+    assert socket.gone
+    assert await everything(socket) == [b"x"] * 5000 + [Close(3000, "done") if closed else Close(1006)]
+
+
 async def test_pings_behind_a_close_frame() -> None:
     """Nor may it after the end."""
     socket, wire = opened()

@@ -31,7 +31,8 @@ REASON_BYTES = 123
 """The largest reason in a close frame, in UTF-8."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
-_SLICE = 16_384  # bytes whose frames are looked at together
+_SLICE = 8192  # bytes whose frames are looked at together
+_AT_ONCE = 256  # frames, and those of one slice more, before the others on the event loop have their turn
 _OVERHEAD = 64  # what a message costs besides its bytes
 _NO_CODE, _ABNORMAL, _INVALID = 1005, 1006, 1007
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # the library's would show what is in frames
@@ -77,10 +78,12 @@ class WebSocket(asyncio.Protocol):
         "_is_text",
         "_loop",
         "_lost",
+        "_no_more",
         "_partial",
         "_pinged",
         "_reader",
         "_reading_paused",
+        "_rest",
         "_writer",
         "_writing_paused",
         "ended",
@@ -99,6 +102,8 @@ class WebSocket(asyncio.Protocol):
         self._is_text = False
         self._decoder: codecs.IncrementalDecoder | None = None
         self._pinged = False
+        self._rest = b""  # came, and is still to be looked at; while there is any, `_look` is about to be called
+        self._no_more = False
         self._reading_paused = False
         self._writing_paused = False
         self._reader: asyncio.Future[None] | None = None
@@ -205,30 +210,51 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""
-        if self.ended is None:
-            for start in range(0, len(data), _SLICE):
-                self._read(data[start : start + _SLICE])
+        if self._rest:
+            self._rest += data
         else:
-            self._frames.receive_data(data)
-            for event in self._frames.events_received():
-                self._heed(cast(Frame, event))
-        self._flush()
-        self._flow()
+            self._rest = data
+            self._look()
 
     def eof_received(self) -> bool | None:
         """The other side sends no more."""
-        self._frames.receive_eof()
-        self._frames.parser_exc = None  # it holds frames that hold us
-        self._flush()
-        self._end(Close(_ABNORMAL))
+        self._no_more = True
+        if not self._rest:
+            self._run_out()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self.gone = True
-        self._end(Close(_ABNORMAL))
-        self._frames.parser.close()  # it holds on to what holds it
+        self.gone = self._no_more = True
+        if not self._rest:
+            self._run_out()
         _wake(self._lost)
+
+    def _look(self) -> None:
+        """Take up what has come. Small frames by the thousand do so in turns with whatever else happens."""
+        data, self._rest = self._rest, b""
+        start = frames = 0
+        while start < len(data) and frames < _AT_ONCE:
+            frames += self._read(data[start : start + _SLICE])
+            start += _SLICE
+        self._rest = data[start:]
+        self._flush()
+        if self._rest:
+            self._loop.call_soon(self._look)
+        elif self._no_more:
+            self._run_out()
+        self._flow()
+
+    def _run_out(self) -> None:
+        """Nothing comes any more, and all that came was looked at."""
+        if self.gone:
+            self._end(Close(_ABNORMAL))
+            self._frames.parser.close()  # it holds on to what holds it
+            return
+        self._frames.receive_eof()
+        self._frames.parser_exc = None  # it holds frames that hold us
+        self._flush()
+        self._end(Close(_ABNORMAL))
 
     def pause_writing(self) -> None:
         """The send buffer is full."""
@@ -242,14 +268,20 @@ class WebSocket(asyncio.Protocol):
 
     # Frames
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes) -> int:
+        """Take the frames that end in these bytes; how many."""
         frames = self._frames
         frames.receive_data(data)
-        for event in frames.events_received():
+        events = frames.events_received()
+        for event in events:
+            frame = cast(Frame, event)  # others are of the handshake
             if self.ended is None:
-                self._take(cast(Frame, event))  # others are of the handshake
+                self._take(frame)
+            else:
+                self._heed(frame)
         if self.ended is None and frames.parser_exc is not None:
             self._failed(_words(frames.parser_exc))
+        return len(events)
 
     def _take(self, frame: Frame) -> None:
         opcode = frame.opcode
@@ -340,8 +372,8 @@ class WebSocket(asyncio.Protocol):
         self.transport.close()
 
     def _flow(self) -> None:
-        """Read while there is room for what comes, and while pongs are taken."""
-        pause = self._pinged or (self.ended is None and self._held > HIGH_WATER)
+        """Read while all that came was looked at, there is room for more, and pongs are taken."""
+        pause = self._pinged or bool(self._rest) or (self.ended is None and self._held > HIGH_WATER)
         if pause == self._reading_paused or self.transport.is_closing():
             return
         self._reading_paused = pause

@@ -410,6 +410,7 @@ class ServerWebSocket(WebSocket):
         self._deaf = True
         self._end(Close(_ABNORMAL))
         self._early.clear()
+        self._rest = b""
         self._reading_paused = False
         self.deadline = self._loop.time() + self.entering.limits.linger_seconds
         if self.transport.is_closing():
@@ -459,7 +460,7 @@ class ServerWebSocket(WebSocket):
 
     def unread_socket(self) -> int | None:
         """The descriptor, while what the client sends waits for the application."""
-        return descriptor(self.transport) if self._reading_paused else None
+        return descriptor(self.transport) if self._reading_paused and not self._rest else None
 
     def hung_up(self) -> None:
         """The client left while the application was not reading."""
