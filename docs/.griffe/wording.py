@@ -1,4 +1,4 @@
-"""What the site shows of docstrings: one row for each option, and no reference to notes that are not on it."""
+"""What the site shows of the sources: a row for each option, defaults as values, no reference to notes elsewhere."""
 
 from __future__ import annotations
 
@@ -22,10 +22,19 @@ def _one_each(match: re.Match[str]) -> str:
     return "\n".join(f"{indent}{name}: {description}" for name in names.split(", "))
 
 
+def shown(default: str | griffe.Expr | None, module: griffe.Module) -> str | griffe.Expr | None:
+    """The default of a parameter, and where that is a private constant of its module, the constant's value."""
+    constant = module.members.get(str(default)) if str(default).startswith("_") else None
+    return constant.value if isinstance(constant, griffe.Attribute) else default
+
+
 class Wording(griffe.Extension):
-    """Rewords docstrings before they are parsed."""
+    """Rewords docstrings and signatures before they are shown."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for every object once it is known."""
         if obj.docstring is not None:
             obj.docstring.value = reworded(obj.docstring.value)
+        if isinstance(obj, griffe.Function):
+            for parameter in obj.parameters:
+                parameter.default = shown(parameter.default, obj.module)
