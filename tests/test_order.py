@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import aggmw
 import aggmw.middleware
 from aggmw import FrontProxy
 from aggmw.middleware.metrics import Metrics
@@ -14,6 +15,13 @@ def test_docstring_and_front_proxy_agree() -> None:
     """The docstring of `aggmw.middleware` lists the stages as `FrontProxy` runs them."""
     listed = re.findall(r"^\d+\. (\w+):", aggmw.middleware.__doc__ or "", flags=re.MULTILINE)
     assert tuple(listed) == FrontProxy().order
+
+
+def test_the_tour_agrees() -> None:
+    """So does the docstring of `aggmw`, in which each stage is named in its turn."""
+    tour = (aggmw.__doc__ or "").partition("from the outside in:")[2].partition("What no stage takes")[0]
+    named = [name for name in re.findall(r"`(\w+)`", tour) if name != "Status"]
+    assert tuple(named) == FrontProxy().order
 
 
 def test_repr_shows_the_order() -> None:

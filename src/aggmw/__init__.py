@@ -4,8 +4,8 @@ Put `FrontProxy` around any ASGI application, and it becomes a front proxy. A re
 `recovery` (request id, errors as `Status`), `request_info` (what is asked for), `authentication` (who asks),
 `audit` (a record of it) and `impersonation` (acting as somebody else), if they are wanted, `authorization` (may they),
 `metrics` (how much of it, if it is wanted), `discovery` (which APIs exist, from memory),
-`registry` (where a group is served) and `proxy` (forwarding, with the caller's identity). What no stage takes reaches
-the application.
+`registry` (where a group is served), `proxy` (forwarding, with the caller's identity) and `resources` (kinds that it
+serves itself, if there are any). What no stage takes reaches the application.
 
 Each stage is a package of `aggmw.middleware` and works alone; what they tell each other is in `aggmw.contracts`;
 test tools are in `aggmw.testing`; `aggmw serve` runs it all.
