@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from traceback import walk_tb
 from typing import Any
@@ -62,7 +62,7 @@ class Problem:
 
     path: str
     message: str
-    passing: bool = False
+    passing: bool = field(default=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

@@ -565,6 +565,24 @@ async def test_figures() -> None:
     assert samples(strict) == {("apiserver_authorization_match_condition_evaluation_errors_total", "Webhook"): 1}
 
 
+async def test_request_counts_once() -> None:
+    """Of two webhooks, one that a request is not for counts it once, also where the other has to be awaited."""
+    first, second = Says(ALLOWED), Says(ALLOWED)
+    excluding = SubjectAccessReviewWebhook(first, name="w", match_conditions=["request.user != 'eve'"])
+    broken = SubjectAccessReviewWebhook(first, name="w", match_conditions=[NO_VALUE], on_failure="NoOpinion")
+    union = Union([Union([excluding, broken]), SubjectAccessReviewWebhook(second)])
+    for number in range(1, 3):
+        asked = PATH._replace(identity=Identity("eve"), path=f"/{number}")
+        assert union.verdict(asked) is None
+        assert (await union.authorize(asked)).allowed
+        assert len(second.asked) == number
+        exclusions = {("apiserver_authorization_match_condition_exclusions_total", "Webhook"): number}
+        assert samples(excluding) == exclusions
+        errors = {("apiserver_authorization_match_condition_evaluation_errors_total", "Webhook"): number}
+        assert samples(broken) == errors
+    assert first.asked == []
+
+
 def written(directory: Path, port: int) -> Path:
     path = directory / "authorizer.kubeconfig"
     path.write_text(

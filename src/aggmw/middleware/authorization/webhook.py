@@ -103,6 +103,7 @@ class SubjectAccessReviewWebhook:
         self._room = asyncio.Semaphore(at_once)
         self._flights: Flights[Verdict] = Flights()
         self._counts = dict.fromkeys(_COUNTED, 0)
+        self._last: tuple[Attributes | None, Verdict] = None, _NO_OPINION  # what it was not asked about
 
     @classmethod
     def load(
@@ -128,7 +129,7 @@ class SubjectAccessReviewWebhook:
         remembered = self._remembered.get(key_of(attributes), self._clock())
         if remembered is not None or not self._conditions:
             return remembered
-        return self._passed_over(review_spec(attributes))
+        return self._passed_over(attributes, review_spec(attributes))
 
     async def authorize(self, attributes: Attributes) -> Verdict:
         """What the server says."""
@@ -137,7 +138,7 @@ class SubjectAccessReviewWebhook:
         if remembered is not None:
             return remembered
         spec = review_spec(attributes)
-        if (passed_over := self._passed_over(spec)) is not None:
+        if (passed_over := self._passed_over(attributes, spec)) is not None:
             return passed_over
         if not (self.authorized_seconds or self.unauthorized_seconds):
             return (await self._ask(spec))[0]
@@ -167,16 +168,22 @@ class SubjectAccessReviewWebhook:
     def _called(self) -> str:
         return f"the webhook {self._name}"
 
-    def _passed_over(self, spec: Mapping[str, Any]) -> Verdict | None:
+    def _passed_over(self, attributes: Attributes, spec: Mapping[str, Any]) -> Verdict | None:
         """The verdict where conditions say that the server is not asked, or have no value."""
+        last, verdict = self._last
+        if last is attributes:
+            return verdict  # it was asked at once, and again because another authorizer has to be awaited
         matched = self._conditions.match(spec)
         if matched.false:
             self._counts["exclusion", "Webhook"] += 1
-            return _NO_OPINION
-        if matched.errors:
+            verdict = _NO_OPINION
+        elif matched.errors:
             self._counts["condition", "Webhook"] += 1
-            return self._failure("; ".join(matched.errors))
-        return None
+            verdict = self._failure("; ".join(matched.errors))
+        else:
+            return None
+        self._last = attributes, verdict
+        return verdict
 
     async def _ask_and_remember(self, spec: dict[str, Any], attributes: Attributes) -> Verdict:
         verdict, holds = await self._ask(spec)
