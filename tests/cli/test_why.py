@@ -112,6 +112,34 @@ def test_json(place: Path) -> None:
     assert answer["explanation"]["changes"][0]["add"] == ["p, user:bob, delete, core, pods/log, dev, web"]
 
 
+@pytest.mark.parametrize(
+    ("what", "version", "group", "resource"),
+    [
+        ("deployments.v1.apps/x", "v1", "apps", "deployments"),
+        ("deployments.v1beta2.apps/x", "v1beta2", "apps", "deployments"),
+        ("flunders.v1alpha1.wardle.example.com/x", "v1alpha1", "wardle.example.com", "flunders"),
+        ("pods.v1./x", "v1", "", "pods"),
+        ("pods/x", "v1", "", "pods"),
+        ("flunders.wardle.example.com/x", "v1", "wardle.example.com", "flunders"),
+        ("things.version.example.com/x", "v1", "version.example.com", "things"),
+        ("pods.v1./x --api-version v1", "v1", "", "pods"),
+        ("pods/x --api-version v2", "v2", "", "pods"),
+    ],
+)
+def test_resource_version_and_group(place: Path, what: str, version: str, group: str, resource: str) -> None:
+    """A resource is written as for kubectl, with a version before its group or without one."""
+    _, out, _ = run(f"why --policy policy.csv --as x get {what} -o json")
+    asked = json.loads(out)["request"]
+    found = asked["api_version"], asked["api_group"], asked["resource"], asked["name"]
+    assert found == (version, group, resource, "x")
+
+
+def test_version_in_the_place_of_a_group(place: Path) -> None:
+    """For kubectl, too, it is a group; that is hardly meant, and said."""
+    _, out, _ = run("why --policy policy.csv --as x get pods.v1")
+    assert "'v1' is read as a group; a version stands before its group: pods.v1. of the core group." in out
+
+
 def test_what_a_web_socket_needs_besides(place: Path) -> None:
     """Whoever may get exec is told that a WebSocket has to be created, too."""
     (place / "policy.csv").write_text("p, user:eve, get, core, pods/exec, *, *\n")
@@ -152,6 +180,7 @@ def test_by_a_certificate(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--as x get pods.v1.apps --api-version v2", "'pods.v1.apps' says 'v1' already, so --api-version is too much"),
         ("--policy policy.csv get /apis", "say who asks by one of --as, --token-file and --cert"),
         ("--policy policy.csv --as a --token-file t get /apis", "say who asks by one of"),
         ("--policy policy.csv --token-file t --group x get /apis", "--group, --uid and --extra go with --as"),

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from aggmw.cli.options import reported
-from aggmw.errors import ConfigurationError, Problem
+from aggmw.errors import ConfigurationError, InvalidIdentity, Problem
 
 __all__ = [
     "AllNamespacesOption",
@@ -40,7 +40,9 @@ class Output(StrEnum):
 
 
 VerbArgument = Annotated[str, typer.Argument(metavar="VERB", help="Such as get, list or create.")]
-WhatArgument = Annotated[str, typer.Argument(metavar="WHAT", help="/path, or RESOURCE.GROUP, with /NAME behind it.")]
+WhatArgument = Annotated[
+    str, typer.Argument(metavar="WHAT", help="/path, or RESOURCE[.VERSION][.GROUP], with /NAME behind it.")
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")]
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", metavar="FILE", help="A casbin policy, without a configuration.")
@@ -83,7 +85,6 @@ def quietly(action: Callable[[], _T]) -> _T:
     """Do it without a log; mistakes of the operator are printed, and the command ends with status 2."""
 
     def checked() -> _T:
-        from aggmw.errors import InvalidIdentity
         from aggmw.middleware.authorization.analysis.regions import TooMuch
 
         try:

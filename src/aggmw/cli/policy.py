@@ -88,8 +88,8 @@ def who_can(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The object's name.")] = "",
     subresource: Annotated[str, typer.Option("--subresource", metavar="NAME", help="Such as status or log.")] = "",
     version: Annotated[
-        str, typer.Option("--api-version", metavar="VERSION", help="For models that look at it, or at paths.")
-    ] = "v1",
+        str, typer.Option("--api-version", metavar="VERSION", help="v1 by default; for models that look at it.")
+    ] = "",
     config: ConfigOption = None,
     policy: PolicyOption = None,
     model: ModelOption = None,

@@ -45,8 +45,8 @@ def why(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The object's name.")] = "",
     subresource: Annotated[str, typer.Option("--subresource", metavar="NAME", help="Such as status or log.")] = "",
     version: Annotated[
-        str, typer.Option("--api-version", metavar="VERSION", help="For models that look at it, or at paths.")
-    ] = "v1",
+        str, typer.Option("--api-version", metavar="VERSION", help="v1 by default; for models that look at it.")
+    ] = "",
     token_file: Annotated[
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="Who asks: whose bearer token this file holds."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ _SUBRESOURCES = frozenset(
         *("proxy", "resize", "scale", "status", "token"),
     }
 )
+_VERSION = re.compile(r"v[0-9]+((alpha|beta)[0-9]+)?")
 
 
 class Asked(NamedTuple):
@@ -50,8 +52,9 @@ def request(
 
     Args:
         verb: such as get.
-        what: `/path`; or RESOURCE, RESOURCE.GROUP, each with `/NAME`, `/SUBRESOURCE` or `/NAME/SUBRESOURCE` behind it.
-        namespace, name, subresource, version: as in the attributes; "" for none.
+        what: `/path`; or RESOURCE, RESOURCE.GROUP or RESOURCE.VERSION.GROUP (`pods.v1.` of the core group), each with
+            `/NAME`, `/SUBRESOURCE` or `/NAME/SUBRESOURCE` behind it.
+        namespace, name, subresource, version: as in the attributes; "" for none, and the version v1.
         everywhere: that all namespaces are meant, which is what "" means anyway.
 
     Raises:
@@ -67,10 +70,14 @@ def request(
             raise ValueError(f"{what} is a path, which has no namespace, name or subresource")
         return Asked(Attributes(_NOBODY, verb, False, path=what))
     kind, *parts = what.split("/")
-    resource, _, group = kind.partition(".")
+    resource, said, group = _of_kind(kind)
+    if said and version not in ("", said):
+        raise ValueError(f"'{what}' says '{said}' already, so --api-version is too much")
     if not resource or "" in parts or len(parts) > 2:
         raise ValueError(f"cannot read '{what}': write /path, or RESOURCE.GROUP with /NAME or /NAME/SUBRESOURCE")
     note = ""
+    if _VERSION.fullmatch(group):
+        note = f"'{group}' is read as a group; a version stands before its group: {resource}.{group}. of the core group"
     if len(parts) == 1 and not subresource and (name or parts[0] in _SUBRESOURCES or verb == "create"):
         subresource = parts.pop()
         if not name:
@@ -82,7 +89,15 @@ def request(
     subresource = parts[1] if len(parts) > 1 else subresource
     if verb not in _VERBS:
         note = f"'{verb}' is no verb of Kubernetes; most requests have one of {', '.join(_VERBS[:8])}"
-    return Asked(Attributes(_NOBODY, verb, True, group, version or "v1", resource, subresource, namespace, name), note)
+    version = said or version or "v1"
+    return Asked(Attributes(_NOBODY, verb, True, group, version, resource, subresource, namespace, name), note)
+
+
+def _of_kind(text: str) -> tuple[str, str, str]:
+    """Resource, version and group, as kubectl takes them apart; a version is what looks like one of Kubernetes'."""
+    resource, _, group = text.partition(".")
+    version, dot, behind = group.partition(".")
+    return (resource, version, behind) if dot and _VERSION.fullmatch(version) else (resource, "", group)
 
 
 def extra_values(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
