@@ -102,6 +102,39 @@ def test_mistakes_are_named_with_their_place(tmp_path: Path, changes: dict[str, 
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"users": user(client_certificate="none.crt", client_key="none.key")},
+            ["client-certificate: cannot be read: No such file", "client-key: cannot be read: No such file"],
+        ),
+        (
+            {"users": user(client_certificate="none.crt", client_key_data="eA==")},
+            ["client-certificate: cannot be read: No such file"],
+        ),
+        (
+            {"users": user(client_certificate_data="%", client_key_data="eA==")},
+            ["client-certificate-data: is not base64"],
+        ),
+        ({"users": user(client_certificate="none.crt")}, ["client-certificate: cannot be read: No such file"]),
+        (
+            {"users": user(client_certificate="a\0b", client_key="k")},
+            ["client-certificate: cannot be read", "client-key"],
+        ),
+        ({"clusters": cluster(**{"certificate-authority": "a"})}, ["certificate-authority: cannot be read: No such"]),
+    ],
+)
+def test_what_cannot_be_read_is_one_mistake(tmp_path: Path, changes: dict[str, Any], expected: list[str]) -> None:
+    """A file that is not there is told once, and not a second time as something that cannot be used."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_kubeconfig(written(tmp_path, **changes))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(expected)
+    for line, part in zip(lines, expected, strict=True):
+        assert part in line
+
+
 async def test_one_object_out_and_one_back() -> None:
     """JSON both ways."""
 

@@ -34,6 +34,7 @@ _REFUSED = {
     "auth-provider": "plugins are not run; give a certificate, a token or a tokenFile",
 }
 _Report = Callable[[str, str], None]
+_UNREADABLE = b"(unreadable)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def _remote(cluster: Fields, user: Fields | None, directory: Path) -> Remote | N
     _refuse(cluster, _CLUSTER)
     url = cluster.text("server")
     _check_url(cluster, url)
-    ca = _content(cluster, "certificate-authority", directory) or b""
+    ca = _content(cluster, "certificate-authority", directory)
     shown = None
     if user is not None:
         _refuse(user, _USER)
@@ -134,7 +135,7 @@ def _remote(cluster: Fields, user: Fields | None, directory: Path) -> Remote | N
     context: ssl.SSLContext | None = None
     if url.lower().startswith("https:"):
         try:
-            context = trusting_context(ca, shown=shown)
+            context = trusting_context(b"" if ca is None or ca is _UNREADABLE else ca, shown=shown)
         except UpstreamUnreachable:
             cluster.problem("certificate-authority", "is not a bundle of certificates in PEM")
         except (OSError, ValueError):
@@ -158,6 +159,8 @@ def _remote(cluster: Fields, user: Fields | None, directory: Path) -> Remote | N
 
 def _pair(user: Fields, directory: Path) -> KeyPairPem | None:
     certificate, key = _content(user, "client-certificate", directory), _content(user, "client-key", directory)
+    if certificate is _UNREADABLE or key is _UNREADABLE:
+        return None  # which was told
     if certificate is not None and key is not None:
         return KeyPairPem(certificate, key)
     if certificate is not None or key is not None:
@@ -188,17 +191,20 @@ def _check_url(cluster: Fields, url: str) -> None:
 
 
 def _content(fields: Fields, name: str, directory: Path) -> bytes | None:
-    """What `name-data` holds in base64, else the file that `name` names; None when neither is there."""
+    """What `name-data` holds in base64, else the file that `name` names; None when neither is there.
+
+    `_UNREADABLE` where one of them is there and cannot be read, which is told.
+    """
     if f"{name}-data" in fields:
         try:
             return base64.b64decode(fields.text(f"{name}-data"), validate=True)
         except (binascii.Error, ValueError):
             fields.problem(f"{name}-data", "is not base64")
-            return b""
+            return _UNREADABLE
     if not (file := fields.text(name)):
         return None
     try:
         return (directory / file).read_bytes()
-    except OSError as error:
-        fields.problem(name, f"cannot be read: {error.strerror or error}")
-        return b""
+    except (OSError, ValueError) as error:  # the second for a name with a zero byte
+        fields.problem(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        return _UNREADABLE
