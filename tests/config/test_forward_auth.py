@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.config.again import read_again
 
 from aggmw.config import load
 from aggmw.config.compose import Composed, Credentials, compose
@@ -91,9 +92,9 @@ async def test_certificates(place: Path) -> None:
             assert answer.status == (200 if name == "edge" else 403), name
         (place / "edge.crt").write_text("nothing")
         with pytest.raises(ConfigurationError, match=r"edge\.crt"):
-            found.reloads["CA of /auth"]()
+            await read_again(found, "CA of /auth")
         (place / "edge.crt").write_bytes(make_ca("edge").certificate)
-        found.reloads["CA of /auth"]()
+        await read_again(found, "CA of /auth")
         client = Client(found.front_proxy, connection=connections["edge"])
         assert (await client.request("GET", "/auth", QUESTION)).status == 403
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.config.again import read_again
 from tests.server.test_revocation import list_of
 
 from aggmw.config import load
@@ -63,10 +64,10 @@ async def test_audit_and_its_reload(place: Path) -> None:
         await client.request("GET", "/x", TOKEN)
         (place / "audit.yaml").write_text("rules: {}")
         with pytest.raises(ConfigurationError, match=r"audit\.yaml: rules: must be a list"):
-            found.reloads["audit policy"]()
+            await read_again(found, "audit policy")
         await client.request("GET", "/y", TOKEN)
         (place / "audit.yaml").write_text(POLICY.replace("Metadata", "None"))
-        found.reloads["audit policy"]()
+        await read_again(found, "audit policy")
         found.reloads["audit log"]()
         await client.request("GET", "/z", TOKEN)
     lines = [json.loads(line) for line in (place / "audit.log").read_text().splitlines()]
@@ -110,7 +111,7 @@ async def test_front_proxies(place: Path) -> None:
     assert await asked(found, on(place, FRONT, "other"), told) == 401
     assert await asked(found, on(place, CLIENTS, "front-proxy"), told) == 403
     (place / "front.crt").write_bytes(make_ca("new").certificate)
-    found.reloads["front-proxy CA"]()
+    await read_again(found, "front-proxy CA")
     assert await asked(found, on(place, FRONT, "front-proxy"), told) == 401
 
 
@@ -142,13 +143,13 @@ async def test_c5_4_revoked_front_proxies(place: Path) -> None:
     told = {"X-Remote-User": "alice"}
     assert await asked(found, connection, told) == 404
     (place / "front.crl").write_bytes(list_of(FRONT, pair))
-    found.reloads["front-proxy CA"]()
+    await read_again(found, "front-proxy CA")
     assert await asked(found, connection, told) == 401
     (place / "front.crl").write_bytes(list_of(CLIENTS))
     with pytest.raises(
         ConfigurationError, match=r"front\.crl: list 1 is not signed by any authority of the front-proxy"
     ):
-        found.reloads["front-proxy CA"]()
+        await read_again(found, "front-proxy CA")
 
 
 async def test_terminators(place: Path) -> None:
@@ -285,7 +286,7 @@ def test_audit_that_goes_nowhere(place: Path) -> None:
     assert message == "aggmw.yaml: audit.log: is missing, or webhook: the events have to go somewhere"
 
 
-def test_audit_webhook(place: Path) -> None:
+async def test_audit_webhook(place: Path) -> None:
     """The server of a kubeconfig; a mistake in the file is one of the configuration."""
     text = "audit: {policyFile: audit.yaml, webhook: {kubeconfig: audit.kubeconfig}}"
     (message,) = mistakes(place, text)
@@ -302,4 +303,4 @@ def test_audit_webhook(place: Path) -> None:
     assert "audit policy" in made.reloads
     (place / "audit.kubeconfig").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"audit\.kubeconfig"):
-        made.reloads["audit webhook"]()
+        await read_again(made, "audit webhook")

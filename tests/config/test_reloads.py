@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from tests.config.again import read_again
 
 from aggmw.config import load
 from aggmw.config.compose import Composed, Credentials, compose
@@ -99,9 +100,9 @@ async def ask(client: Client, path: str) -> Response:
     return await client.request("GET", path, headers=ASK)
 
 
-def mistakes(composed: Composed, what: str, place: Path) -> list[str]:
+async def mistakes(composed: Composed, what: str, place: Path) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        composed.reloads[what]()
+        await read_again(composed, what)
     return str(caught.value).replace(f"{place}/", "").splitlines()
 
 
@@ -119,7 +120,7 @@ async def test_certificate(ca: KeyPair, place: Path) -> None:
             before = await shown()
             after = issue_client(ca, "front-proxy")
             pair_of(place).certificate.write_bytes(after.certificate)
-            assert mistakes(made, CERTIFICATE, place) == [
+            assert await mistakes(made, CERTIFICATE, place) == [
                 "front-proxy.key: does not belong to the certificate in front-proxy.crt"
             ]
             assert await shown() == before
@@ -148,15 +149,15 @@ async def test_ca_bundles(ca: KeyPair, place: Path) -> None:
         async with running(made) as client:
             assert "its certificate is not trusted" in (await ask(client, "/billing/x")).text
             bundle.write_bytes(ca.certificate)
-            made.reloads[SERVICES]()
+            await read_again(made, SERVICES)
             assert (await ask(client, "/billing/x")).body == b"well"
             bundle.write_text("nonsense")
-            (mistake,) = mistakes(made, SERVICES, place)
+            (mistake,) = await mistakes(made, SERVICES, place)
             assert mistake.startswith("config.yaml: services.paths[0]: ca.crt: holds no PEM certificate")
             assert (await ask(client, "/billing/x")).body == b"well"
             assert len(server.connections) == 1
             bundle.write_bytes(make_ca("next").certificate)
-            made.reloads[SERVICES]()
+            await read_again(made, SERVICES)
             assert "its certificate is not trusted" in (await ask(client, "/billing/x")).text
 
 
@@ -186,15 +187,16 @@ async def test_service_files(ca: KeyPair, place: Path) -> None:
         async with running(made) as client:
             assert (await ask(client, NOTES)).status == 404
             file.write_text(api_service(make_ca("former")))
-            made.reloads[SERVICES]()
+            await read_again(made, SERVICES)
             assert "its certificate is not trusted" in (await ask(client, NOTES)).text
             file.write_text(api_service(ca))
-            made.reloads[SERVICES]()
+            await read_again(made, SERVICES)
             async with client.stream("GET", NOTES, headers=ASK) as response:
                 file.write_text("kind: Nonsense")
-                assert mistakes(made, SERVICES, place)[0].startswith("services.yaml: document 1: must be an APIService")
+                (mistake,) = await mistakes(made, SERVICES, place)
+                assert mistake.startswith("services.yaml: document 1: must be an APIService")
                 file.write_text("")
-                made.reloads[SERVICES]()
+                await read_again(made, SERVICES)
                 assert (await ask(client, NOTES)).status == 404
                 going.set()
                 assert await response.read() == b"notes!!"
@@ -206,7 +208,7 @@ async def test_applications_stay(place: Path, clock: VirtualClock) -> None:
     made = composed(place, '  paths: [{path: /tools/, app: "application_of_the_reloads:one.serve"}]')
     async with running(made) as client:
         assert (await ask(client, "/tools/")).body == b"here 1"
-        made.reloads[SERVICES]()
+        await read_again(made, SERVICES)
         await clock.advance(2)  # who starts applications that come looks once a second
         assert (await ask(client, "/tools/")).body == b"here 1"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.config.again import read_again
 
 from aggmw.config import load
 from aggmw.config.compose import Composed, Credentials, compose
@@ -88,10 +89,10 @@ async def test_webhook_is_read_again(place: Path) -> None:
             assert (await client.request("GET", "/", eve)).status == 403
             (place / "webhook.yaml").write_text("{}")
             with pytest.raises(ConfigurationError, match=r"webhook\.yaml"):
-                made.reloads["webhook of tokens"]()
+                await read_again(made, "webhook of tokens")
             assert (await client.request("GET", "/", eve)).status == 403
             composed(place, f"http://127.0.0.1:{other.port}")  # writes the file
-            made.reloads["webhook of tokens"]()
+            await read_again(made, "webhook of tokens")
             assert (await client.request("GET", "/", eve)).status == 401
         assert other.requests
 

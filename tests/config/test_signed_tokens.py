@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.config.again import read_again
 from tests.middleware.authentication.issuing import claims, jwks, key, signed
 
 from aggmw.config import load
@@ -80,17 +82,14 @@ def composed(place: Path) -> Composed:
     return compose(load(place / "config.yaml"), Credentials(place / "clients.crt", pair), Drain())
 
 
-def mistakes(place: Path, made: Composed | None = None, reload: str = "") -> list[str]:
+def mistakes(place: Path) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        composed(place) if made is None else made.reloads[reload]()
-    return str(caught.value).replace(f"{place}/", "").splitlines()
+        composed(place)
+    return complaints(caught.value, place)
 
 
-async def read_again(made: Composed, what: str) -> None:
-    """As SIGHUP does."""
-    result = made.reloads[what]()
-    if isawaitable(result):
-        await result
+def complaints(error: ConfigurationError, place: Path) -> list[str]:
+    return str(error).replace(f"{place}/", "").splitlines()
 
 
 @asynccontextmanager
@@ -189,11 +188,13 @@ async def test_issuers_are_read_again(place: Path) -> None:
         assert await status(client, token, "/openid/v1/jwks") == 200
         path = place / "authentication.yaml"
         path.write_text(ISSUERS.replace("idp:", "other:"))
-        made.reloads["issuers of tokens"]()
+        await read_again(made, "issuers of tokens")
         assert await status(client, token, "/openid/v1/jwks") == 403
         assert await status(client, token) == 200
         path.write_text(ISSUERS.replace("https:", "http:"))
-        assert mistakes(place, made, "issuers of tokens") == [
+        with pytest.raises(ConfigurationError) as caught:
+            await read_again(made, "issuers of tokens")
+        assert complaints(caught.value, place) == [
             "authentication.yaml: jwt: has no issuer https://idp.example, for which a file of keys is configured",
             "authentication.yaml: jwt[0].issuer.url: Invalid value: http://idp.example: URL must begin with https://",
         ]
@@ -216,18 +217,19 @@ async def test_anonymous_is_read_again(place: Path) -> None:
         ]:
             path.write_text(f"{ISSUERS}{text}\n")
             if "maybe" in text:
-                assert mistakes(place, made, "issuers of tokens")[0].startswith(
-                    "authentication.yaml: anonymous.enabled"
-                )
+                with pytest.raises(ConfigurationError, match=r"authentication\.yaml: anonymous\.enabled"):
+                    await read_again(made, "issuers of tokens")
             else:
-                made.reloads["issuers of tokens"]()
+                await read_again(made, "issuers of tokens")
             assert (await client.request("GET", "/version")).status == expected
     (place / "config.yaml").write_text(
         CONFIG.replace("authentication:\n", "authentication:\n  anonymous: {paths: [/a]}\n")
     )
     made = composed(place)
     path.write_text(f"{ISSUERS}anonymous: {{enabled: true}}\n")
-    assert mistakes(place, made, "issuers of tokens") == [
+    with pytest.raises(ConfigurationError) as caught:
+        await read_again(made, "issuers of tokens")
+    assert complaints(caught.value, place) == [
         "config.yaml: authentication.anonymous: the file of issuers says it already"
     ]
 
@@ -290,6 +292,28 @@ async def test_service_accounts_are_read_again(place: Path) -> None:
         await read_again(made, "service accounts")
         assert await status(client, token) == 401
         assert await status(client, await builder(place)) == 200
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "token"), [("service accounts", "sa.key", builder), ("client CAs and CRLs", "clients.crt", None)]
+)
+async def test_requests_go_on_while_files_are_read(place: Path, what: str, name: str, token: Any) -> None:
+    """A disk that does not answer holds up nobody: files are read in a thread, and what was there counts meanwhile."""
+    made = composed(place)
+    async with running(made) as client:
+        bearer = "s3cr3t" if token is None else await token(place)
+        before = (place / name).read_bytes()
+        (place / name).unlink()
+        os.mkfifo(place / name)  # reading it ends when somebody has written
+        reading = asyncio.create_task(read_again(made, what))
+        try:
+            for _ in range(3):
+                assert await status(client, bearer) == 200
+            assert not reading.done()
+        finally:
+            await asyncio.to_thread((place / name).write_bytes, before)
+        await reading
+        assert await status(client, bearer) == 200
 
 
 async def test_c5_11_watch_of_an_account_that_goes(place: Path) -> None:

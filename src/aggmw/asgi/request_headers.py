@@ -12,7 +12,7 @@ from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import Credential, Identity, authenticated
 from aggmw.contracts.options import check_type
 from aggmw.errors import ConfigurationError, InvalidCredentials, Problem
-from aggmw.pki.verify import ClientCA, Subject
+from aggmw.pki.verify import Authorities, ClientCA, Subject
 
 __all__ = ["RequestHeaders"]
 
@@ -82,7 +82,7 @@ class RequestHeaders:
         """The fields that name callers."""
         return self._names
 
-    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
+    def reload(self, ca: bytes | Authorities, *, crl: bytes | None = None) -> None:
         """Believe front proxies of this CA from now on, also on connections that are open.
 
         Raises:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aggmw.config.configuration import AuditLogConfiguration, AuditWebhookConfiguration, Configuration
+from aggmw.config.reloads import read_aside
 from aggmw.contracts.audit import AuditSink
+from aggmw.contracts.reloading import Reload
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
+from aggmw.net.kubeconfig import read_kubeconfig
 
 if TYPE_CHECKING:
     from aggmw.middleware.audit.webhook import AuditWebhook
@@ -21,7 +24,7 @@ class Audited(NamedTuple):
     """The stage, if there is one, and what can be read again, by name."""
 
     audit: Audit | None = None
-    reloads: Mapping[str, Callable[[], None]] = {}
+    reloads: Mapping[str, Reload] = {}
 
 
 def audited(configuration: Configuration) -> Audited:
@@ -40,7 +43,7 @@ def audited(configuration: Configuration) -> Audited:
     except ConfigurationError as error:
         problems += error.problems
     sinks: list[AuditSink] = []
-    reloads: dict[str, Callable[[], None]] = {}
+    reloads: dict[str, Reload] = {}
     if settings.log is not None:
         try:
             log = _log_of(settings.log)
@@ -56,11 +59,12 @@ def audited(configuration: Configuration) -> Audited:
             problems += error.problems
         else:
             sinks.append(webhook)
-            reloads["audit webhook"] = partial(webhook.reload, settings.webhook.kubeconfig)
+            read = partial(read_kubeconfig, settings.webhook.kubeconfig)
+            reloads["audit webhook"] = read_aside(read, webhook.reload)
     if problems:
         raise ConfigurationError(problems)
     audit = Audit(policy, sinks, required=settings.required)
-    reloads["audit policy"] = lambda: audit.reload(AuditPolicy.load(settings.policy_file))
+    reloads["audit policy"] = read_aside(partial(AuditPolicy.load, settings.policy_file), audit.reload)
     return Audited(audit, reloads)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aggmw.config.configuration import Configuration
+from aggmw.config.reloads import read_aside
 from aggmw.config.tokens import SignedTokens, signed_tokens
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.identity import Authenticator
@@ -15,6 +16,7 @@ from aggmw.contracts.reloading import Reload
 from aggmw.contracts.tokens import TokenAuthenticator
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication import AuthenticatorUnion, StaticTokens, TokenCache, TokenCookie
+from aggmw.net.kubeconfig import read_kubeconfig
 
 if TYPE_CHECKING:
     from aggmw.middleware.authentication.webhook import WebhookTokens
@@ -66,7 +68,8 @@ def by_token(configuration: Configuration) -> ByToken:
             problems += error.problems
         else:
             judges.append(webhook)
-            reloads["webhook of tokens"] = partial(webhook.reload, settings.webhook.kubeconfig)
+            read = partial(read_kubeconfig, settings.webhook.kubeconfig)
+            reloads["webhook of tokens"] = read_aside(read, webhook.reload)
     if problems:
         raise ConfigurationError(problems)
     if judges:

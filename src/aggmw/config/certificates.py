@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aggmw.config.configuration import Configuration, RequestHeaderConfiguration
+from aggmw.config.reloads import read_aside
 from aggmw.contracts.identity import Authenticator
+from aggmw.contracts.reloading import Reload
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.authentication import ClientCertificates, ForwardedCertificates, FrontProxies
 from aggmw.pki.read import pem_certificates
-from aggmw.pki.verify import ClientCA
+from aggmw.pki.verify import Authorities
 
 __all__ = ["ByCertificate", "by_certificate", "read_bundle"]
 
@@ -32,7 +34,7 @@ class ByCertificate:
 
     authenticators: tuple[Authenticator, ...]
     bundles: tuple[Path, ...]
-    reloads: Mapping[str, Callable[[], None]]
+    reloads: Mapping[str, Reload]
 
 
 def by_certificate(configuration: Configuration, client_ca: Path) -> ByCertificate:
@@ -75,20 +77,23 @@ def by_certificate(configuration: Configuration, client_ca: Path) -> ByCertifica
         ca, crl = authorities
         clients.append(ForwardedCertificates(ca, peers=terminators.peers, field=terminators.field, crl=crl))
 
-    def read_again() -> None:
+    def read() -> Authorities:
         ca, crl = _authorities(files, authentication.crls)
-        for each in clients:
-            each.reload(ca, crl=crl)
+        return Authorities.read(ca, crl=crl)
 
-    reloads: dict[str, Callable[[], None]] = {"client CAs and CRLs": read_again}
+    def use(found: Authorities) -> None:
+        for each in clients:
+            each.reload(found)
+
+    reloads: dict[str, Reload] = {"client CAs and CRLs": read_aside(read, use)}
     if header is None or front_proxies is None:
         return ByCertificate(tuple(clients), tuple(files), reloads)
 
-    def read_front_proxies_again() -> None:
+    def read_front_proxies() -> Authorities:
         ca, crl = _front_proxy_ca(configuration, header, _authorities(files, ()))
-        front_proxies.reload(ca, crl=crl)
+        return Authorities.read(ca, crl=crl, name="front-proxy CA")
 
-    reloads["front-proxy CA"] = read_front_proxies_again
+    reloads["front-proxy CA"] = read_aside(read_front_proxies, front_proxies.reload)
     return ByCertificate((front_proxies, *clients), (*files, header.ca), reloads)
 
 
@@ -121,7 +126,7 @@ def _authorities(files: list[Path], crls: tuple[Path, ...], *, name: str = "clie
         try:
             lists.append(_read(path))
             if not problems:
-                ClientCA(ca, lambda subject: subject, crl=lists[-1], name=name)
+                Authorities.read(ca, crl=lists[-1], name=name)
         except ConfigurationError as error:
             problems += [Problem(str(path), each.message) for each in error.problems]
     if problems:

@@ -21,6 +21,7 @@ from aggmw.config.configuration import (
     ServicesConfiguration,
 )
 from aggmw.config.forward_auth import Asked, asked
+from aggmw.config.reloads import read_aside
 from aggmw.contracts.backends import APIService, BackendResolver, PathService, Routes
 from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
@@ -138,7 +139,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
     reloads |= authorization.reloads
     reloads |= questions.reloads
     reloads["client certificate for services"] = transport.reload
-    reloads["services"] = lambda: routes.swap(_routes(configuration, resolver, applications))
+    reloads["services"] = read_aside(partial(_routes, configuration, resolver, applications), routes.swap)
     return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), metrics, reloads)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from aggmw.config.certificates import read_bundle
 from aggmw.config.configuration import Configuration, ForwardAuthConfiguration
+from aggmw.config.reloads import read_aside
+from aggmw.contracts.reloading import Reload
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.forward_auth import ForwardAuth
 from aggmw.pki.read import pem_certificates
@@ -33,7 +35,7 @@ class Asked(NamedTuple):
 
     paths: Mapping[str, ForwardAuth] = {}
     bundles: tuple[Path, ...] = ()
-    reloads: Mapping[str, Callable[[], None]] = {}
+    reloads: Mapping[str, Reload] = {}
 
 
 def asked(configuration: Configuration, client_ca: Path) -> Asked:
@@ -49,7 +51,7 @@ def asked(configuration: Configuration, client_ca: Path) -> Asked:
     clients = [path for path in (client_ca, configuration.authentication.client_ca) if path is not None]
     paths: dict[str, ForwardAuth] = {}
     bundles: list[Path] = []
-    reloads: dict[str, Callable[[], None]] = {}
+    reloads: dict[str, Reload] = {}
     problems: list[Problem] = []
     for one in configuration.authorization.forward_auth:
         try:
@@ -65,14 +67,14 @@ def asked(configuration: Configuration, client_ca: Path) -> Asked:
             continue
         if one.ca is not None:
             bundles.append(one.ca)
-            reloads[f"CA of {one.path}"] = partial(_read_again, made, one, clients)
+            reloads[f"CA of {one.path}"] = read_aside(partial(_authority, one, clients), partial(_use, made))
     if problems:
         raise ConfigurationError(problems)
     return Asked(paths, tuple(bundles), reloads)
 
 
-def _read_again(made: ForwardAuth, one: ForwardAuthConfiguration, clients: list[Path]) -> None:
-    if (ca := _authority(one, clients)) is not None:
+def _use(made: ForwardAuth, ca: bytes | None) -> None:
+    if ca is not None:
         made.reload(ca)
 
 

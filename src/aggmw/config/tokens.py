@@ -13,15 +13,18 @@ from aggmw.config.configuration import (
     Configuration,
     ServiceAccountsConfiguration,
 )
+from aggmw.config.reloads import read_aside
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.kinds import VirtualKind
 from aggmw.contracts.reloading import Reload
 from aggmw.errors import ConfigurationError, Problem, StatusError
 from aggmw.middleware import authentication as known  # whose names with joserfc and httpx behind them load when used
+from aggmw.middleware.authorization.aside import in_thread
 
 if TYPE_CHECKING:
     from aggmw.middleware.authentication import AuthenticationConfiguration as KubernetesFile
     from aggmw.middleware.authentication import JWTAuthenticator, ServiceAccounts, StaticAccounts
+    from aggmw.middleware.authentication.service_accounts import AccountKeys
 
 __all__ = ["SignedTokens", "issued_token", "service_accounts", "signed_tokens"]
 
@@ -69,7 +72,9 @@ def signed_tokens(configuration: Configuration) -> SignedTokens:
             anonymous = file.anonymous or Anonymous(())  # whom it lets in may change
             issuers = known.JWTAuthenticator(file.issuers, disallowed=_disallowed(authentication))
             members.append(issuers)
-            reloads["issuers of tokens"] = partial(_reload_issuers, issuers, anonymous, configuration)
+            reloads["issuers of tokens"] = read_aside(
+                partial(_kubernetes_file, configuration), partial(_use_issuers, issuers, anonymous)
+            )
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -192,23 +197,29 @@ def _placed(error: ConfigurationError, settings: ServiceAccountsConfiguration, s
     )
 
 
-async def _reload_accounts(
-    accounts: ServiceAccounts, lookup: StaticAccounts, settings: ServiceAccountsConfiguration, source: str
-) -> None:
+def _read_accounts(settings: ServiceAccountsConfiguration, source: str) -> tuple[AccountKeys, StaticAccounts]:
+    from aggmw.middleware.authentication.service_accounts import AccountKeys
+
     problems: list[Problem] = []
     keys, signing_key = _keys(settings, problems)
     if problems:
         raise ConfigurationError(problems)
     found = known.StaticAccounts.load(settings.accounts)
     try:
-        accounts.reload(keys=keys, signing_key=signing_key)
+        return AccountKeys.read(keys=keys, signing_key=signing_key), found
     except ConfigurationError as error:
         raise _placed(error, settings, source) from error
+
+
+async def _reload_accounts(
+    accounts: ServiceAccounts, lookup: StaticAccounts, settings: ServiceAccountsConfiguration, source: str
+) -> None:
+    keys, found = await in_thread(partial(_read_accounts, settings, source))
+    accounts.use(keys)
     lookup.swap(found)
     await accounts.withdraw()
 
 
-def _reload_issuers(issuers: JWTAuthenticator, anonymous: Anonymous, configuration: Configuration) -> None:
-    file = _kubernetes_file(configuration)
+def _use_issuers(issuers: JWTAuthenticator, anonymous: Anonymous, file: KubernetesFile) -> None:
     issuers.reload(file.issuers)
     anonymous.swap(file.anonymous or Anonymous(()))

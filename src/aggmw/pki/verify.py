@@ -25,7 +25,7 @@ from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity
 from aggmw.pki.make import USER_ID
 from aggmw.pki.read import fingerprint, pem_certificates, signed_by
 
-__all__ = ["ClientCA", "Subject"]
+__all__ = ["Authorities", "ClientCA", "Subject"]
 
 _USER_ID = ObjectIdentifier(USER_ID)
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
@@ -80,6 +80,31 @@ class _Chain(NamedTuple):
     links: tuple[tuple[_Signer, int], ...]
 
 
+class Authorities(NamedTuple):
+    """Whom to trust, read and checked. That takes long where lists are long, and may be done in any thread.
+
+    Attributes:
+        certificates: in DER.
+        revocations: serial numbers, by who has signed the list.
+    """
+
+    certificates: tuple[bytes, ...]
+    revocations: _Revocations
+
+    @classmethod
+    def read(cls, ca: bytes, *, crl: bytes | None = None, name: str = "client CA") -> Authorities:
+        """The authorities of PEM bundles, as for `ClientCA`.
+
+        Raises:
+            ConfigurationError: a bundle that cannot be read, or a list of no authority in `ca`.
+        """
+        try:
+            certificates = pem_certificates(ca)
+        except ValueError as error:
+            raise ConfigurationError([Problem(name, str(error))]) from error
+        return cls(certificates, {} if crl is None else _revocations(crl, certificates, name))
+
+
 class ClientCA(Generic[_T]):
     """The authorities whose client certificates count for one purpose.
 
@@ -123,7 +148,7 @@ class ClientCA(Generic[_T]):
         """How many authorities there are."""
         return len(self._authorities)
 
-    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
+    def reload(self, ca: bytes | Authorities, *, crl: bytes | None = None) -> None:
         """Trust these authorities from now on, also on connections that are open. On a mistake nothing changes.
 
         `Subject.withdrawal` begins for every chain that was believed and no longer counts.
@@ -131,13 +156,9 @@ class ClientCA(Generic[_T]):
         Raises:
             ConfigurationError: as on construction.
         """
-        try:
-            authorities = pem_certificates(ca)
-        except ValueError as error:
-            raise ConfigurationError([Problem(self._name, str(error))]) from error
-        revocations = _revocations(crl, authorities, self._name) if crl is not None else {}
-        self._authorities = frozenset(authorities)
-        self._revocations = revocations
+        found = ca if isinstance(ca, Authorities) else Authorities.read(ca, crl=crl, name=self._name)
+        self._authorities = frozenset(found.certificates)
+        self._revocations = found.revocations
         self._checked: WeakKeyDictionary[Connection, _Checked[_T]] = WeakKeyDictionary()
         gone = [withdrawal for withdrawal, chain in self._believed.items() if not self._still_counts(chain)]
         for withdrawal in gone:

@@ -12,7 +12,7 @@ from typing import Any
 from aggmw.contracts.audit import AuditEvent
 from aggmw.errors import UpstreamError
 from aggmw.middleware.audit.batches import Batches, NotWanted, NotWritten, WhenFull
-from aggmw.net.kubeconfig import read_kubeconfig
+from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Refused, Retries, Webhook
 
 __all__ = ["AuditWebhook"]
@@ -62,8 +62,9 @@ class AuditWebhook(Batches):
     def __repr__(self) -> str:
         return f"AuditWebhook({self._webhook!r})"
 
-    def reload(self, kubeconfig: str | os.PathLike[str]) -> None:
-        """Send to the server of this file from now on, also what waits. On a mistake nothing changes.
+    def reload(self, kubeconfig: str | os.PathLike[str] | Remote) -> None:
+        """Send to the server of this file from now on, or to one that was read before, also what waits. On a mistake
+        nothing changes.
 
         Raises:
             ConfigurationError: all the mistakes in the file.
@@ -79,9 +80,10 @@ class AuditWebhook(Batches):
             raise NotWritten(str(error)) from error
 
 
-def _webhook(kubeconfig: str | os.PathLike[str]) -> Webhook:
+def _webhook(kubeconfig: str | os.PathLike[str] | Remote) -> Webhook:
+    remote = kubeconfig if isinstance(kubeconfig, Remote) else read_kubeconfig(Path(kubeconfig))
     # The batch is tried again by us, so one attempt is enough.
-    return Webhook(read_kubeconfig(Path(kubeconfig)), retries=Retries(attempts=1))
+    return Webhook(remote, retries=Retries(attempts=1))
 
 
 def _list_of(events: Sequence[AuditEvent]) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
 from aggmw.errors import InvalidCredentials
-from aggmw.pki.verify import ClientCA, Subject
+from aggmw.pki.verify import Authorities, ClientCA, Subject
 
 __all__ = ["ClientCertificates"]
 
@@ -43,10 +43,11 @@ class ClientCertificates:
     def __repr__(self) -> str:
         return f"ClientCertificates({self._ca.size} authorities)"
 
-    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
+    def reload(self, ca: bytes | Authorities, *, crl: bytes | None = None) -> None:
         """Trust these authorities from now on, also on connections that are open. On a mistake nothing changes.
 
-        Streams that are forwarded for a certificate that no longer counts end. Call it on the event loop.
+        Streams that are forwarded for a certificate that no longer counts end. Call it on the event loop. `Authorities`
+        may be read in a thread before.
 
         Raises:
             ConfigurationError: as on construction.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from aggmw.asgi.remote_headers import RemoteNames
 from aggmw.asgi.request_headers import RequestHeaders
 from aggmw.contracts.identity import Identity, Presented
+from aggmw.pki.verify import Authorities
 
 __all__ = ["FrontProxies"]
 
@@ -62,7 +63,7 @@ class FrontProxies:
     def __repr__(self) -> str:
         return repr(self._headers).replace("RequestHeaders", "FrontProxies", 1)
 
-    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
+    def reload(self, ca: bytes | Authorities, *, crl: bytes | None = None) -> None:
         """Believe front proxies of this CA from now on, also on connections that are open.
 
         Raises:

@@ -31,7 +31,7 @@ from aggmw.middleware.authentication.jwks import WELL_KNOWN
 from aggmw.middleware.authentication.jwt import LEEWAY, audiences_of, check_times, read_token
 from aggmw.objects.names import is_group, is_service
 
-__all__ = ["KEYS_PATH", "IssuedToken", "ServiceAccounts"]
+__all__ = ["KEYS_PATH", "AccountKeys", "IssuedToken", "ServiceAccounts"]
 
 KEYS_PATH = "/openid/v1/jwks"
 """Where the public keys are published."""
@@ -60,6 +60,45 @@ class IssuedToken(NamedTuple):
 
     def __repr__(self) -> str:
         return f"IssuedToken(…, expires={self.expires:.0f})"
+
+
+class AccountKeys(NamedTuple):
+    """Keys of service accounts, read and checked. That takes long for large keys, and may be done in any thread.
+
+    Attributes:
+        believed: whose tokens count.
+        signer: signs new ones; None: nobody does.
+    """
+
+    believed: VerificationKeys
+    signer: SigningKey | None
+
+    @classmethod
+    def read(cls, *, keys: Sequence[bytes] = (), signing_key: bytes | None = None) -> AccountKeys:
+        """The keys of PEM files, as for `ServiceAccounts`.
+
+        Raises:
+            ConfigurationError: keys that cannot be used, or none.
+        """
+        problems: list[Problem] = []
+        signer: SigningKey | None = None
+        found: list[VerificationKey] = []
+        if signing_key is not None:
+            try:
+                signer = SigningKey(signing_key)
+                found.append(signer.public)
+            except BadKeys as error:
+                problems.append(Problem("signingKey", str(error)))
+        for number, data in enumerate(keys):
+            try:
+                found += parse_pem(data)
+            except BadKeys as error:
+                problems.append(Problem(f"keys[{number}]", str(error)))
+        if not found and not problems:
+            problems.append(Problem("keys", "none is given, and no signingKey"))
+        if problems:
+            raise ConfigurationError(problems)
+        return cls(VerificationKeys({key.kid: key for key in found}.values()), signer)
 
 
 class _Rest(NamedTuple):
@@ -143,26 +182,11 @@ class ServiceAccounts:
         Raises:
             ConfigurationError: as on construction.
         """
-        problems: list[Problem] = []
-        signer: SigningKey | None = None
-        found: list[VerificationKey] = []
-        if signing_key is not None:
-            try:
-                signer = SigningKey(signing_key)
-                found.append(signer.public)
-            except BadKeys as error:
-                problems.append(Problem("signingKey", str(error)))
-        for number, data in enumerate(keys):
-            try:
-                found += parse_pem(data)
-            except BadKeys as error:
-                problems.append(Problem(f"keys[{number}]", str(error)))
-        if not found and not problems:
-            problems.append(Problem("keys", "none is given, and no signingKey"))
-        if problems:
-            raise ConfigurationError(problems)
-        self._signer = signer
-        self._keys = VerificationKeys({key.kid: key for key in found}.values())
+        self.use(AccountKeys.read(keys=keys, signing_key=signing_key))
+
+    def use(self, keys: AccountKeys) -> None:
+        """As `reload`, with keys that were read before."""
+        self._keys, self._signer = keys
         self._documents = self._published()
         self._revision = object()
         self._seen: object = None

@@ -19,6 +19,7 @@ from aggmw.errors import InvalidCredentials
 from aggmw.middleware.authentication.client_cert import ClientCertificates
 from aggmw.pki.paths import build_chain
 from aggmw.pki.read import pem_certificates
+from aggmw.pki.verify import Authorities
 
 __all__ = ["FIELDS", "ForwardedCertificates"]
 
@@ -73,14 +74,14 @@ class ForwardedCertificates:
     def __repr__(self) -> str:
         return f"ForwardedCertificates({len(self._authorities)} authorities, peers={self._peers!r})"
 
-    def reload(self, ca: bytes, *, crl: bytes | None = None) -> None:
+    def reload(self, ca: bytes | Authorities, *, crl: bytes | None = None) -> None:
         """Trust these authorities from now on. On a mistake nothing changes.
 
         Raises:
             ConfigurationError: as on construction.
         """
         self._certificates.reload(ca, crl=crl)
-        self._authorities = pem_certificates(ca)
+        self._authorities = ca.certificates if isinstance(ca, Authorities) else pem_certificates(ca)
         self._seen = {}
 
     async def authenticate(self, presented: Presented) -> Identity | None:

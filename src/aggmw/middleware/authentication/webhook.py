@@ -11,7 +11,7 @@ from aggmw.contracts.identity import EXPLICIT, SYSTEM_AUTHENTICATED, Identity, P
 from aggmw.contracts.tokens import NO_AUDIENCES
 from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, UpstreamBroken
 from aggmw.middleware.authentication.bearer import presented_token
-from aggmw.net.kubeconfig import read_kubeconfig
+from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Webhook
 
 __all__ = ["WebhookTokens"]
@@ -70,13 +70,13 @@ class WebhookTokens:
     def __repr__(self) -> str:
         return f"WebhookTokens({self._webhook!r})"
 
-    def reload(self, kubeconfig: str | os.PathLike[str]) -> None:
-        """Ask the server of this file from now on. On a mistake nothing changes.
+    def reload(self, kubeconfig: str | os.PathLike[str] | Remote) -> None:
+        """Ask the server of this file from now on, or one that was read before. On a mistake nothing changes.
 
         Raises:
             ConfigurationError: all the mistakes in the file.
         """
-        self._webhook = Webhook(read_kubeconfig(Path(kubeconfig)))
+        self._webhook = Webhook(kubeconfig if isinstance(kubeconfig, Remote) else read_kubeconfig(Path(kubeconfig)))
         self._revision = object()
 
     @property
