@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
+import threading
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -50,12 +52,21 @@ async def leave_a_failed_callback() -> None:
 
 
 async def block() -> None:
-    """A task holds the loop for 60 ms."""
+    """A task holds the loop for 60 ms of work."""
 
     async def hog() -> None:
-        until = time.perf_counter() + 0.06
-        while time.perf_counter() < until:
+        until = time.thread_time() + 0.06
+        while time.thread_time() < until:
             pass
+
+    await asyncio.create_task(hog())
+
+
+async def wait_in_it() -> None:
+    """A task holds the loop for 60 ms, in which it waits for another thread."""
+
+    async def hog() -> None:
+        threading.Event().wait(0.06)
 
     await asyncio.create_task(hog())
 
@@ -77,7 +88,8 @@ async def clean() -> None:
         ("tasks", leave_a_task, "a task was left running: .*lingering"),
         ("errors", leave_an_exception, "never retrieved: KeyError\\('unheard'\\)"),
         ("errors", leave_a_failed_callback, "Exception in callback .*KeyError\\('missing'\\)"),
-        ("blocking", block, "the loop was blocked for 0.* seconds by .*hog"),
+        ("blocking", block, "the loop was blocked for .* seconds by .*hog"),
+        ("blocking", wait_in_it, "the loop was blocked for .* seconds by .*hog"),
     ],
 )
 def test_found_in_the_loop(waste: Any, main: Any, problem: str) -> None:
@@ -103,6 +115,20 @@ def test_the_collector_is_no_callback() -> None:
     before = list(gc.callbacks)
     watched(collect(), Watch(blocking_limit=0.05))
     assert gc.callbacks == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells why a thread did not run")
+def test_a_busy_machine_is_no_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time that the process did not get is nobody's fault."""
+    rested = 0.0
+    real = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + rested)
+
+    async def rest() -> None:
+        nonlocal rested
+        rested += 10
+
+    watched(rest(), Watch(blocking_limit=0.05))
 
 
 def test_loops_of_the_tests_own() -> None:

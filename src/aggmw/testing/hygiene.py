@@ -70,8 +70,9 @@ class Watch:
 
     Args:
         allowed: what is not looked at.
-        blocking_limit: seconds of real time that one callback may hold a loop. The collector's time does not count: a
-            process of many tests holds much that a server would not.
+        blocking_limit: seconds that one callback may hold a loop, working or waiting for something. What the collector
+            takes does not count: a process of many tests holds much that a server would not. Nor does, on Linux, what a
+            busy machine gives to others.
     """
 
     def __init__(self, allowed: Iterable[Waste] = (), *, blocking_limit: float = BLOCKING_LIMIT) -> None:
@@ -82,8 +83,8 @@ class Watch:
         self._sockets: dict[int, int] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._undo: list[Callable[[], None]] = []
-        self._collecting_since = 0.0
-        self._collected = 0.0  # seconds
+        self._collecting_since = 0.0, 0.0
+        self._collected = self._collected_working = 0.0  # seconds, and of them those of work
 
     def allow(self, *waste: Waste) -> None:
         """Do not look at these any more.
@@ -172,28 +173,33 @@ class Watch:
         self._undo.append(lambda: setattr(owner, name, original))
 
     def _timed(self, run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle], None]:
-        clock, limit = time.perf_counter, self._blocking_limit
+        clock, working, limit = time.perf_counter, time.thread_time, self._blocking_limit
 
         def _run(handle: asyncio.Handle) -> None:
             callback = handle._callback  # type: ignore[attr-defined]  # a cancelled handle forgets it
-            collected, started = self._collected, clock()
+            collected, collected_working, waits = self._collected, self._collected_working, _waits()
+            worked, started = working(), clock()
             try:
                 run(handle)
             finally:
                 taken = clock() - started - (self._collected - collected)
                 if taken > limit and "blocking" not in self._allowed:
-                    owner = getattr(callback, "__self__", None)
-                    name = repr(owner if isinstance(owner, asyncio.Task) else callback)
-                    self.problems.append(f"the loop was blocked for {taken:.2f} seconds by {name}")
+                    worked = working() - worked - (self._collected_working - collected_working)
+                    if worked > limit or waits is None or _waits() != waits:
+                        owner = getattr(callback, "__self__", None)
+                        name = repr(owner if isinstance(owner, asyncio.Task) else callback)
+                        self.problems.append(f"the loop was blocked for {taken:.2f} seconds by {name}")
                 del handle, callback  # an exception may keep this frame: no cycle by what ran in it
 
         return _run
 
     def _collects(self, phase: str, info: dict[str, int]) -> None:
+        now = time.perf_counter(), time.thread_time()
         if phase == "start":
-            self._collecting_since = time.perf_counter()
+            self._collecting_since = now
         else:
-            self._collected += time.perf_counter() - self._collecting_since
+            self._collected += now[0] - self._collecting_since[0]
+            self._collected_working += now[1] - self._collecting_since[1]
 
     def _guarded(self, sleep: Callable[[float], None]) -> Callable[[float], None]:
         def guarded_sleep(seconds: float, /) -> None:
@@ -212,3 +218,17 @@ class Watch:
         if "errors" not in self._allowed:
             where = unraisable.err_msg or "an exception was ignored in"
             self.problems.append(f"{where}: {unraisable.object!r}: {unraisable.exc_value!r}")
+
+
+if sys.platform == "linux":
+    from resource import RUSAGE_THREAD, getrusage
+
+    def _waits() -> int | None:
+        """How often this thread has waited for anything but its turn."""
+        return getrusage(RUSAGE_THREAD).ru_nvcsw
+
+else:
+
+    def _waits() -> int | None:
+        """Nobody knows."""
+        return None
