@@ -231,9 +231,9 @@ def test_rules_with_very_many_combinations(monkeypatch: pytest.MonkeyPatch, limi
         [PolicyRule(("get", "list"), ("", "apps"), ("pods", "secrets"))],
         [PolicyRule(("*",), ("*",), ("*",))],
     ]
-    small = Table(lists)
+    small = Table(lists, {})
     monkeypatch.setattr(table, limit, most)
-    whole = Table(lists)
+    whole = Table(lists, {})
     for verb in ("get", "list", "delete"):
         for group in ("", "apps", "x"):
             for resource, subresource in (("pods", ""), ("secrets", ""), ("pods", "log"), ("x", "log")):
@@ -251,9 +251,9 @@ def test_rules_with_very_many_paths(monkeypatch: pytest.MonkeyPatch, limit: str,
         [PolicyRule(("get", "list"), paths=("/a*", "/b", "/c*d"))],
         [PolicyRule(("*",), paths=("/e", "/f/**"))],
     ]
-    small = Table(lists)
+    small = Table(lists, {})
     monkeypatch.setattr(table, limit, most)
-    whole = Table(lists)
+    whole = Table(lists, {})
     found = set()
     for verb in ("get", "list", "delete"):
         for path in ("/a", "/ab", "/b", "/b/", "/b/c", "/c*d", "/cxd", "/e", "/f", "/f/g", "/"):
@@ -284,3 +284,15 @@ def test_callers_with_many_groups() -> None:
     verdict = authorizer.verdict(request._replace(identity=Identity("alice", groups=groups)))
     assert verdict.reason.endswith('to Group "group-40"')
     assert not authorizer.verdict(request._replace(identity=Identity("alice", groups=groups[:40]))).allowed
+
+
+def test_what_is_alike_is_there_once() -> None:
+    """Resources with the same verbs share what is kept of these, also those of several callers."""
+    alike: table.Alike = {}
+    rules = [PolicyRule(("get", "list"), ("apps",), tuple(f"r{number}" for number in range(100)), ("a", "b"))]
+    for extra in range(50):
+        other = [PolicyRule(("get", "list"), (f"group-{extra}",), ("pods", "secrets"))]
+        found = Table([rules, other], alike)
+        assert found.resource(("list", "*"), (f"group-{extra}", "*"), table.asked("pods", ""), "") == 1
+        assert found.resource(("list", "*"), ("apps", "*"), table.asked("r7", ""), "b") == 0
+    assert len(alike) == 3  # none, the first list's, the second one's

@@ -11,7 +11,7 @@ from aggmw.contracts.identity import Identity
 from aggmw.errors import Problem
 from aggmw.middleware.authorization.rbac.aggregation import aggregated, lost_rules
 from aggmw.middleware.authorization.rbac.objects import GROUP, Binding, PolicyRule, Role, Subject
-from aggmw.middleware.authorization.rbac.table import NOWHERE, Table, asked
+from aggmw.middleware.authorization.rbac.table import NOWHERE, Alike, Table, asked
 from aggmw.objects.refusal import quoted
 
 __all__ = ["Grant", "Scope", "Snapshot"]
@@ -164,12 +164,15 @@ class _Tables:
         numbers: dict[tuple[PolicyRule, ...], int] = {}
         self._numbers = {role.key: numbers.setdefault(role.rules, len(numbers)) for role in roles}
         self._tables: dict[tuple[int, ...], Table] = {}
+        self._alike: Alike = {}
 
     def of(self, grants: Iterable[Grant]) -> Table:
         key = tuple(self._numbers[grant.binding.role_key] for grant in grants)
         table = self._tables.get(key)
         if table is None:
-            table = self._tables[key] = Table([grant.role.rules for grant in grants if grant.role is not None])
+            table = self._tables[key] = Table(
+                [grant.role.rules for grant in grants if grant.role is not None], self._alike
+            )
         return table
 
 

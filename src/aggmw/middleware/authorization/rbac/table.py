@@ -22,6 +22,7 @@ NOWHERE = 1 << 62
 
 _COMBINATIONS = 4096
 _TOGETHER = 500_000  # some 40 MB
+_NO_NAMES: dict[str, dict[str, int]] = {}
 
 
 class _Whole(NamedTuple):
@@ -50,16 +51,21 @@ class _Cell(NamedTuple):
     names: dict[str, dict[str, int]]
 
 
+Alike: TypeAlias = "dict[tuple[tuple[str, int], ...], dict[str, int]]"
+"""Places of verbs, by what is in them: most resources of a role have the same, so tables share them."""
+
+
 class Table:
     """Finds the first of several lists of rules that allows something. Never changed.
 
     Args:
         lists: of rules, one for each role.
+        alike: shared by tables; may grow.
     """
 
     __slots__ = ("_cells", "_lengths", "_paths", "_prefixes", "_whole", "_whole_paths")
 
-    def __init__(self, lists: Sequence[Sequence[PolicyRule]]) -> None:
+    def __init__(self, lists: Sequence[Sequence[PolicyRule]], alike: Alike) -> None:
         self._cells: dict[str, dict[str, _Cell]] = {}
         self._whole: list[_Whole] = []
         self._whole_paths: list[_WholePaths] = []
@@ -70,6 +76,10 @@ class Table:
             for rule in rules:
                 left -= self._add_paths(place, rule, left) if rule.paths else self._add_resources(place, rule, left)
         self._lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}))
+        for resources in self._cells.values():
+            for resource, (verbs, names) in resources.items():
+                shared = {name: _shared(each, alike) for name, each in names.items()} if names else _NO_NAMES
+                resources[resource] = _Cell(_shared(verbs, alike), shared)
 
     def _add_resources(self, place: int, rule: PolicyRule, most: int) -> int:
         """Add a rule, taken apart where that makes no more combinations than so many; gives how many it made."""
@@ -143,6 +153,10 @@ class Table:
             if whole.place < found and not whole.verbs.isdisjoint(verbs) and _names(whole, path):
                 found = whole.place
         return found
+
+
+def _shared(places: dict[str, int], alike: Alike) -> dict[str, int]:
+    return alike.setdefault(tuple(places.items()), places)
 
 
 def asked(resource: str, subresource: str) -> Asked:
