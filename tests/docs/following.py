@@ -41,7 +41,7 @@ __all__ = ["PORTS", "Mismatch", "agrees", "follow"]
 PORTS = ("6443", "7443", "8000", "8001")
 """The ports that pages use, always in so many words."""
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _COLUMNS = 120
 _SET_UP = re.compile(r"python3 -m venv |\. \.venv/bin/activate$|pip install |export AGGMW=")

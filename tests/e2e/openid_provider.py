@@ -122,7 +122,7 @@ class Flunders(BaseHTTPRequestHandler):
 def flunders() -> Iterator[str]:
     """The server behind; its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Flunders) as server:
-        server.daemon_threads = True
+        server.daemon_threads = False  # so that leaving waits for their ends
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import Kubectl
+from tests.e2e.conftest import STOP_SECONDS, Kubectl, log_of, put
 from tests.ports import free_port
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
@@ -31,7 +31,7 @@ authorizers:
 - type: Webhook
   name: judge.example.com
   webhook:
-    timeout: 5s
+    timeout: 30s
     authorizedTTL: 1s
     unauthorizedTTL: 1s
     subjectAccessReviewVersion: v1
@@ -69,7 +69,7 @@ class Serving:
             time.sleep(0.05)
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.path / "log").read_text().splitlines()]
+        return log_of(self.path / "log")
 
     def kubeconfig(self, user: str, path: str = "") -> Path:
         authority = (self.path / "state" / "serving-ca.crt").read_bytes()
@@ -80,7 +80,7 @@ class Serving:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(15) == 0
+            assert self.process.wait(STOP_SECONDS) == 0
 
 
 @pytest.fixture
@@ -115,20 +115,19 @@ def test_another_front_proxy_decides(serve: Callable[..., Serving], tmp_path: Pa
     listed = bob.run("auth", "can-i", "--list", "-n", "dev")
     assert "the list may be incomplete: the webhook judge.example.com cannot list" in listed.stderr
 
-    (judge.path / "policy.csv").write_text(JUDGES.replace("user:alice", "user:bob"))
+    put(judge.path / "policy.csv", JUDGES.replace("user:alice", "user:bob"))
     judge.until("reloaded")
-    until = time.monotonic() + 20
     for kubectl, status in ((alice, 1), (bob, 0)):  # each has an answer of its own that is remembered
         while kubectl.run("get", "--raw", "/version").returncode != status:
-            assert time.monotonic() < until
+            pass
 
     judge.stop()
     assert "the authorizer failed" in alice.fails("get", "--raw", "/apis")
     front.until("webhook gave no verdict")
 
-    (front.path / "authz.yaml").write_text(ORDER.replace("authorizers:", "authorizers:\n- {type: Node, name: node}"))
+    put(front.path / "authz.yaml", ORDER.replace("authorizers:", "authorizers:\n- {type: Node, name: node}"))
     front.until("not reloaded")
-    (front.path / "authz.yaml").write_text(ORDER.partition("- type")[0] + EVERYTHING)
+    put(front.path / "authz.yaml", ORDER.partition("- type")[0] + EVERYTHING)
     front.until("reloaded")
     assert '"gitVersion"' in alice("get", "--raw", "/version")
     front.stop()

@@ -11,11 +11,12 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import BIN, Kubectl
+from tests.e2e.conftest import BIN, PATIENCE, Kubectl
 from tests.ports import free_port
 
 from aggmw.pki.make import KeyPair, issue_client, issue_server, make_ca
@@ -79,13 +80,10 @@ class Backend(Process):
             context.load_cert_chain(path)
         return context
 
-    def connect(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=20)
-        try:
-            return context.wrap_socket(plain, server_hostname="notes.default.svc", session=session)
-        except BaseException:
-            plain.close()
-            raise
+    def connect(
+        self, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> AbstractContextManager[ssl.SSLSocket]:
+        return connected(self.port, "notes.default.svc", context, session)
 
     def ask(self, pair: KeyPair | None, *fields: str, path: str = NOTE, packets: tuple[bytes, ...] = ()) -> Any:
         """As the function: on a connection of its own."""
@@ -98,8 +96,21 @@ class Backend(Process):
         return (answer["status"]["reader"], answer["status"]["groups"]) if isinstance(answer, dict) else answer
 
 
+@contextmanager
+def connected(
+    port: int, name: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> Iterator[ssl.SSLSocket]:
+    """A connection that is ended properly, which fails if anything came that was not read."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname=name, session=session) as connection,
+    ):
+        yield connection
+        connection.unwrap()  # a server that has not read all of a request waits for this
+
+
 def ask(connection: ssl.SSLSocket, *fields: str, path: str = NOTE, packets: tuple[bytes, ...] = ()) -> Any:
-    """Send a request, its body in packets of its own, and read to the end of the connection.
+    """Send a request, its body in packets of its own, and read the answer.
 
     Returns:
         The status of a refusal, else the JSON of the answer; None when there is none: in TLS 1.3 a client learns only
@@ -109,11 +120,18 @@ def ask(connection: ssl.SSLSocket, *fields: str, path: str = NOTE, packets: tupl
     for packet in ("\r\n".join(head).encode(), *packets):
         connection.sendall(packet)
     received = b""
-    while piece := connection.recv(65536):
+    while b"\r\n\r\n" not in received:
+        if not (piece := connection.recv(65536)):
+            assert not received
+            return None
         received += piece
-    if not received:
-        return None
     answer, _, body = received.partition(b"\r\n\r\n")
+    [length] = re.findall(rb"(?im)^content-length: (\d+)\r?$", answer)
+    while len(body) < int(length):
+        piece = connection.recv(65536)
+        assert piece
+        body += piece
+    assert len(body) == int(length)
     status = int(answer.split(b" ", 2)[1])
     return json.loads(body) if status == 200 else status
 
@@ -306,8 +324,7 @@ def test_behind_aggmw(behind: tuple[Path, int], kubectl_program: Path, tmp_path:
     trailers = ("Transfer-Encoding: chunked",), (b"0\r\nX-Remote-Group: system:masters\r\n\r\n",)
     for fields, packets in ((forged, ()), trailers):
         for credentials, expected in (([token], "alice"), ([], 401)):
-            plain = socket.create_connection(("127.0.0.1", port), timeout=20)
-            with context.wrap_socket(plain, server_hostname="localhost") as connection:
+            with connected(port, "localhost", context) as connection:
                 found = ask(connection, *credentials, *fields, packets=packets)
             if expected == 401:
                 assert found == 401

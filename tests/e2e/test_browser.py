@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import queue
 import shutil
 import signal
@@ -15,13 +16,14 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.browser.pages import PageServer
-from tests.e2e.conftest import Demo, Kubectl
+from tests.e2e.conftest import PATIENCE, STOP_SECONDS, Demo, Kubectl
 from tests.e2e.flunders import path as flunders_path
 from tests.ports import free_port
 
@@ -81,12 +83,14 @@ class Stage:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         try:
-            report = self.pages.reports.get(timeout=60)
+            report = self.pages.reports.get(timeout=PATIENCE)
         except queue.Empty:
             pytest.fail(f"no page reported:\n{output.read_text(errors='replace')}", pytrace=False)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(STOP_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its helpers, if any is left
         self.pages.wait_until_idle()
         assert report["who"] == who
         return report
@@ -94,7 +98,7 @@ class Stage:
     def arrived(self, who: str) -> list[tuple[str, str]]:
         """What the service got of a page: method and what it tried, as alice all of it."""
         trusted = ssl.create_default_context(cafile=str(self.directory / "state" / "serving-ca.crt"))
-        connection = http.client.HTTPSConnection("localhost", self.port, context=trusted, timeout=20)
+        connection = http.client.HTTPSConnection("localhost", self.port, context=trusted, timeout=PATIENCE)
         try:
             connection.request("GET", "/app/seen", headers={"Authorization": f"Bearer {TOKEN}"})
             seen = json.loads(connection.getresponse().read())
@@ -137,7 +141,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 assert lines[-1], lines
             yield Stage(directory, port, pages)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
+            assert process.wait(STOP_SECONDS) == 0
         finally:
             process.kill()
             process.communicate()
@@ -195,7 +199,7 @@ def test_c5_10_a_page_behind_kubectl_proxy(demo: Demo, admin: Kubectl) -> None:
     target = f"{flunders_path('default')}?labelSelector=test%3Dnobody-has-this"
     with admin.start("proxy", "--port=0") as proxy:
         port = int(proxy.line().rpartition(":")[2])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
             statuses = []
             for headers in ({}, {"Origin": "https://evil.example"}):

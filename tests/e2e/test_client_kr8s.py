@@ -14,6 +14,7 @@ import pytest
 from kr8s._async_utils import as_sync_func
 from kr8s.asyncio.objects import new_class as new_async_class
 from kr8s.objects import Table, new_class
+from tests.e2e.conftest import PATIENCE
 from tests.e2e.flunders import API_VERSION, GROUP, KIND, PAINTED, PLURAL, about, flunder, forbidden, modified, path
 
 if TYPE_CHECKING:
@@ -146,9 +147,9 @@ def test_wait(admin: kr8s.Api, name: str) -> None:
     """It waits for a condition, and for the end."""
     waiting = Flunder(flunder(name), api=admin)
     waiting.create()
-    waiting.wait("condition=Ready", timeout=20)
+    waiting.wait("condition=Ready", timeout=PATIENCE)
     waiting.delete()
-    waiting.wait("delete", timeout=20)
+    waiting.wait("delete", timeout=PATIENCE)
     assert not waiting.exists()
 
 

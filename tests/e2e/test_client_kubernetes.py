@@ -210,10 +210,10 @@ def test_status(admin: client.ApiClient, name: str) -> None:
     """The subresource is read, patched and replaced apart from the rest."""
     flunders = client.CustomObjectsApi(admin)
     flunders.create_namespaced_custom_object(**DEV, body=flunder(name))
+    settle(flunders, name)
     body = {"spec": {"reference": "ignored"}, "status": {"conditions": [PAINTED]}}
     patched = flunders.patch_namespaced_custom_object_status(**DEV, name=name, body=body)
     assert (patched["spec"], PAINTED in patched["status"]["conditions"]) == ({"reference": "hello"}, True)
-    settle(flunders, name)
     found = flunders.get_namespaced_custom_object_status(**DEV, name=name)
     found["status"] = {"conditions": []}
     replaced = flunders.replace_namespaced_custom_object_status(**DEV, name=name, body=found)
@@ -223,7 +223,7 @@ def test_status(admin: client.ApiClient, name: str) -> None:
 def settle(flunders: client.CustomObjectsApi, name: str) -> None:
     """Until the server has made the flunder Ready: then nobody but the test changes it."""
     events = watch.Watch().stream(
-        flunders.list_namespaced_custom_object, **DEV, field_selector=f"metadata.name={name}", timeout_seconds=20
+        flunders.list_namespaced_custom_object, **DEV, field_selector=f"metadata.name={name}", timeout_seconds=60
     )
     with closing(events):
         for event in events:
@@ -271,7 +271,7 @@ def test_dynamic_client(admin: client.ApiClient, name: str, tmp_path: Path) -> N
     assert flunders.get(**one).spec.reference == "hello"
     listed = flunders.get(label_selector=f"test={name}")
     assert [item.metadata.namespace for item in listed.items] == ["dev"]
-    with closing(flunders.watch(name=name, namespace="dev", timeout=20)) as events:
+    with closing(flunders.watch(name=name, namespace="dev", timeout=60)) as events:
         assert next(events)["type"] == "ADDED"
         merged = flunders.patch(**one, body={"spec": {"reference": "merged"}}, content_type=MERGE_PATCH)
         assert merged.spec.reference == "merged"

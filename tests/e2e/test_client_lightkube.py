@@ -15,6 +15,7 @@ from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 from lightkube.types import PatchType
+from tests.e2e.conftest import PATIENCE
 from tests.e2e.flunders import (
     API_VERSION,
     GROUP,
@@ -106,7 +107,7 @@ def test_no_core_resources(admin: Client) -> None:
 def test_watch(admin: Client, name: str) -> None:
     """Each event comes while the watch is open: the test changes the object only after it has seen the event before."""
     admin.create(new(name, "first"))
-    with closing(admin.watch(Flunder, namespace="dev", labels={"test": name}, server_timeout=20)) as events:
+    with closing(admin.watch(Flunder, namespace="dev", labels={"test": name}, server_timeout=60)) as events:
         assert seen(next(events)) == ("ADDED", "first")
         admin.patch(Flunder, name, {"spec": {"reference": "second"}}, namespace="dev", patch_type=PatchType.MERGE)
         while seen(event := next(events)) != ("MODIFIED", "second"):
@@ -163,10 +164,10 @@ def test_patch(admin: Client, name: str) -> None:
 def test_status(admin: Client, name: str) -> None:
     """The subresource is read, patched and replaced apart from the rest."""
     admin.create(new(name))
+    admin.wait(Flunder, name, for_conditions=["Ready"], namespace="dev")  # which replaces the condition of that name
     body = {"spec": {"reference": "ignored"}, "status": {"conditions": [PAINTED]}}
     patched = admin.patch(Flunder.Status, name, body, namespace="dev", patch_type=PatchType.MERGE)
     assert (patched.spec, PAINTED in patched.status["conditions"]) == ({"reference": "hello"}, True)
-    admin.wait(Flunder, name, for_conditions=["Ready"], namespace="dev")
     found = admin.get(Flunder.Status, name, namespace="dev")
     found["status"] = {"conditions": []}
     assert admin.replace(found, name).status == {"conditions": []}
@@ -199,7 +200,7 @@ def test_delete(admin: Client, name: str) -> None:
 
 async def test_asyncio(demo: Demo, name: str) -> None:
     """The asynchronous client: create, list, watch while it is open, patch, delete, a refusal."""
-    async with AsyncClient(config=KubeConfig.from_file(demo.kubeconfig("alice"))) as alice, asyncio.timeout(30):
+    async with AsyncClient(config=KubeConfig.from_file(demo.kubeconfig("alice"))) as alice, asyncio.timeout(PATIENCE):
         await alice.create(new(name, "first"))
         assert [each.metadata.name async for each in alice.list(Flunder, labels={"test": name})] == [name]
         async with aclosing(alice.watch(Flunder, labels={"test": name})) as events:

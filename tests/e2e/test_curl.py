@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.e2e.conftest import Running
+from tests.e2e.conftest import PATIENCE, Running
 from tests.e2e.flunders import API_VERSION, KIND, PAINTED, TABLE, about, flunder, forbidden, modified, path
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Curl:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -301,7 +301,8 @@ def large(name: str, size: int) -> str:
 def with_large(tmp_path: Path, name: str) -> tuple[str, ...]:
     """Arguments to send a large flunder, and only when the server wants it."""
     (tmp_path / "large.json").write_text(large(name, 1_500_000))
-    return ("-v", "-H", "Expect: 100-continue", *JSON, "--data-binary", f"@{tmp_path / 'large.json'}")
+    waits = ("-H", "Expect: 100-continue", "--expect100-timeout", str(PATIENCE))  # by itself for a second
+    return ("-v", *waits, *JSON, "--data-binary", f"@{tmp_path / 'large.json'}")
 
 
 def test_expect_100_continue(alice: Curl, name: str, with_large: tuple[str, ...]) -> None:
@@ -329,6 +330,8 @@ def test_a_body_that_is_too_large(alice: Curl, name: str) -> None:
 def test_head(alice: Curl, wrong: Curl, name: str) -> None:
     """HEAD is GET without the body, whatever the answer."""
     alice(path("dev"), *JSON, "--data", json.dumps(flunder(name)))
+    while not any(each["status"] == "True" for each in alice(path("dev", name)).json()["status"]["conditions"]):
+        pass  # it becomes Ready by itself, and has another length then
     for curl, target, code in ((alice, path("dev", name), 200), (alice, path("dev", "no"), 404), (wrong, "/apis", 401)):
         head, get = curl("-I", target), curl(target)
         assert (head.code, get.code) == (code, code)

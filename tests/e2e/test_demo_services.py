@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.e2e.conftest import PATIENCE, STOP_SECONDS
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Demo, Kubectl
 
@@ -23,7 +25,7 @@ def token(demo: Demo) -> str:
 def curl(demo: Demo, path: str, *arguments: str) -> str:
     """What curl prints, as the demo says to call it."""
     command = ["curl", "-sS", "--cacert", str(demo.directory / "serving-ca.crt"), *arguments, demo.url + path]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
 
 
 def test_the_group_in_this_process_is_listed(demo: Demo, kubectl_as: KubectlAs) -> None:
@@ -80,7 +82,7 @@ def test_the_application_is_the_readers_to_change(start: Callable[[], Demo], kub
     """`notes.py` is kept: what is changed there is served after the next start."""
     first = start()
     first.process.terminate()
-    assert first.process.wait(20) == 0
+    assert first.process.wait(STOP_SECONDS) == 0
     file = first.directory / "notes.py"
     file.write_text(file.read_text().replace('short_names=["nt"]', 'short_names=["memo"]'))
     second = start()

@@ -13,6 +13,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.stream import stream
 from kubernetes.stream.ws_client import ERROR_CHANNEL
+from tests.e2e.conftest import PATIENCE, STOP_SECONDS
 from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -56,7 +57,7 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
             assert lines[-1], lines
         yield tmp_path / "state" / "admin.kubeconfig"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(STOP_SECONDS) == 0
     finally:
         process.kill()
         process.wait()
@@ -79,7 +80,7 @@ def test_exec_with_a_client_certificate(kubeconfig: Path) -> None:
             tty=False,
             _preload_content=False,
         )
-        response.run_forever(timeout=20)
+        response.run_forever(timeout=PATIENCE)
         assert response.read_stdout() == "admin"
         assert '"Success"' in response.read_channel(ERROR_CHANNEL)
         response.sock.shutdown()  # `close` leaves the socket when the server has closed first

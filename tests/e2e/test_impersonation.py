@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.e2e.conftest import Kubectl
+from tests.e2e.conftest import STOP_SECONDS, Kubectl
 from tests.ports import free_port
 
 from aggmw.server.directory import Directory
@@ -99,7 +99,7 @@ class Served:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(15) == 0
+        assert self.process.wait(STOP_SECONDS) == 0
 
 
 @contextmanager

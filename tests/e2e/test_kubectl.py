@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.e2e.conftest import PATIENCE
 
 from aggmw.pki.make import issue_client, make_ca
 from aggmw.server.directory import Directory
@@ -137,7 +138,7 @@ def test_get_what_is_not_there(admin: Kubectl) -> None:
 def test_get_watch(admin: Kubectl, name: str) -> None:
     """`get -w` shows what is, and each change as it happens."""
     admin("create", "-f", "-", stdin=manifest(name, "first"))
-    admin("wait", "--for=condition=Ready", f"flunder/{name}", "--timeout=20s")
+    admin("wait", "--for=condition=Ready", f"flunder/{name}", "--timeout=60s")
     with admin.start("get", "flunders", "-w", "-l", f"test={name}") as watch:
         assert watch.line().split() == ["NAME", "REFERENCE", "READY", "AGE"]
         assert watch.line().split()[:3] == [name, "first", "True"]
@@ -150,14 +151,14 @@ def test_get_watch(admin: Kubectl, name: str) -> None:
 def test_wait_for_a_condition(admin: Kubectl, name: str) -> None:
     """`wait --for=condition=Ready` sees the condition come, over a streaming list."""
     admin("create", "-f", "-", stdin=manifest(name))
-    out = admin("wait", "--for=condition=Ready", f"flunder/{name}", "--timeout=20s")
+    out = admin("wait", "--for=condition=Ready", f"flunder/{name}", "--timeout=60s")
     assert out == f"flunder.wardle.example.com/{name} condition met\n"
 
 
 def test_wait_for_deletion(admin: Kubectl, name: str, demo: Demo) -> None:
     """`wait --for=delete` begins while the object is there and ends when it goes."""
     admin("create", "-f", "-", stdin=manifest(name))
-    with admin.start("wait", "--for=delete", f"flunder/{name}", "--timeout=30s") as waiting:
+    with admin.start("wait", "--for=delete", f"flunder/{name}", "--timeout=60s") as waiting:
         await_watch(demo, name)
         assert admin("delete", "flunder", name) == (
             f'flunder.wardle.example.com "{name}" deleted from default namespace\n'
@@ -167,7 +168,7 @@ def test_wait_for_deletion(admin: Kubectl, name: str, demo: Demo) -> None:
 
 def await_watch(demo: Demo, name: str) -> None:
     """Until the backend has been asked to watch this object."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while not any("watch=true" in line["query"] and name in line["query"] for line in demo.log()):
         assert time.monotonic() < until, "the backend saw no watch"
         time.sleep(0.05)
@@ -205,7 +206,7 @@ def test_alice_in_her_namespace(alice: Kubectl, demo: Demo, name: str) -> None:
     before = len(demo.log())
     dev = ("-n", "dev")
     assert alice("create", *dev, "-f", "-", stdin=manifest(name)) == f"flunder.wardle.example.com/{name} created\n"
-    alice("wait", *dev, "--for=condition=Ready", f"flunder/{name}", "--timeout=20s")
+    alice("wait", *dev, "--for=condition=Ready", f"flunder/{name}", "--timeout=60s")
     assert name in alice("get", *dev, "flunders")
     alice("patch", *dev, "flunder", name, "--type=merge", "-p", '{"spec":{"reference":"x"}}')
     alice("delete", *dev, "flunder", name)
@@ -293,7 +294,7 @@ def test_a_certificate_of_another_authority(demo: Demo, tmp_path: Path) -> None:
 
 def tls_refuses(demo: Demo, context: ssl.SSLContext) -> bool:
     """Whether a request over this TLS fails; with TLS 1.3 the refusal comes with the first answer."""
-    connection = http.client.HTTPSConnection("127.0.0.1", demo.port, context=context, timeout=20)
+    connection = http.client.HTTPSConnection("127.0.0.1", demo.port, context=context, timeout=PATIENCE)
     try:
         connection.request("GET", "/apis")
         connection.getresponse()

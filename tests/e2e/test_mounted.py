@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Kubectl
+from tests.e2e.conftest import PATIENCE, STOP_SECONDS, Kubectl, log_of
 from tests.e2e.flunders import GROUP, forbidden, path
 from tests.ports import free_port
 
@@ -24,7 +24,6 @@ from aggmw.server.kubeconfig import Access, render_kubeconfig
 
 ROOT = Path(__file__).parents[2]
 FRAMEWORKS = ["starlette", "fastapi", "litestar", "django"]
-STOP_SECONDS = 15
 JSON = "application/json"
 POLICY = """\
 p2, group:system:authenticated, get, /api|/api/*|/apis|/apis/*|/openapi/*|/version|/readyz
@@ -78,7 +77,7 @@ class Host:
     def own(self, route: str, token: str = "") -> tuple[int, object]:
         """One request without kubectl: status and answer."""
         context = ssl.create_default_context(cafile=self.directory.serving_ca)
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=20)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=PATIENCE)
         try:
             connection.request("GET", route, headers={"Authorization": f"Bearer {token}"} if token else {})
             response = connection.getresponse()
@@ -94,8 +93,7 @@ class Host:
 
     def asked(self, method: str, target: str) -> list[str]:
         """Who has asked the API server for something, by its own log."""
-        lines = [json.loads(line) for line in self.wardle_log.read_text().splitlines()]
-        return [line["user"] for line in lines if (line["method"], line["path"]) == (method, target)]
+        return [line["user"] for line in log_of(self.wardle_log) if (line["method"], line["path"]) == (method, target)]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Kubectl
+from tests.e2e.conftest import STOP_SECONDS, Kubectl, log_of, put
 from tests.ports import free_port
 
 from aggmw.server.kubeconfig import Access, render_kubeconfig
@@ -57,7 +57,7 @@ class Serving:
     def bind(self, file: str, role: str, kind: str, name: str) -> None:
         """Write a binding to a file of the directory."""
         text = BINDING.replace("ROLE", role).replace("WHO", kind).replace("NAME", name).replace("viewers", file)
-        (self.path / f"rbac.d/{file}.yaml").write_text(text)
+        put(self.path / f"rbac.d/{file}.yaml", text)
 
     def until(self, event: str, number: int = 1) -> None:
         """Wait for log lines."""
@@ -66,7 +66,7 @@ class Serving:
             time.sleep(0.05)
 
     def log(self) -> list[dict[str, str]]:
-        return [json.loads(line) for line in (self.path / "log").read_text().splitlines()]
+        return log_of(self.path / "log")
 
     def kubeconfig(self, user: str) -> Path:
         authority = (self.path / "state" / "serving-ca.crt").read_bytes()
@@ -78,7 +78,7 @@ class Serving:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(15)
+            self.process.wait(STOP_SECONDS)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_edited_manifests(kubectl: Callable[[str], Kubectl], serving: Serving) -
     serving.bind("more", "view", "User", "bob")
     serving.until("reloaded")
     assert "(NotFound)" in bob.fails(*question)
-    (serving.path / "rbac.d/more.yaml").write_text("kind: Role\n")
+    put(serving.path / "rbac.d/more.yaml", "kind: Role\n")
     serving.until("not reloaded")
     assert "(NotFound)" in bob.fails(*question)
     problems = [line["problem"] for line in serving.log() if line["event"] == "not reloaded"]

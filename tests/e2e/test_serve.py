@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import Kubectl
+from tests.e2e.conftest import PATIENCE, STOP_SECONDS, Kubectl, put
 from tests.ports import free_port
 
 CONFIG = """\
@@ -52,7 +52,7 @@ class Served:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(STOP_SECONDS)
 
 
 @pytest.fixture
@@ -99,11 +99,11 @@ def test_sighup_reads_the_policy_again(serve: Callable[[], Served]) -> None:
     """A new policy counts after SIGHUP; a broken one is logged, and the old one stays in force."""
     served = serve()
     policy = served.path / "policy.csv"
-    policy.write_text("p, alice, get\n")
+    put(policy, "p, alice, get\n")
     served.process.send_signal(signal.SIGHUP)
     refused = served.until("not reloaded")
     assert (refused["what"], refused["path"]) == ("policy", "policy.csv:1")
-    policy.write_text("p2, user:nobody, get, /healthz\n")
+    put(policy, "p2, user:nobody, get, /healthz\n")
     served.process.send_signal(signal.SIGHUP)
     while served.until("reloaded")["what"] != "policy":
         pass
@@ -118,7 +118,7 @@ def test_no_http2(serve: Callable[[], Served]) -> None:
         context = ssl.create_default_context(cafile=str(served.path / "state" / "serving-ca.crt"))
         context.set_alpn_protocols(offered)
         with (
-            socket.create_connection(("127.0.0.1", served.port), 5) as plain,
+            socket.create_connection(("127.0.0.1", served.port), PATIENCE) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as wire,
         ):
             assert wire.selected_alpn_protocol() == chosen

@@ -48,14 +48,15 @@ class PageServer:
         return self
 
     def wait_until_idle(self) -> None:
-        """Until no browser is connected any more; fails after 20 seconds."""
+        """Until no browser is connected any more; fails after a minute."""
         with self._server.changed:
-            assert self._server.changed.wait_for(lambda: not self._server.open, 20), f"open: {self._server.open}"
+            assert self._server.changed.wait_for(lambda: not self._server.open, 60), f"open: {self._server.open}"
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self.wait_until_idle()
 
 
 class _Server(ThreadingHTTPServer):
