@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import DOCS, blocks
-from tests.e2e.conftest import START_SECONDS, STOP_SECONDS
+from tests.e2e.conftest import PATIENCE, START_SECONDS, STOP_SECONDS
 from tests.ports import free_port
 
 PAGE = DOCS / "how-to" / "behind-nginx-traefik-envoy.md"
@@ -73,7 +73,7 @@ class Site:
         self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"", *, host: str = ""
     ) -> Answer:
         """One request, its target as it stands."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.putrequest(method, target, skip_host=True)
             connection.putheader("Host", host or "shop.example.com")
@@ -308,7 +308,7 @@ def test_others_may_not_ask(site: Site) -> None:
     answers = []
     for source in ("127.0.0.1", "127.0.0.2"):
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", site.aggmw_port, context=context, timeout=20, source_address=(source, 0)
+            "127.0.0.1", site.aggmw_port, context=context, timeout=PATIENCE, source_address=(source, 0)
         )
         try:
             fields = {"Host": "shop.example.com", "X-Original-Method": "GET", "X-Original-URI": "/orders", **BOB}
