@@ -16,7 +16,7 @@ from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
 from aggmw.errors import CompositionError, MisplacedStage, StatusError
 from aggmw.objects.status import answer_of, status_answer
 
-__all__ = ["Credentials", "Stages", "User", "enter", "inside", "leave", "misuse", "path_of"]
+__all__ = ["Credentials", "Stages", "User", "enter", "entered", "inside", "leave", "misuse", "path_of"]
 
 _log = structlog.get_logger("aggmw.stages")
 
@@ -150,6 +150,15 @@ def misuse(error: CompositionError, request_id: str) -> Answer:
     return status_answer(500, "InternalError", f"Internal error occurred: {error}")
 
 
+async def entered(scope: Scope, send: Send) -> Exchange | None:
+    """As `enter`; None when that cannot be, and the client has its answer."""
+    try:
+        return enter(scope)
+    except CompositionError as error:
+        await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
+        return None
+
+
 def inside(app: ASGIApp) -> Inside:
     """How a stage hands a request on to `app`: one of ours takes the exchange as it is, any other gets a new scope.
 
@@ -190,13 +199,8 @@ class Stages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-            return
-        try:
-            exchange = enter(scope)
-        except CompositionError as error:
-            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
-            return
-        await self.aggmw_take(exchange, receive, send)
+        elif (exchange := await entered(scope, send)) is not None:
+            await self.aggmw_take(exchange, receive, send)
 
     async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Decide on a request whose exchange is at hand."""

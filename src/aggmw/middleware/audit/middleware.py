@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from contextvars import Context
 
-from aggmw.asgi.exchanges import enter, inside, misuse
+from aggmw.asgi.exchanges import entered, inside, misuse
 from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
@@ -199,16 +199,10 @@ class AuditMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await serve_lifespan(self._app, self._audit.running, scope, receive, send)
-            return
-        if scope["type"] not in ("http", "websocket"):
+        elif scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-            return
-        try:
-            exchange = enter(scope)
-        except CompositionError as error:
-            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
-            return
-        await self.aggmw_take(exchange, receive, send)
+        elif (exchange := await entered(scope, send)) is not None:
+            await self.aggmw_take(exchange, receive, send)
 
     async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """As when called, with the exchange at hand."""

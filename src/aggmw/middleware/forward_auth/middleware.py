@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from aggmw.asgi.exchanges import enter, inside, misuse
+from aggmw.asgi.exchanges import entered, inside, misuse
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send
@@ -71,13 +71,8 @@ class ForwardAuthMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-            return
-        try:
-            exchange = enter(scope)
-        except CompositionError as error:
-            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
-            return
-        await self.aggmw_take(exchange, receive, send)
+        elif (exchange := await entered(scope, send)) is not None:
+            await self.aggmw_take(exchange, receive, send)
 
     async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """As when called, with the exchange at hand."""

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from aggmw.asgi.exchanges import enter, leave, misuse, path_of
+from aggmw.asgi.exchanges import entered, leave, path_of
 from aggmw.asgi.headers import values
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
@@ -19,7 +19,7 @@ from aggmw.contracts.exchange import Answer, Exchange
 from aggmw.contracts.metrics import Colleagues, Sample, Source
 from aggmw.contracts.options import check_lookup, check_type
 from aggmw.contracts.request_info import RequestInfo
-from aggmw.errors import CompositionError, ConfigurationError, Problem, fault
+from aggmw.errors import ConfigurationError, Problem, fault
 from aggmw.middleware.metrics.book import Book, Known, Level
 from aggmw.middleware.metrics.labels import blank, is_long_running, is_read_only, labels_of
 from aggmw.middleware.metrics.sharing import Figures, added, apart, packed, unpacked, without_number
@@ -203,10 +203,8 @@ class MetricsMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        try:
-            exchange = enter(scope)
-        except CompositionError as error:
-            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
+        exchange = await entered(scope, send)
+        if exchange is None:
             return
         tally = Tally()
         noting = partial(_noting, tally, send)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 
 import structlog
 
-from aggmw.asgi.exchanges import enter, inside, misuse
+from aggmw.asgi.exchanges import entered, inside, misuse
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.tally import Tally
@@ -54,10 +54,8 @@ class RecoveryMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        try:
-            exchange = enter(scope)
-        except CompositionError as error:
-            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
+        exchange = await entered(scope, send)
+        if exchange is None:
             return
         nested = bool(exchange.request_id)
         if not nested:

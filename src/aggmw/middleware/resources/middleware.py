@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from aggmw.asgi.exchanges import enter, inside, misuse
+from aggmw.asgi.exchanges import entered, inside, misuse
 from aggmw.asgi.headers import values
 from aggmw.asgi.responses import respond
 from aggmw.asgi.stacking import shown, stand
@@ -67,13 +67,8 @@ class ResourcesMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        try:
-            exchange = enter(scope)
-        except CompositionError as error:
-            await respond(scope, send, misuse(error, scope.get("aggmw.request_id", "")))
-            return
-        await self.aggmw_take(exchange, receive, send)
+        elif (exchange := await entered(scope, send)) is not None:
+            await self.aggmw_take(exchange, receive, send)
 
     async def aggmw_take(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """As when called, with the exchange at hand."""
