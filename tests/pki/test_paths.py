@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.pki.certificates import NOW, Certificate, NameOID, timedelta
 
+from aggmw.pki import paths
 from aggmw.pki.paths import build_chain
 
 
@@ -63,6 +64,51 @@ def test_whole_chain() -> None:
     lower = made("lower", MIDDLE, ca(0))
     assert chain(made("leaf", lower), MIDDLE, lower) == ["CN=leaf", "CN=lower", "CN=middle", "CN=root"]
     assert chain(made("leaf", ROOT)) == ["CN=leaf", "CN=root"]
+
+
+def test_all_have_signed_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine of one name and key, each of which may be above each other: they are not tried in every order."""
+    first = made("middle", None, ca())
+    others = []
+    for _ in range(9):
+        one = made("middle", first, ca())
+        one.x509 = (
+            x509.CertificateBuilder(one.name, one.name, first.key.public_key(), x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(days=1))
+            .not_valid_after(NOW + timedelta(days=1))
+            .add_extension(*ca())
+            .sign(first.key, hashes.SHA256())
+        )
+        one.der = one.x509.public_bytes(Encoding.DER)
+        others.append(one)
+    asked = 0
+    has_signed = paths._Certificate.has_signed
+
+    def counted(self: Any, other: Any, below: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return has_signed(self, other, below)
+
+    monkeypatch.setattr(paths._Certificate, "has_signed", counted)
+    assert chain(made("leaf", first), *others) == []
+    assert asked < 100
+
+
+def test_another_way() -> None:
+    """Where one of two issuers of a name leads nowhere, the other one counts, in whatever order they come."""
+    nowhere = made("middle", made("elsewhere", None, ca()), ca())
+    nowhere.x509 = (
+        x509.CertificateBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")]), MIDDLE.name)
+        .public_key(MIDDLE.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+        .add_extension(*ca())
+        .sign(MIDDLE.key, hashes.SHA256())
+    )
+    nowhere.der = nowhere.x509.public_bytes(Encoding.DER)
+    for others in ([nowhere, MIDDLE], [MIDDLE, nowhere]):
+        assert chain(LEAF, *others) == ["CN=leaf", "CN=middle", "CN=root"]
 
 
 def test_missing_or_foreign() -> None:

@@ -49,7 +49,7 @@ def build_chain(certificates: Sequence[bytes], authorities: Sequence[bytes]) -> 
         raise ValueError("a certificate cannot be decoded") from error
     if not leaf.usable:
         return ()
-    return tuple([each.der for each in _path([leaf], others, trusted)])
+    return tuple([each.der for each in _path(leaf, others, trusted)])
 
 
 class _Certificate:
@@ -85,16 +85,21 @@ class _Certificate:
 
 
 def _path(
-    begun: list[_Certificate], others: list[_Certificate], trusted: Sequence[_Certificate]
+    leaf: _Certificate, others: Sequence[_Certificate], trusted: Sequence[_Certificate]
 ) -> Sequence[_Certificate]:
-    """The whole chain that begins so; empty when there is none."""
-    last, below = begun[-1], len(begun) - 1
-    for authority in trusted:
-        if authority.has_signed(last, below):
-            return [*begun, authority]
-    for between in others:
-        if between.has_signed(last, below):
-            rest = [each for each in others if each is not between]
-            if found := _path([*begun, between], rest, trusted):
-                return found
+    """The shortest chain; empty when there is none.
+
+    Each certificate is tried once, where it is nearest to the leaf: a chain on which it is farther away is none the
+    better for it. So nobody can send ten that have all signed each other, and have every order of them tried.
+    """
+    begun = [[leaf]]
+    waiting = list(others)
+    for chain in begun:
+        last, below = chain[-1], len(chain) - 1
+        for authority in trusted:
+            if authority.has_signed(last, below):
+                return [*chain, authority]
+        above = [each for each in waiting if each.has_signed(last, below)]
+        waiting = [each for each in waiting if each not in above]
+        begun += [[*chain, each] for each in above]
     return ()
