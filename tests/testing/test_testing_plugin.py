@@ -88,6 +88,24 @@ def test_hygiene_and_clock(pytester: pytest.Pytester) -> None:
     )
 
 
+SUITE = """
+from aggmw.testing.transports import TransportSuite
+
+class TestMine(TransportSuite):
+    cannot = {"flying": "it has no wings"}
+"""
+
+
+def test_suites_say_what_they_compared(pytester: pytest.Pytester) -> None:
+    """Whoever runs one on a transport of their own sees more than the name of an assertion."""
+    pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(SUITE)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-k", "declared")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *'flying'*"])
+
+
 def test_without_pytest() -> None:
     """The test tools themselves need no pytest."""
     code = "import sys; sys.modules.update(pytest=None, _pytest=None); import aggmw.testing, aggmw.testing.hygiene"

@@ -7,6 +7,8 @@ In the `conftest.py` beside your tests::
     @pytest.fixture(autouse=True)
     def _hygiene(hygiene):
         '''Every test is watched.'''
+
+With it, the suites of `aggmw.testing.transports` and `aggmw.testing.wire` say what they compared when they fail.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from aggmw.testing.clock import VirtualClock
 from aggmw.testing.hygiene import Watch
 
 __all__ = ["clock", "hygiene"]
+
+pytest.register_assert_rewrite("aggmw.testing.transports", "aggmw.testing.wire")
 
 _MARKER = 'allows(*waste): what the fixture `hygiene` does not look at: "tasks", "sockets", "errors", "blocking"'
 

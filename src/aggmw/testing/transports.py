@@ -12,15 +12,15 @@
                 yield transport, Backend.at(server.url, name="v1.model")
                 await transport.aclose()
 
-With pytest-asyncio in its automatic mode, each method is a test. Transports that speak HTTP/1.1 on a socket take
-`WireSuite` besides, which looks at the bytes. A deadline is reached by moving a `VirtualClock`, so asyncio's own event
-loop is needed.
+With pytest-asyncio in its automatic mode, each method is a test; with `aggmw.testing.plugin` in the `conftest.py`, one
+that fails says what it compared. Transports that speak HTTP/1.1 on a socket take `WireSuite` besides, which looks at
+the bytes. A deadline is reached by moving a `VirtualClock`, so asyncio's own event loop is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
@@ -99,6 +99,7 @@ class Site:
         self.backend = backend
         self.model = model
         self._responses: list[UpstreamResponse] = []
+        self._tasks: list[asyncio.Task[Any]] = []
 
     async def send(self, do: Do | None = None, method: bytes = b"GET", target: bytes = b"/a", **request: Any) -> Any:
         """Send a request that says what is to be done."""
@@ -108,7 +109,10 @@ class Site:
         return response
 
     async def close(self) -> None:
-        """Close every answer, and let the application end."""
+        """End what a test that failed left under way, close every answer, and let the application end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for response in self._responses:
             await response.aclose()
         self.model.release()
@@ -116,7 +120,13 @@ class Site:
 
     def sending(self, do: Do, **request: Any) -> asyncio.Task[Any]:
         """The same, as a task."""
-        return asyncio.get_running_loop().create_task(self.send(do, **request))
+        return self.begin(self.send(do, **request))
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that ends with the test at the latest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
 
 
 class TransportSuite:
@@ -359,7 +369,7 @@ class TransportSuite:
             for long_running in (False, True):
                 response = await site.send(Do(pieces=(3,), length=False, then="hold"), long_running=long_running)
                 assert await response.read() == bytes(3)
-                reading = asyncio.ensure_future(response.read())
+                reading = site.begin(response.read())
                 await clock.advance(9)
                 assert not reading.done()
                 await clock.advance(2)
@@ -376,7 +386,7 @@ class TransportSuite:
         async with self._site() as site, VirtualClock() as clock:
             response = await site.send(Do(pieces=(3,), length=False, then="hold"), long_running=True, timeout=None)
             assert await response.read() == bytes(3)
-            reading = asyncio.ensure_future(response.read())
+            reading = site.begin(response.read())
             await clock.settle()
             response.end()
             assert await reading == b""
@@ -419,7 +429,7 @@ class TransportSuite:
                 response = await site.send(Do(pieces=(3,), length=False, then="hold"), long_running=True)
                 assert await response.read() == bytes(3)
                 if cancelled:
-                    reading = asyncio.ensure_future(response.read())
+                    reading = site.begin(response.read())
                     await clock.settle()
                     reading.cancel()
                     await asyncio.wait({reading})
@@ -433,7 +443,7 @@ class TransportSuite:
         """A hundred departures, each a little later than the one before; then all is as it was."""
         async with self._site() as site, VirtualClock() as clock:
             for moment in range(100):
-                task = asyncio.ensure_future(self._visit(site))
+                task = site.begin(self._visit(site))
                 for _ in range(moment):
                     await asyncio.sleep(0)
                 task.cancel()
