@@ -353,7 +353,7 @@ async def test_conflicting_framing() -> None:
     assert response.header("connection") == b"close"
 
 
-@pytest.mark.parametrize("protocol", ["SPDY/3.1", "websocket", "h2c"])
+@pytest.mark.parametrize("protocol", ["SPDY/3.1", "h2c"])
 async def test_upgrades_are_refused(protocol: str) -> None:
     """§2.5: an upgrade in a plain request is not forwarded; the client learns what works, and nothing more is read."""
     headers = {"Connection": "Upgrade", "Upgrade": protocol}
@@ -362,6 +362,15 @@ async def test_upgrades_are_refused(protocol: str) -> None:
     assert response.json()["message"] == (
         "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31"
     )
+    assert response.header("connection") == b"close"
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "WebSocket", "h2c, websocket"])
+async def test_handshakes_that_came_as_plain_requests(protocol: str) -> None:
+    """By another method, over HTTP/1.0, without Connection, by a server without WebSockets: it is said what to do."""
+    response = await proxied(NoTransport(), NEVER).request("GET", "/a", headers={"Upgrade": protocol})
+    assert response.status == 400
+    assert response.json()["message"].startswith("this did not come as a WebSocket: the handshake is a GET of HTTP/1.1")
     assert response.header("connection") == b"close"
 
 

@@ -12,13 +12,20 @@ from aggmw.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamU
 from aggmw.middleware.proxy.lifetimes import End
 from aggmw.objects.status import UNAUTHORIZED, status_answer
 
-__all__ = ["ENDED", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
+__all__ = ["ENDED", "NO_HANDSHAKE", "REDIRECTED", "STOPPING", "USE_WEBSOCKET", "WRONG_LENGTH", "failure"]
 
 USE_WEBSOCKET = status_answer(
     400,
     "BadRequest",
     "this upgrade is not supported; use a WebSocket, as kubectl does by default since 1.31",
     headers=((b"connection", b"close"),),  # what follows is in the protocol that was asked for, never a request
+)
+NO_HANDSHAKE = status_answer(
+    400,
+    "BadRequest",
+    "this did not come as a WebSocket: the handshake is a GET of HTTP/1.1 with one Upgrade: websocket and with"
+    " Connection: Upgrade, which a proxy on the way may have changed; and the server must speak WebSocket",
+    headers=((b"connection", b"close"),),
 )
 REDIRECTED = status_answer(
     502, "InternalError", "the backend attempted to redirect this request, which is not permitted"

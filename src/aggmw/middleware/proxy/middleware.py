@@ -31,7 +31,7 @@ from aggmw.contracts.impersonation import Impersonate
 from aggmw.contracts.options import check_lookup, check_seam, check_type
 from aggmw.contracts.request_info import RequestInfo
 from aggmw.errors import CompositionError, MissingInput, StatusError
-from aggmw.middleware.proxy.errors import USE_WEBSOCKET
+from aggmw.middleware.proxy.errors import NO_HANDSHAKE, USE_WEBSOCKET
 from aggmw.middleware.proxy.forward import Forwarding
 from aggmw.middleware.proxy.headers import IdentityFields, authority_of, forwards, sift, without_handshake
 from aggmw.middleware.proxy.impersonating import ImpersonationFields
@@ -241,7 +241,8 @@ class ProxyMiddleware:
             proto = "https" if proto == "wss" else "http"
             long_running, timeout = True, info.timeout or _HANDSHAKE_SECONDS
         elif incoming.upgrade:
-            return USE_WEBSOCKET
+            wanted = [each.strip() for each in (first(exchange.headers, b"upgrade") or b"").lower().split(b",")]
+            return NO_HANDSHAKE if b"websocket" in wanted else USE_WEBSOCKET
         client = exchange.connection.peer or _client(scope)
         host = b""
         if service is not None or isinstance(backend, LocalBackend):
