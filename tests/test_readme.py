@@ -45,7 +45,8 @@ def test_every_configuration_key_is_documented() -> None:
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     source = (ROOT / "src" / "aggmw" / "config" / "load.py").read_text()
     getters = (
-        "texts?|integer|seconds|choice|files?(?:_by_name)?|mapping|flag|number|text_or_texts|required|checked_texts?"
+        "texts?|integer|seconds|choice|files?(?:_by_name)?|mapping|flag|number|text_or_texts|required(?:_file)?"
+        "|checked_texts?"
     )
     keys = set(re.findall(rf'\.(?:{getters})\(\s*"(\w+)"', source))
     documented = {name.split(".")[-1] for row in re.findall(r"^\| (`[^|]+`) \|", page, flags=re.MULTILINE)

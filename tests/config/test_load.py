@@ -155,8 +155,31 @@ authorization: []
         "config.yaml: authorization: must be a mapping of keys to values, not a list",
         "config.yaml: services.files: must be a list of texts, not 'apiservices.yaml'",
         "config.yaml: services.resolve.wardle/api: must be a text, not 7443",
-        "config.yaml: hots: is not a known key; known here: authentication, authorization, grace, host, logFormat,"
-        " logLevel, metrics, port, services, streams, tls, workers",
+        "config.yaml: hots: is not a known key; known here: audit, authentication, authorization, grace, host,"
+        " logFormat, logLevel, metrics, port, services, streams, tls, workers",
+    ]
+
+
+def test_mistakes_are_said_once(tmp_path: Path) -> None:
+    """What must be there, and is of a wrong kind, is one mistake."""
+    text = """
+audit: {policyFile: 5, log: {path: []}}
+authentication: {requestHeader: {ca: 7}, webhook: {kubeconfig: 3}, serviceAccounts: {issuer: 3, accounts: 5}}
+authorization:
+  forwardAuth: [{path: 5, proxy: 7, peers: [127.0.0.1]}, {path: /a, proxy: apache, ca: ca.crt}, {peers: [127.0.0.1]}]
+"""
+    assert problems_of(tmp_path, text) == [
+        "config.yaml: authentication.serviceAccounts.issuer: must be a text, not 3",
+        "config.yaml: authentication.serviceAccounts.accounts: must be a text, not 5",
+        "config.yaml: authentication.webhook.kubeconfig: must be a text, not 3",
+        "config.yaml: authentication.requestHeader.ca: must be a text, not 7",
+        "config.yaml: audit.policyFile: must be a text, not 5",
+        "config.yaml: audit.log.path: must be a text, not a list",
+        "config.yaml: authorization.forwardAuth[0].path: must be a text, not 5",
+        "config.yaml: authorization.forwardAuth[0].proxy: must be a text, not 7",
+        "config.yaml: authorization.forwardAuth[1].proxy: must be one of nginx, traefik, envoy, not 'apache'",
+        "config.yaml: authorization.forwardAuth[2].path: is missing",
+        "config.yaml: authorization.forwardAuth[2].proxy: is missing",
     ]
 
 
@@ -185,8 +208,8 @@ services:
         "config.yaml: services.paths[0]: needs exactly one of url, app, wsgi",
         "config.yaml: services.paths[1]: needs exactly one of url, app, wsgi",
         "config.yaml: services.paths[2].stripPrefix: must be true or false, not 1",
-        "config.yaml: services.paths[2].x: is not a known key; known here: app, balancing, ca, path, redirects,"
-        " serverName, stripPrefix, url, wsgi",
+        "config.yaml: services.paths[2].x: is not a known key; known here: app, balancing, ca, impersonation, path,"
+        " redirects, serverName, stripPrefix, url, wsgi",
     ]
     assert problems_of(tmp_path, "services: {local: {group: a.io}}") == [
         "config.yaml: services.local: must be a list of mappings, not a mapping"

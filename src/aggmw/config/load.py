@@ -106,7 +106,7 @@ def parse(values: Any, *, file: str, base: Path) -> Configuration:
         source=file,
         tls=_tls(top.section("tls")),
         authentication=_authentication(top.section("authentication")),
-        audit=_audit(top.section("audit")) if "audit" in top else None,
+        audit=top.optional("audit", _audit),
         authorization=_authorization(top.section("authorization")),
         services=_services(top.section("services"), base),
         streams=_streams(top.section("streams")),
@@ -138,13 +138,13 @@ def _authentication(section: Section) -> AuthenticationConfiguration:
         configuration_file=section.file("configurationFile"),
         key_sets=section.files_by_name("keySets"),
         system_names=section.texts("systemNames"),
-        service_accounts=_service_accounts(section.section("serviceAccounts"), given="serviceAccounts" in section),
+        service_accounts=section.optional("serviceAccounts", _service_accounts),
         audiences=section.texts("audiences"),
-        webhook=_webhook(section.section("webhook")) if "webhook" in section else None,
+        webhook=section.optional("webhook", _webhook),
         anonymous=AnonymousConfiguration(anonymous.texts("paths")),
         crls=certificates.files("crls"),
-        terminators=_terminators(certificates.section("terminators")) if "terminators" in certificates else None,
-        request_header=_request_header(section.section("requestHeader")) if "requestHeader" in section else None,
+        terminators=certificates.optional("terminators", _terminators),
+        request_header=section.optional("requestHeader", _request_header),
         impersonation=section.flag("impersonation", False),
     )
     anonymous.finish()
@@ -153,7 +153,7 @@ def _authentication(section: Section) -> AuthenticationConfiguration:
     return authentication
 
 
-def _terminators(section: Section) -> TerminatorsConfiguration | None:
+def _terminators(section: Section) -> TerminatorsConfiguration:
     peers = section.checked_texts("peers", lambda peer: Peers([peer]))
     if not peers:
         section.missing("peers", "must list at least one address or network, such as 10.0.0.7 or 10.1.0.0/24")
@@ -165,7 +165,7 @@ def _terminators(section: Section) -> TerminatorsConfiguration | None:
 def _request_header(section: Section) -> RequestHeaderConfiguration:
     default = RequestHeaderConfiguration(Path())
     header = RequestHeaderConfiguration(
-        section.file("ca") or Path(section.required("ca")),
+        section.required_file("ca"),
         section.texts("allowedNames"),
         section.files("crls"),
         section.checked_texts("usernameHeaders", check_remote_name, default.user_headers),
@@ -185,9 +185,9 @@ def _audit(section: Section) -> AuditConfiguration:
     if "log" not in section and "webhook" not in section:
         section.missing("log", "is missing, or webhook: the events have to go somewhere")
     audit = AuditConfiguration(
-        policy_file=section.file("policyFile") or Path(section.required("policyFile")),
-        log=_audit_log(section.section("log")) if "log" in section else None,
-        webhook=_audit_webhook(section.section("webhook")) if "webhook" in section else None,
+        policy_file=section.required_file("policyFile"),
+        log=section.optional("log", _audit_log),
+        webhook=section.optional("webhook", _audit_webhook),
         required=section.flag("required", False),
     )
     section.finish()
@@ -197,7 +197,7 @@ def _audit(section: Section) -> AuditConfiguration:
 def _audit_log(section: Section) -> AuditLogConfiguration:
     default = AuditLogConfiguration(Path())
     log = AuditLogConfiguration(
-        path=section.file("path") or Path(section.required("path")),
+        path=section.required_file("path"),
         max_size=section.integer("maxSize", default.max_size, least=0, most=1_000_000),
         max_age=section.integer("maxAge", default.max_age, least=0, most=100_000),
         max_backups=section.integer("maxBackups", default.max_backups, least=0, most=100_000),
@@ -211,7 +211,7 @@ def _audit_log(section: Section) -> AuditLogConfiguration:
 def _audit_webhook(section: Section) -> AuditWebhookConfiguration:
     default = AuditWebhookConfiguration(Path())
     webhook = AuditWebhookConfiguration(
-        kubeconfig=section.file("kubeconfig") or Path(section.required("kubeconfig")),
+        kubeconfig=section.required_file("kubeconfig"),
         batch=section.integer("batch", default.batch, least=1, most=100_000),
         delay=section.seconds("delay", default.delay),
         interval=section.seconds("interval", default.interval),
@@ -246,7 +246,7 @@ def _impersonate(section: Section) -> Impersonate:
 def _webhook(section: Section) -> WebhookTokensConfiguration:
     default = WebhookTokensConfiguration(Path())
     webhook = WebhookTokensConfiguration(
-        kubeconfig=section.file("kubeconfig") or Path(section.required("kubeconfig")),
+        kubeconfig=section.required_file("kubeconfig"),
         version=section.choice("version", ("v1", "v1beta1"), default.version),
         system_names=section.flag("systemNames", default.system_names),
         remember=section.seconds("remember", default.remember),
@@ -255,12 +255,10 @@ def _webhook(section: Section) -> WebhookTokensConfiguration:
     return webhook
 
 
-def _service_accounts(section: Section, *, given: bool) -> ServiceAccountsConfiguration | None:
-    if not given:
-        return None
+def _service_accounts(section: Section) -> ServiceAccountsConfiguration:
     accounts = ServiceAccountsConfiguration(
         issuer=section.required("issuer"),
-        accounts=section.file("accounts") or Path(section.required("accounts")),
+        accounts=section.required_file("accounts"),
         keys=section.files("keys"),
         signing_key=section.file("signingKey"),
         audiences=section.texts("audiences"),
@@ -290,16 +288,17 @@ def _forward_auths(authorization: Section) -> tuple[ForwardAuthConfiguration, ..
         if not ("peers" in section or "ca" in section):
             section.missing("peers", "is missing, or ca: nobody may ask unless it is said who")
         section.needs("allowedNames", "ca")
+        section.demand("path", "proxy")
         one = ForwardAuthConfiguration(
-            path=section.checked_text("path", check_path) or section.required("path"),
-            proxy=cast(Proxy, section.choice("proxy", PROXIES, section.required("proxy") or PROXIES[0])),
+            path=section.checked_text("path", check_path) or "",
+            proxy=cast(Proxy, section.choice("proxy", PROXIES, PROXIES[0])),
             peers=section.checked_texts("peers", lambda peer: Peers([peer])),
             ca=section.file("ca"),
             allowed_names=section.texts("allowedNames"),
             hosts=section.checked_texts("hosts", check_host),
             where=section.where,
         )
-        if found.setdefault(one.path, one) is not one:
+        if found.setdefault(one.path, one) is not one and one.path:
             section.wrong("path", f"is that of {found[one.path].where} already")
         section.finish()
     return tuple(found.values())
@@ -323,7 +322,6 @@ def _local(section: Section) -> LocalServiceConfiguration:
 def _path(section: Section) -> PathServiceConfiguration:
     section.exactly_one("url", "app", "wsgi")
     section.needs("impersonation", "url")
-    own = section.section("balancing")
     path = PathServiceConfiguration(
         path=section.required("path"),
         url=section.text_or_texts("url"),
@@ -333,8 +331,8 @@ def _path(section: Section) -> PathServiceConfiguration:
         server_name=section.text("serverName", ""),
         strip_prefix=section.flag("stripPrefix", False),
         redirects=section.flag("redirects", True),
-        balancing=_balancing(own) if "balancing" in section else None,
-        impersonation=_impersonate(section.section("impersonation")) if "impersonation" in section else None,
+        balancing=section.optional("balancing", _balancing),
+        impersonation=section.optional("impersonation", _impersonate),
         where=section.where,
     )
     section.finish()

@@ -65,8 +65,13 @@ class Section:
         """The file and the path in it, as problems name this section."""
         return f"{self._file}: {self._path}"
 
+    def optional(self, key: str, read: Callable[[Section], _T]) -> _T | None:
+        """What is read of a mapping below this one; None when it is missing."""
+        return read(self.section(key)) if key in self else None
+
     def __contains__(self, key: str) -> bool:
-        return self._values.get(key) is not None
+        """Whether a key is given. One that is looked for is known."""
+        return self._take(key) is not None
 
     def wrong(self, key: str, message: str) -> None:
         """Note that a value is no good beside the others."""
@@ -74,13 +79,14 @@ class Section:
 
     def required(self, key: str, *, empty: bool = False) -> str:
         """A string that must be there; `empty` says whether it may be."""
-        value = self._values.get(key)
-        if value is None:
-            self._note(key, "is missing")
-        elif not (empty and value == ""):
-            return self.text(key, "")
-        self._asked.add(key)
-        return ""
+        self.demand(key)
+        return "" if empty and self._take(key) == "" else self.text(key, "")
+
+    def demand(self, *keys: str) -> None:
+        """Note a problem for each of `keys` that is not given."""
+        for key in keys:
+            if key not in self:
+                self._note(key, "is missing")
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
@@ -162,6 +168,10 @@ class Section:
         """A path, relative to the file that names it."""
         value = self.text(key, None)
         return None if value is None else self._base / value
+
+    def required_file(self, key: str) -> Path:
+        """A path that must be there."""
+        return self._base / self.required(key)
 
     def files(self, key: str) -> tuple[Path, ...]:
         """A list of paths."""
