@@ -140,9 +140,19 @@ async def test_critical_extensions(known: JWTAuthenticator, demanded: Any) -> No
     assert "crit" in await refusal(known, bearer)
 
 
+@pytest.mark.parametrize("encoded", [False, None, "true", 0, 1])
+async def test_payload_that_is_not_encoded(known: JWTAuthenticator, encoded: Any) -> None:
+    """RFC 7797: who understands b64 reads another payload than who does not, so such a token is refused."""
+    header = json.dumps({"alg": "ES256", "kid": "one", "b64": encoded}).encode()
+    text = encode(header) + b"." + encode(json.dumps(claims()).encode())
+    bearer = text + b"." + encode(JWSRegistry.algorithms["ES256"].sign(text, key("one")))
+    assert "b64" in await refusal(known, bearer)
+
+
 @pytest.mark.parametrize(
     ("kind", "good"),
     [("JWT", True), ("jwt", True), ("at+jwt", True), ("application/at+jwt", True), (None, True)]
+    + [("application/JWT", True), ("application/", False)]
     + [(bad, False) for bad in ("logout+jwt", "dpop+jwt", "secevent+jwt", "", 1, ["JWT"])],
 )
 async def test_type(known: JWTAuthenticator, kind: Any, good: bool) -> None:

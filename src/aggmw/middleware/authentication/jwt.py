@@ -25,8 +25,9 @@ LEEWAY = 60.0
 _MAX_KID = 1024
 _LAST = 253_402_300_799  # the end of year 9999
 _SEGMENTS = re.compile(rb"([A-Za-z0-9_-]{2,})\.([A-Za-z0-9_-]{2,})\.([A-Za-z0-9_-]{2,})").fullmatch
-_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-"""What a token that says who is asking calls itself, if anything: not a logout token, no proof of possession."""
+_TYPES = frozenset({"jwt", "at+jwt"})
+"""What a token that says who is asking calls itself, if anything: not a logout token, no proof of possession. As a media
+type it may have `application/` in front (RFC 7515 §4.1.9)."""
 
 
 class Token(NamedTuple):
@@ -70,8 +71,10 @@ def read_token(token: bytes, *, limit: int = MAX_TOKEN) -> Token:
         raise InvalidCredentials("the token is not signed with an algorithm that is accepted")
     if "crit" in header:
         raise InvalidCredentials("the token demands extensions that are not understood (crit)")
+    if header.get("b64", True) is not True:  # RFC 7797, which demands crit beside it; others may read it otherwise
+        raise InvalidCredentials("the token's payload is said not to be in base64url (b64)")
     kind = header.get("typ")
-    if kind is not None and (not isinstance(kind, str) or kind.lower() not in _TYPES):
+    if kind is not None and (not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES):
         raise InvalidCredentials("the token is of a type that does not say who is asking (typ)")
     kid = header.get("kid")
     if kid is not None and (not isinstance(kid, str) or len(kid) > _MAX_KID):
