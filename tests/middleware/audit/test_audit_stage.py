@@ -257,6 +257,8 @@ async def test_managed_fields_are_left_out() -> None:
     [
         (JSON, b"{", "it is not JSON"),
         (JSON, b"[" * 100_000, "it is not JSON"),
+        (JSON, b'{"a": NaN}', "it is not JSON"),
+        (JSON, b"-Infinity", "it is not JSON"),
         (JSON, b'"' + b"x" * 131_072 + b'"', "it has more than 131072 bytes"),
         ({"content-type": "application/vnd.kubernetes.protobuf"}, b"k8s\0", "it is not JSON"),
         ({**JSON, "content-encoding": "gzip"}, b"\x1f\x8b", "it is compressed"),
@@ -277,10 +279,12 @@ async def test_bodies_that_are_left_out(headers: dict[str, str], body: bytes, wh
         "/api/v1/namespaces/dev/secrets",
         "/api/v1/namespaces/dev/serviceaccounts/builder/token",
         "/apis/authentication.k8s.io/v1/tokenreviews",
+        "/login",
+        "/cluster/api/v1/namespaces/dev/secrets",
     ],
 )
 async def test_no_secret_body_is_recorded(path: str) -> None:
-    """Secrets, token requests and TokenReviews are recorded at Metadata, whatever the policy says."""
+    """Secrets, token requests, TokenReviews and requests for paths are at Metadata, whatever the policy says."""
     sink = Collected()
     await asked(front(sink, "RequestResponse"), "POST", path, {**TOKEN, **JSON}, b'{"data":{"a":"s3cr3t"}}')
     assert sink.events[-1]["level"] == "Metadata"
@@ -288,7 +292,18 @@ async def test_no_secret_body_is_recorded(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["token", "access_token", "%74oken", "X-Amz-Signature", "client_secret", "code", "apiKey"]
+    "key",
+    [
+        "token",
+        "access_token",
+        "%74oken",
+        "%0Atoken",
+        "to%0Aken_jwt",
+        "X-Amz-Signature",
+        "client_secret",
+        "code",
+        "apiKey",
+    ],
 )
 async def test_no_credential_of_a_query_is_recorded(key: str) -> None:
     """The value of a query key that may be a credential is replaced, however the key is spelt."""

@@ -46,6 +46,24 @@ async def test_one_object_a_line(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("body", [{"a": float("inf")}, {"a": float("nan")}, "too deep"])
+async def test_body_that_is_no_json(tmp_path: Path, body: Any) -> None:
+    """Every line is JSON, and a body that cannot be keeps none of the events beside it from being written."""
+    path = tmp_path / "audit.log"
+    if body == "too deep":
+        body = []
+        for _ in range(100_000):
+            body = [body]
+    event = {"auditID": "1", "requestObject": body, "annotations": {"a": "b"}}
+    await written(AuditLog(path), {"n": 1}, event, {"n": 2})
+    while isinstance(body, list) and body:  # let go of it step by step
+        body = body.pop()
+    first, bare, last = lines(path)
+    assert (first, last) == ({"n": 1}, {"n": 2})
+    left_out = {"audit.aggmw/requestObject-left-out": "it cannot be written as JSON"}
+    assert bare == {"auditID": "1", "annotations": {"a": "b"} | left_out}
+
+
 async def test_whole_way(tmp_path: Path) -> None:
     """A request through a front proxy is in the file when the lifespan has ended."""
     path = tmp_path / "audit.log"

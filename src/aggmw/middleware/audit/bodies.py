@@ -50,12 +50,17 @@ class Kept:
         if self._why_not:
             return None, self._why_not
         try:
-            value = json.loads(b"".join(self._chunks))
+            value = json.loads(b"".join(self._chunks), parse_constant=_refuse)
         except (ValueError, RecursionError):
             return None, "it is not JSON"
         if without_managed_fields and isinstance(value, dict):
             _drop_managed_fields(value)
         return value, ""
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity, which Python takes for JSON."""
+    raise ValueError(constant)
 
 
 def _drop_managed_fields(value: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from aggmw.contracts.audit import AuditEvent
 from aggmw.contracts.metrics import Sample
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.audit.batches import Batches, NotWritten, WhenFull
+from aggmw.middleware.audit.encoding import encoded
 
 __all__ = ["AuditLog"]
 
@@ -114,8 +114,7 @@ class AuditLog:
         await asyncio.to_thread(self._write_in_thread, events)
 
     def _write_in_thread(self, events: Sequence[AuditEvent]) -> None:
-        # ASCII: what a caller wrote as half a surrogate pair in JSON could not be encoded otherwise.
-        lines = [json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n" for event in events]
+        lines = [encoded(event) + b"\n" for event in events]
         try:
             self._file.write(lines)
         except OSError as error:

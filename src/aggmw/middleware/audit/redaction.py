@@ -26,14 +26,20 @@ _SECRET = frozenset(
 """Group, resource and subresource of objects that carry credentials; of "" any subresource."""
 
 _CREDENTIAL = re.compile(
-    r"(?i).*(token|password|passwd|secret|assertion|credential|api[-_.]?key|signature|jwt).*|code|auth|authorization|sig"
+    r"(?is).*(token|password|passwd|secret|assertion|credential|api[-_.]?key|signature|jwt).*|code|auth|authorization|sig"
 ).fullmatch
 
 
 def without_secrets(recorded: Recorded, info: RequestInfo) -> Recorded:
-    """What may be recorded of a request: never the body of a Secret, a TokenReview or a TokenRequest."""
-    if recorded.level is not _METADATA and recorded.level is not _NONE and info.is_resource:
+    """What may be recorded of a request: never the body of a Secret, a TokenReview or a TokenRequest.
+
+    Nor, as in Kubernetes, that of a request for a path: it may be anything, such as somebody's password for a page, or
+    a Secret of the API server that a path leads to.
+    """
+    if recorded.level is not _METADATA and recorded.level is not _NONE:
         group, resource = info.api_group, info.resource
+        if not info.is_resource:
+            return recorded._replace(level=_METADATA)
         if (group, resource, "") in _SECRET or (group, resource, info.subresource) in _SECRET:
             return recorded._replace(level=_METADATA)
     return recorded

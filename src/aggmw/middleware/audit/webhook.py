@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from aggmw.contracts.audit import AuditEvent
 from aggmw.errors import UpstreamError
 from aggmw.middleware.audit.batches import Batches, NotWanted, NotWritten, WhenFull
+from aggmw.middleware.audit.encoding import encoded
 from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Refused, Retries, Webhook
 
@@ -87,6 +87,4 @@ def _webhook(kubeconfig: str | os.PathLike[str] | Remote) -> Webhook:
 
 
 def _list_of(events: Sequence[AuditEvent]) -> bytes:
-    # ASCII: what a caller wrote as half a surrogate pair in JSON could not be encoded otherwise.
-    items = [json.dumps(event, separators=(",", ":")).encode("ascii") for event in events]
-    return _BEGIN + b",".join(items) + b"]}"
+    return _BEGIN + b",".join(map(encoded, events)) + b"]}"
