@@ -20,7 +20,7 @@ __all__ = ["ROOT", "THINGS", "Certificates", "Front", "front"]
 
 ROOT = Path(__file__).parent.parent.parent
 THINGS = f"/apis/{GROUP}/{VERSION}/things".encode()
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
