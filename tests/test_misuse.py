@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial, wraps
 from typing import Any
 
@@ -422,6 +423,36 @@ async def test_front_proxy_mounted_in_a_front_proxy() -> None:
     inside = Starlette(routes=[Mount("/k8s", app=FrontProxy(unreachable, authentication=[TOKENS]))])
     app = FrontProxy(inside, authentication=[TOKENS], authorization=AllowAll())
     assert "authentication stands twice" in await misused(app, "/k8s/version")
+
+
+async def test_application_that_opens_the_front_proxy_that_starts_it() -> None:
+    """Its group is 503 and the log says why; it is not started twice, and nothing waits for itself at the end."""
+    served = Starlette()
+    proxy = FrontProxy(
+        core,
+        authentication=[TOKENS],
+        authorization=AllowAll(),
+        services=[APIService.local("a.io", "v1", app=served)],
+    )
+    starts: list[object] = []
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        async with proxy.lifespan()(app):
+            starts.append(app)
+            yield
+
+    served.router.lifespan_context = lifespan
+    served.mount("/k8s", proxy)
+    client = Client(served)
+    with capture_logs() as logs:
+        async with client.lifespan():
+            response = await client.request("GET", "/k8s/apis/a.io/v1/x", TOKEN)
+            assert (await client.request("GET", "/k8s/x", TOKEN)).body == b"served"
+    assert (response.status, response.json()["reason"]) == (503, "ServiceUnavailable")
+    assert starts == [served]
+    assert {"an application in this process opens the front proxy that starts it"} <= {each["event"] for each in logs}
+    assert not [each for each in logs if "did not stop" in each["event"]]
 
 
 async def test_identity_of_another_kind() -> None:

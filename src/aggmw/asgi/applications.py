@@ -12,7 +12,7 @@ import structlog
 
 from aggmw.asgi.types import ASGIApp, Message, Scope
 from aggmw.contracts.backends import LocalBackend
-from aggmw.errors import UpstreamUnreachable, fault
+from aggmw.errors import MisplacedStage, UpstreamUnreachable, fault
 
 __all__ = ["Applications"]
 
@@ -22,6 +22,10 @@ _NEVER_STARTED = "the lifespan of its application is not run"
 _STARTING = "its application has not started yet"
 _FAILED = "its application did not start"
 _STOPPED = "its application was stopped"
+_IN_ITSELF = (
+    "the application opens the front proxy that starts it. Put FrontProxy around it and leave app= out, or let another"
+    " application serve this"
+)
 
 
 class Applications:
@@ -73,7 +77,15 @@ class Applications:
 
     @asynccontextmanager
     async def running(self, backends: Iterable[LocalBackend]) -> AsyncIterator[None]:
-        """Follow these for as long as the context is open; contexts may nest."""
+        """Follow these for as long as the context is open; contexts may nest.
+
+        Raises:
+            MisplacedStage: one of them opens it, in its own lifespan: neither could stop before the other.
+        """
+        for each in self._running.values():
+            if each.runs_here:
+                _log.error("an application in this process opens the front proxy that starts it", service=each.name)
+                raise MisplacedStage(f"{each.name}: {_IN_ITSELF}")
         self._holders += 1
         try:
             await self.follow(backends)
@@ -93,12 +105,13 @@ class _Lifespan:
     """The lifespan of one application.
 
     Attributes:
+        name: its service's.
         state: what the application puts there; its requests see a copy.
         unavailable: why it cannot be asked; "" when it can.
     """
 
     def __init__(self, backend: LocalBackend) -> None:
-        self._name = backend.name
+        self.name = backend.name
         self._app: ASGIApp = backend.app
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,14 +121,19 @@ class _Lifespan:
         self.unavailable = _STARTING
 
     def __repr__(self) -> str:
-        return f"{self._name}: {self.unavailable or 'started'}"
+        return f"{self.name}: {self.unavailable or 'started'}"
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether it is the one that is asking."""
+        return self._task is not None and self._task is asyncio.current_task()
 
     def start(self) -> asyncio.Future[None]:
         """Begin; the future is done when it has started or failed."""
         self._messages.put_nowait({"type": "lifespan.startup"})
         # An empty context: nothing that was bound where we are opened leaks into the application's own background work.
         self._task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"lifespan of {self._name}", context=contextvars.Context()
+            self._run(), name=f"lifespan of {self.name}", context=contextvars.Context()
         )
         return self._started
 
@@ -131,7 +149,7 @@ class _Lifespan:
         if not task.done():
             done, _ = await asyncio.wait([task], timeout=seconds if self._started.done() else 0)
             if not done:
-                _log.warning("application did not stop in time", service=self._name)
+                _log.warning("application did not stop in time", service=self.name)
                 task.cancel()
                 await asyncio.wait([task], timeout=1)
 
@@ -149,12 +167,12 @@ class _Lifespan:
         except BaseException as error:  # noqa: BLE001  also `sys.exit` in a start-up is that application's own end
             if self._started.done() or not isinstance(error, Exception):
                 self._fail()
-                _log.error("lifespan of an application failed", service=self._name, **fault(error))
+                _log.error("lifespan of an application failed", service=self.name, **fault(error))
             else:
                 self._start()  # it knows no lifespan, and the specification says to go on
         else:
             if self.unavailable == _FAILED:
-                _log.error("application did not start", service=self._name)
+                _log.error("application did not start", service=self.name)
             self._start()
 
     async def _send(self, message: Message) -> None:
@@ -164,7 +182,7 @@ class _Lifespan:
         elif kind == "lifespan.startup.failed":
             self._fail()
         elif kind == "lifespan.shutdown.failed":
-            _log.error("application did not stop well", service=self._name)
+            _log.error("application did not stop well", service=self.name)
 
     def _start(self) -> None:
         if not self._started.done():
