@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
-from aggmw.objects.yaml_files import Value, shown
+from aggmw.errors import ConfigurationError, Problem
+from aggmw.objects.yaml_files import Value, read_documents, shown
 
-__all__ = ["Fields"]
+__all__ = ["Fields", "read_object"]
 
 _T = TypeVar("_T", str, bool, int)
 _WORDS = {str: "a text", bool: "true or false", int: "a whole number", dict: "an object", list: "a list"}
@@ -129,3 +131,30 @@ class Fields:
     def _mistyped(self, name: str, kind: type) -> None:
         found = type(self._value[name])
         self.problem(name, f"must be {_WORDS[kind]}, not {_WORDS.get(found, 'a number')}")
+
+
+def read_object(file: Path, kind: str, versions: Sequence[str], problems: list[Problem]) -> Fields:
+    """The object of a file that holds one of this kind, and nothing else.
+
+    Args:
+        file: in YAML or JSON.
+        kind: such as "AuthenticationConfiguration".
+        versions: those that it may have in `apiVersion`.
+        problems: where mistakes in it are collected, those that the caller finds too.
+
+    Raises:
+        ConfigurationError: there is no such file, or no object in it.
+    """
+    documents = read_documents(file)
+    if len(documents) != 1 or not isinstance(documents[0].value, dict):
+        raise ConfigurationError([Problem(str(file), f"must hold one {kind}")])
+
+    def report(where: str, message: str) -> None:
+        problems.append(Problem(f"{file}: {where}" if where else str(file), message))
+
+    top = Fields(documents[0].value, report)
+    if top.text("kind") != kind:
+        top.problem("kind", f"must be {kind}")
+    if top.text("apiVersion") not in versions:
+        top.problem("apiVersion", f"must be {' or '.join(versions)}")
+    return top

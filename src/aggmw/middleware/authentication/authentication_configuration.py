@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +17,12 @@ from aggmw.middleware.authentication.issuers import (
     MappedClaim,
     UserValidationRule,
 )
-from aggmw.objects.fields import Fields
-from aggmw.objects.yaml_files import read_documents, shown
+from aggmw.objects.fields import Fields, read_object
+from aggmw.objects.yaml_files import shown
 
 __all__ = ["AuthenticationConfiguration"]
 
 _VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")
-_KIND = "AuthenticationConfiguration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +59,8 @@ class AuthenticationConfiguration:
         Raises:
             ConfigurationError: every mistake, each with its path.
         """
-        file = Path(path)
-        documents = read_documents(file)
-        if len(documents) != 1 or not isinstance(documents[0].value, dict):
-            raise ConfigurationError([Problem(str(file), f"must hold one {_KIND}")])
         problems: list[Problem] = []
-
-        def report(where: str, message: str) -> None:
-            problems.append(Problem(f"{file}: {where}" if where else str(file), message))
-
-        top = Fields(documents[0].value, report)
-        _check_kind(top)
+        top = read_object(Path(path), "AuthenticationConfiguration", _VERSIONS, problems)
         issuers = []
         for one in top.each("jwt"):
             issuer = _issuer(one)
@@ -78,20 +68,13 @@ class AuthenticationConfiguration:
             issuers.append(replace(issuer, keys=file_of_keys, system_names=issuer.url in system_names))
         for option, named in (("a file of keys", set(keys or ())), ("system names", set(system_names))):
             for url in sorted(named - {issuer.url for issuer in issuers}):
-                report("jwt", f"has no issuer {url}, for which {option} is configured")
-        anonymous = _anonymous(top, report)
+                top.problem("jwt", f"has no issuer {url}, for which {option} is configured")
+        anonymous = _anonymous(top)
         top.only(("apiVersion", "kind", "anonymous", "jwt"))
-        compile_issuers(issuers, report, disallowed=disallowed)
+        compile_issuers(issuers, top.problem, disallowed=disallowed)
         if problems:
             raise ConfigurationError(problems)
         return cls(tuple(issuers), anonymous, "anonymous" in top)
-
-
-def _check_kind(top: Fields) -> None:
-    if top.text("kind") != _KIND:
-        top.problem("kind", f"must be {_KIND}")
-    if top.text("apiVersion") not in _VERSIONS:
-        top.problem("apiVersion", f"must be {' or '.join(_VERSIONS)}")
 
 
 def _issuer(one: Fields) -> JWTIssuer:
@@ -144,7 +127,7 @@ def _user_rule(fields: Fields) -> UserValidationRule:
     return UserValidationRule(fields.text("expression"), fields.text("message"))
 
 
-def _anonymous(top: Fields, report: Callable[[str, str], None]) -> Anonymous | None:
+def _anonymous(top: Fields) -> Anonymous | None:
     fields = top.inner("anonymous")
     if fields is None:
         return None
@@ -159,7 +142,7 @@ def _anonymous(top: Fields, report: Callable[[str, str], None]) -> Anonymous | N
             condition.problem("path", f"Invalid value: {shown(path)}: must begin with a slash")
         paths.append(path)
     if not enabled and conditions:
-        report("anonymous.conditions", "Invalid value: enabled should be set to true when conditions are defined")
+        top.problem("anonymous.conditions", "Invalid value: enabled should be set to true when conditions are defined")
     if not enabled:
         return None
     if not conditions:

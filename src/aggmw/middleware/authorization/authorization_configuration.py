@@ -17,15 +17,14 @@ from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Webhook
 from aggmw.objects.cel import CelError
 from aggmw.objects.cel.library.times import parse_duration
-from aggmw.objects.fields import Fields
+from aggmw.objects.fields import Fields, read_object
 from aggmw.objects.names import is_group
-from aggmw.objects.yaml_files import read_documents, shown
+from aggmw.objects.yaml_files import shown
 
 __all__ = ["AuthorizationConfiguration", "NamedAuthorizer"]
 
 _GROUP = "apiserver.config.k8s.io"
 _VERSIONS = tuple(f"{_GROUP}/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
-_KIND = "AuthorizationConfiguration"
 _OWN = ("RBAC", "Casbin")
 _FIXED: Mapping[str, type[AllowAll | DenyAll]] = {"AlwaysAllow": AllowAll, "AlwaysDeny": DenyAll}
 _TYPES = ("AlwaysAllow", "AlwaysDeny", "Casbin", "RBAC", "Webhook")
@@ -76,19 +75,8 @@ class AuthorizationConfiguration:
             ConfigurationError: every mistake, each with its path.
         """
         file = Path(path)
-        documents = read_documents(file)
-        if len(documents) != 1 or not isinstance(documents[0].value, dict):
-            raise ConfigurationError([Problem(str(file), f"must hold one {_KIND}")])
         problems: list[Problem] = []
-
-        def report(where: str, message: str) -> None:
-            problems.append(Problem(f"{file}: {where}" if where else str(file), message))
-
-        top = Fields(documents[0].value, report)
-        if top.text("kind") != _KIND:
-            top.problem("kind", f"must be {_KIND}")
-        if top.text("apiVersion") not in _VERSIONS:
-            top.problem("apiVersion", f"must be {' or '.join(_VERSIONS)}")
+        top = read_object(file, "AuthorizationConfiguration", _VERSIONS, problems)
         top.only(("apiVersion", "kind", "authorizers"))
         entries = list(top.each("authorizers"))
         if not entries:
