@@ -20,7 +20,7 @@ from aggmw.server.limits import DoorLimits
 from aggmw.server.serving import Server, make_server
 from aggmw.server.tls import DoorTLS
 
-PATIENCE = 5.0
+PATIENCE = 30.0  # seconds that only something that hangs takes
 
 
 class Wire:

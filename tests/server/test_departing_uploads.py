@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.server.conftest import PATIENCE
 from tests.server.test_door_pipelining import time_for_reading
 
 from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
@@ -22,7 +23,7 @@ from aggmw.server.tls import DoorTLS
 PIECE = b"x" * 65_536
 MANY = 10_000
 INFO = RequestInfo(
-    is_resource=True, verb="create", method="POST", path="/a", target=b"/a", long_running=False, timeout=60.0
+    is_resource=True, verb="create", method="POST", path="/a", target=b"/a", long_running=False, timeout=10 * PATIENCE
 )
 
 
@@ -57,13 +58,10 @@ def upload_until_stuck(served: Any, wire: Any) -> None:
     raise AssertionError("somebody takes everything")
 
 
-async def let_go(transport: Http1Transport) -> float:
-    """Seconds until no connection to the backend is taken."""
-    began = asyncio.get_running_loop().time()
-    async with asyncio.timeout(10):
-        while transport.taken:
-            await asyncio.sleep(0.01)
-    return asyncio.get_running_loop().time() - began
+async def let_go(transport: Http1Transport) -> None:
+    """Wait until no connection to the backend is taken."""
+    while transport.taken:
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -79,7 +77,7 @@ def test_nobody_waits_for_the_deadline(
 ) -> None:
     """The backend takes no more, so nobody asks for more; the client leaves, and a second later its exchange is over.
 
-    The deadline of the request is a minute. Were the client's own socket full too, the end of the connection would wait
+    The deadline of the request is far away. Were the client's own socket full too, the end of the connection would wait
     in it behind the body, and nobody could know; only a reset overtakes.
     """
     transport = Http1Transport()
@@ -91,9 +89,8 @@ def test_nobody_waits_for_the_deadline(
         if end == "reset":
             wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         wire.close()
-        waiting = asyncio.run_coroutine_threadsafe(let_go(transport), served.server._loop)
-        assert waiting.result(11) < 2
-    asyncio.run_coroutine_threadsafe(transport.aclose(), served.server._loop).result(5)
+        asyncio.run_coroutine_threadsafe(let_go(transport), served.server._loop).result(PATIENCE)
+    asyncio.run_coroutine_threadsafe(transport.aclose(), served.server._loop).result(PATIENCE)
 
 
 def test_who_asks_late_is_told(serve: Callable[..., Any], log: Any, loop: str) -> None:

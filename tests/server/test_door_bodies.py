@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.server.conftest import PATIENCE
 
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.server.limits import DoorLimits
@@ -97,8 +99,14 @@ def test_framing_trailers(serve: Callable[..., Any], trailer: bytes, split: bool
 
 
 LIMITS = DoorLimits(
-    head_bytes=1_000, head_fields=10, body_seconds=0.2, body_bytes=100, linger_seconds=0.2, surplus_bytes=5_000
+    head_bytes=1_000,
+    head_fields=10,
+    body_seconds=PATIENCE,
+    body_bytes=100,
+    linger_seconds=PATIENCE,
+    surplus_bytes=5_000,
 )
+HASTY = replace(LIMITS, body_seconds=0.2, linger_seconds=0.2)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -180,7 +188,7 @@ def test_slow_body(serve: Callable[..., Any], log: Any, loop: str, framing: byte
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         log((await receive())["type"])
 
-    wire = serve(app, loop=loop, limits=LIMITS).connect()
+    wire = serve(app, loop=loop, limits=HASTY).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n")
     assert wire.response()[0] == 408
     assert log.next() == "http.disconnect"
@@ -195,7 +203,7 @@ def test_trickling_body(serve: Callable[..., Any], log: Any) -> None:
             log(message["body"])
         log(None)
 
-    wire = serve(app, limits=LIMITS).connect()
+    wire = serve(app, limits=HASTY).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
     sent = 0
     wire.sock.settimeout(0.02)
@@ -206,9 +214,9 @@ def test_trickling_body(serve: Callable[..., Any], log: Any) -> None:
         except TimeoutError:
             wire.send(b"x")
             sent += 1
-    wire.sock.settimeout(5)
+    wire.sock.settimeout(PATIENCE)
     assert wire.response()[0] == 408
-    assert sent < 30
+    assert sent < LIMITS.body_bytes
 
 
 def test_slow_body_in_a_response(serve: Callable[..., Any], log: Any) -> None:
@@ -219,7 +227,7 @@ def test_slow_body_in_a_response(serve: Callable[..., Any], log: Any) -> None:
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
         log((await receive())["type"])
 
-    wire = serve(app, limits=LIMITS).connect()
+    wire = serve(app, limits=HASTY).connect()
     wire.send(CHUNKED)
     assert b"0\r\n\r\n" not in wire.rest()
     assert log.next() == "http.disconnect"
@@ -234,7 +242,7 @@ def test_slow_application(serve: Callable[..., Any]) -> None:
         await asyncio.sleep(0.4)
         await answer_at_once(scope, receive, send)
 
-    wire = serve(app, limits=LIMITS).connect()
+    wire = serve(app, limits=HASTY).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
     assert wire.response()[0] == 200
 
@@ -284,7 +292,7 @@ def test_expectations(serve: Callable[..., Any], version: bytes, expectation: by
 
 def test_body_that_was_not_asked_for(serve: Callable[..., Any]) -> None:
     """Without `100 Continue` nobody knows whether the body follows the answer, so the connection ends with it."""
-    wire = serve(answer_at_once, limits=LIMITS).connect()
+    wire = serve(answer_at_once, limits=HASTY).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 60\r\n\r\n")
     status, headers, _ = wire.response()
     assert (status, headers[b"connection"]) == (200, b"close")
@@ -319,7 +327,7 @@ def test_early_answer(serve: Callable[..., Any], loop: str, parts: list[bytes]) 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5001", b"Transfer-Encoding: chunked"])
 def test_early_answer_to_a_big_body(serve: Callable[..., Any], loop: str, framing: bytes) -> None:
     """Reading away is bounded, and a client whose next request would be lost is told so by the answer."""
-    wire = serve(answer_at_once, loop=loop, limits=LIMITS).connect()
+    wire = serve(answer_at_once, loop=loop, limits=HASTY).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n")
     status, headers, _ = wire.response()
     assert (status, headers[b"connection"]) == (200, b"close")
@@ -349,17 +357,17 @@ def send_for_ever(wire: Any) -> None:
 
 def test_a_client_that_goes_on_sending_sees_its_answer(serve: Callable[..., Any], loop: str) -> None:
     """However much it sends, no reset overtakes the answer: the rest stays unread until the time is over."""
-    wire = serve(answer_at_once, loop=loop, limits=LIMITS).connect()
+    wire = serve(answer_at_once, loop=loop, limits=HASTY).connect()
     began = time.monotonic()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
     with pytest.raises(ConnectionError):
         send_for_ever(wire)
-    assert time.monotonic() - began >= LIMITS.linger_seconds
+    assert time.monotonic() - began >= HASTY.linger_seconds
 
 
 def test_early_answer_and_no_body(serve: Callable[..., Any]) -> None:
     """A body that never comes does not hold a connection whose answer is sent."""
-    wire = serve(answer_at_once, limits=LIMITS).connect()
+    wire = serve(answer_at_once, limits=HASTY).connect()
     wire.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
     assert wire.response()[0] == 200
     assert wire.rest() == b""

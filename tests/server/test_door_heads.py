@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.server.conftest import PATIENCE
 
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.server.limits import DoorLimits
@@ -127,7 +128,8 @@ def test_old_clients_need_no_host(serve: Callable[..., Any]) -> None:
     assert wire.rest() == b""
 
 
-LIMITS = DoorLimits(head_bytes=1_000, head_fields=10, head_seconds=0.2, linger_seconds=0.2)
+LIMITS = DoorLimits(head_bytes=1_000, head_fields=10, head_seconds=PATIENCE, linger_seconds=PATIENCE)
+HASTY = DoorLimits(head_seconds=0.2, linger_seconds=0.2)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -178,14 +180,14 @@ def test_limits_must_be_positive() -> None:
 
 def test_slow_head(serve: Callable[..., Any], loop: str) -> None:
     """C5 15: a head that is not complete in time is 408, however diligently it trickles."""
-    wire = serve(echo, loop=loop, limits=LIMITS).connect()
+    wire = serve(echo, loop=loop, limits=HASTY).connect()
     wire.send(b"GET /a HTTP/1.1\r\n")
     assert refusal(wire)[0] == 408
 
 
 def test_silent(serve: Callable[..., Any], loop: str) -> None:
     """C5 15: a connection that sends nothing is closed without a word; line ends are nothing."""
-    served = serve(echo, loop=loop, limits=LIMITS)
+    served = serve(echo, loop=loop, limits=HASTY)
     silent, blank = served.connect(), served.connect()
     blank.send(b"\r\n\r\n")
     assert silent.rest() == b""
@@ -194,7 +196,7 @@ def test_silent(serve: Callable[..., Any], loop: str) -> None:
 
 def test_slow_second_head(serve: Callable[..., Any]) -> None:
     """The time for a head counts for each request of a connection, not only for the first."""
-    wire = serve(echo, limits=LIMITS).connect()
+    wire = serve(echo, limits=HASTY).connect()
     wire.send(GOOD)
     assert wire.response()[0] == 200
     wire.send(GOOD[:10])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.server.conftest import PATIENCE
 
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.server.limits import DoorLimits
@@ -69,7 +70,7 @@ def time_for_reading(served: Any) -> None:
         for _ in range(20):
             await asyncio.sleep(0.001)
 
-    asyncio.run_coroutine_threadsafe(turns(), served.server._loop).result(5)
+    asyncio.run_coroutine_threadsafe(turns(), served.server._loop).result(PATIENCE)
 
 
 @pytest.mark.parametrize("packets", [1, 2])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.server.conftest import PATIENCE
 
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.server.limits import DoorLimits
@@ -174,18 +177,15 @@ def test_close_is_the_applications_choice(serve: Callable[..., Any]) -> None:
 
 def test_no_limit_to_slow_reading(serve: Callable[..., Any], loop: str) -> None:
     """A client that reads slowly but does read gets everything, also when the connection ends behind it."""
-    size = 3_000_000
+    size = 8_000_000
     app = respond(200, [(b"content-length", b"%d" % size)], bytes(size))
-    limits = DoorLimits(write_seconds=0.5, linger_seconds=0.2)
+    limits = DoorLimits(write_seconds=1.5, linger_seconds=1.5)
     wire = serve(app, loop=loop, limits=limits).connect()
     wire.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     received = 0
-    wire.sock.settimeout(2)
-    import time
-
-    while data := wire.sock.recv(200_000):
+    while data := wire.read(400_000):
         received += len(data)
-        time.sleep(0.01)
+        time.sleep(0.1)
     assert received > size
 
 
@@ -194,13 +194,17 @@ def test_closed_and_never_read(serve: Callable[..., Any], log: Any, loop: str) -
     app = respond(200, [(b"content-length", b"20000000")], bytes(20_000_000))
     served = serve(app, loop=loop, limits=DoorLimits(write_seconds=0.1, linger_seconds=0.1))
     wire = served.connect()
+    begun = threading.Event()
+    emptied = _emptied(served.server.server_state.connections, begun)
+    gone = asyncio.run_coroutine_threadsafe(emptied, served.server._loop)
+    assert begun.wait(PATIENCE)
     wire.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    gone = asyncio.run_coroutine_threadsafe(_emptied(served.server.server_state.connections), served.server._loop)
-    gone.result(5)
+    gone.result(PATIENCE)
 
 
-async def _emptied(connections: Any) -> None:
+async def _emptied(connections: Any, begun: threading.Event) -> None:
     while not connections:
         await asyncio.sleep(0.005)
+    begun.set()
     while connections:
         await asyncio.sleep(0.005)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.conftest import PATIENCE
 
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.contracts.drain import Drain
@@ -147,7 +148,7 @@ def test_draining(serve: Callable[..., Any], log: Any, loop: str) -> None:
             await gate.wait()
         await ok(scope, receive, send)
 
-    served = serve(app, loop=loop, grace=5)
+    served = serve(app, loop=loop, grace=10 * PATIENCE, limits=DoorLimits(head_seconds=PATIENCE, linger_seconds=0.2))
     idle, fresh, busy, half = (served.connect() for _ in range(4))
     idle.send(GET)
     assert idle.response()[0] == 200
@@ -166,7 +167,7 @@ def test_draining(serve: Callable[..., Any], log: Any, loop: str) -> None:
     assert busy.rest() == b""
     served.join()
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", served.port), 1)
+        socket.create_connection(("127.0.0.1", served.port), PATIENCE)
 
 
 @pytest.mark.parametrize("polite", [True, False])
@@ -189,7 +190,7 @@ def test_streams(serve: Callable[..., Any], log: Any, loop: str, polite: bool) -
         await send({"type": "http.response.body", "body": b"last"})
         log("ended")
 
-    served = serve(app, loop=loop, grace=0.6)
+    served = serve(app, loop=loop, grace=PATIENCE if polite else 0.6)
     drains.append(served.drain)
     wire = served.connect()
     wire.send(GET)
@@ -224,7 +225,7 @@ def test_websockets(serve: Callable[..., Any], log: Any, polite: bool) -> None:
         while (await receive())["type"] != "websocket.disconnect":
             pass
 
-    served = serve(app, grace=0.6)
+    served = serve(app, grace=PATIENCE if polite else 0.6)
     drains.append(served.drain)
     wire = served.connect()
     wire.send(HANDSHAKE)
@@ -292,11 +293,13 @@ def test_shutdown_hangs(capfd: Any, loop: str) -> None:
 
 def test_stopped_while_starting(loop: str) -> None:
     """A server that is told to stop while its application still starts, stops."""
-    server = make_server(lifespan(hang), port=0, loop=loop, signals=False)
-    timer = threading.Timer(0.05, server.stop)
-    timer.start()
+
+    async def stop_and_hang(send: Send) -> None:
+        threading.Thread(target=server.stop).start()
+        await hang(send)
+
+    server = make_server(lifespan(stop_and_hang), port=0, loop=loop, signals=False)
     assert run(server) == 0
-    timer.join()
 
 
 def test_companion_fails() -> None:

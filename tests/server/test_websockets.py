@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.conftest import Wire, write_pair
+from tests.server.conftest import PATIENCE, Wire, write_pair
 
 from aggmw.asgi.types import Receive, Scope, Send
 from aggmw.pki.make import KeyPair, issue_client, make_ca
@@ -317,7 +317,7 @@ def test_the_client_is_gone(serve: Callable[..., Any], log: Any, loop: str, how:
 )
 def test_wrong_frames(serve: Callable[..., Any], log: Any, loop: str, data: bytes, code: int) -> None:
     """The client is told by a close frame, also while it goes on sending; for the application it is gone: 1006."""
-    wire = serve(accepting(log), loop=loop, limits=DoorLimits(linger_seconds=0.2)).connect()
+    wire = serve(accepting(log), loop=loop, limits=DoorLimits(linger_seconds=PATIENCE)).connect()
     opened(wire)
     log.next()
     wire.send(data + frame(BINARY, b"x" * 1_000, mask=MASK) * 100)
@@ -471,6 +471,6 @@ def test_frames_before_it_is_accepted(serve: Callable[..., Any], log: Any, loop:
             sent += wire.sock.send(data[sent:])
     assert sent < len(data)
     running.call_soon_threadsafe(go.set)
-    wire.sock.settimeout(5)
+    wire.sock.settimeout(PATIENCE)
     wire.sock.sendall(data[sent:] + close_frame(1000, mask=MASK))
     assert log.next() == 200 * 65_000
