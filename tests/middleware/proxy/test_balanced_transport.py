@@ -248,6 +248,22 @@ async def test_answers_of_a_known_length() -> None:
         await transport.aclose()
 
 
+async def test_who_leaves_in_the_middle_of_an_answer_says_nothing() -> None:
+    """A server that stops in the middle of its answers does not work because its clients lose patience before we do."""
+    head = respond(headers={"Content-Length": "9"})
+    cut, stuck = [ReadHead(), Send(head + b"half"), Reset()], [ReadHead(), Send(head + b"half"), Hold()]
+    async with ScriptedBackend.per_connection(cut, stuck) as server:
+        transport = BalancedTransport(Http1Transport())
+        backend = BalancedBackend.at([server.url], name=NAME)
+        with pytest.raises(UpstreamBroken):
+            await whole(await transport.send(backend, GET))
+        response = await transport.send(backend, GET)
+        assert await response.read() == b"half"
+        await response.aclose()
+        assert transport.balances[0].endpoints[0].failures == 1
+        await transport.aclose()
+
+
 async def test_a_whole_body_is_a_success() -> None:
     """An answer that is read to its end begins the row of failures anew; its head alone does not."""
     more = asyncio.Event()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from aggmw.asgi.headers import first
 from aggmw.asgi.types import Headers
 from aggmw.contracts.backends import (
     AnyBackend,
@@ -308,8 +309,8 @@ class _Body:
 class _Response:
     """An answer that is under way at its endpoint until it is closed.
 
-    Its head alone is no success where a body follows. That it was closed without having failed is one: who reads
-    exactly as much as the head says does not read the end.
+    Its head alone is no success where a body follows. That it was closed without having failed is one, unless something
+    of the length was missing that the head says: then its client has left, perhaps because nothing came any more.
 
     Args:
         attempt: what it came of.
@@ -317,7 +318,7 @@ class _Response:
         good: whether its end is still to show that the endpoint works.
     """
 
-    __slots__ = ("_attempt", "_good", "_response", "content", "headers", "status")
+    __slots__ = ("_attempt", "_good", "_left", "_response", "content", "headers", "status")
 
     def __init__(self, attempt: Attempt, response: UpstreamResponse, *, good: bool) -> None:
         self._attempt = attempt
@@ -326,15 +327,18 @@ class _Response:
         self.headers = response.headers
         self.content = response.content
         self._good = good
+        self._left = _length(response.headers) if good else 0
 
     async def read(self) -> bytes:
         """As `UpstreamResponse.read`."""
         try:
-            return await self._response.read()
+            piece = await self._response.read()
         except UpstreamError:
             self._good = False
             self._attempt.failed()
             raise
+        self._left -= len(piece)
+        return piece
 
     def end(self) -> None:
         """As `UpstreamResponse.end`."""
@@ -345,7 +349,7 @@ class _Response:
         try:
             await self._response.aclose()
         finally:
-            if self._good:
+            if self._good and self._left <= 0:
                 self._attempt.succeeded()
             self._attempt.over()
 
@@ -391,6 +395,12 @@ def _key(sticky: str, request: UpstreamRequest) -> bytes:
     if sticky == "identity" and request.identity is not None:
         return b"user:" + request.identity.user.encode()
     return b"client:" + request.client[0].encode() if request.client is not None else b""
+
+
+def _length(headers: Headers) -> int:
+    """Of the body, as far as the head says; 0 when it says nothing of it."""
+    value = first(headers, b"content-length")
+    return int(value) if value is not None and value.isdigit() else 0
 
 
 def _tells(error: UpstreamError, timeout: float | None) -> bool:
