@@ -7,10 +7,11 @@ KUBECTL := $(BIN)/kubectl
 PEERS := $(BIN)/granian
 MKDOCS := $(BIN)/mkdocs
 PROVIDER := tests/peers/oidc-provider/node_modules/.stamp
+COMPILER := $(BIN)/cython
 WORKERS ?= auto
 SOAK_SECONDS ?= 600
 
-.PHONY: setup demo test e2e soak check compiled test-compiled soak-compiled docs docs-serve bench kube-apiserver format lock clean
+.PHONY: setup installed demo test e2e soak check compiled test-compiled soak-compiled docs docs-serve bench kube-apiserver format lock clean
 
 setup: $(STAMP)
 
@@ -25,6 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 $(KUBECTL): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group e2e
 	@touch $(KUBECTL)
+
+# Everything that comes from elsewhere, for what decides whether a change lands.
+installed: $(STAMP) $(KUBECTL) $(PROVIDER) $(COMPILER) $(MKDOCS)
 
 demo: $(STAMP)
 	@$(BIN)/aggmw demo
@@ -53,11 +57,14 @@ check: $(STAMP)
 
 compiled: $(COMPILED)/.stamp
 
+$(COMPILER): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group compiled
+	@touch $(COMPILER)
+
 # A wheel of the same sources with compiled modules, installed beside the plain package: PYTHONPATH=build/compiled uses it.
-$(COMPILED)/.stamp: $(STAMP) hatch_build.py $(shell find src -name '*.py')
+$(COMPILED)/.stamp: $(STAMP) $(COMPILER) hatch_build.py $(shell find src -name '*.py')
 	@echo "compiling (half a minute)"
 	@rm -rf build
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group compiled
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w build .
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) build/*.whl
 	@PYTHONPATH=$(COMPILED) $(BIN)/aggmw version
