@@ -8,7 +8,7 @@ from typing import NoReturn
 from aggmw.objects.cel.errors import CelBudgetExceeded, CelEvaluationError
 from aggmw.objects.cel.values import MISSING, NONE, Evaluate, Frame, Optional, Value, kind_of
 
-__all__ = ["LOOPS"]
+__all__ = ["LOOPS", "Fail", "decided"]
 
 Fail = Callable[[str], NoReturn]
 Make = Callable[[Evaluate, Sequence[int], Evaluate | None, Evaluate, int, Fail], Evaluate]
@@ -43,6 +43,27 @@ def _rounds(
         yield key, value
 
 
+def decided(frame: Frame, parts: Iterable[Evaluate], decides: bool, fail: Fail) -> Value:
+    """Whether any of the parts says `decides`, also where another one fails; what else they say is an error."""
+    error: CelEvaluationError | None = None
+    other: Value = MISSING
+    for part in parts:
+        try:
+            value = part(frame)
+        except CelEvaluationError as failed:
+            error = error or failed
+            continue
+        if value is decides:
+            return decides
+        if value is not True and value is not False:
+            other = value
+    if error is not None:
+        raise error
+    if other is not MISSING:
+        fail(f"no such overload: {kind_of(other)} where a bool is expected")
+    return not decides
+
+
 def _quantifier(decides: bool) -> Make:
     """`all` is decided by the first false, `exists` by the first true; an error counts only where nothing decides."""
 
@@ -50,23 +71,7 @@ def _quantifier(decides: bool) -> Make:
         over: Evaluate, slots: Sequence[int], condition: Evaluate | None, body: Evaluate, steps: int, fail: Fail
     ) -> Evaluate:
         def quantify(frame: Frame) -> Value:
-            error: CelEvaluationError | None = None
-            other: Value = MISSING
-            for _ in _rounds(frame, over, slots, steps, fail):
-                try:
-                    value = body(frame)
-                except CelEvaluationError as failed:
-                    error = error or failed
-                    continue
-                if value is decides:
-                    return decides
-                if value is not True and value is not False:
-                    other = value
-            if error is not None:
-                raise error
-            if other is not MISSING:
-                fail(f"no such overload: {kind_of(other)} where a bool is expected")
-            return not decides
+            return decided(frame, (body for _ in _rounds(frame, over, slots, steps, fail)), decides, fail)
 
         return quantify
 

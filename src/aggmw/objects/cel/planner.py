@@ -7,7 +7,7 @@ result grows with their arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -15,7 +15,7 @@ from aggmw.objects.cel import nodes
 from aggmw.objects.cel.checker import TYPE_NAMES, namespaced
 from aggmw.objects.cel.errors import CelEvaluationError, place
 from aggmw.objects.cel.functions import Function, Functions
-from aggmw.objects.cel.loops import LOOPS
+from aggmw.objects.cel.loops import LOOPS, Fail, decided
 from aggmw.objects.cel.values import (
     MISSING,
     NONE,
@@ -62,7 +62,7 @@ class Plan:
 
         return failed
 
-    def failing(self, node: nodes.Node) -> Callable[[str], NoReturn]:
+    def failing(self, node: nodes.Node) -> Fail:
         """A function that raises an error at this place."""
         place_of_node = partial(place, self.text, node.offset)
 
@@ -189,32 +189,16 @@ def _call(planned: Plan, node: nodes.Call, names: Mapping[str, int]) -> Evaluate
     return _function(function, arguments, fail)
 
 
-def _logic(arguments: Sequence[Evaluate], decides: bool, fail: Callable[[str], NoReturn]) -> Evaluate:
+def _logic(arguments: Sequence[Evaluate], decides: bool, fail: Fail) -> Evaluate:
     """`&&` and `||`: whichever part says `decides` decides, also where another one fails."""
 
     def logic(frame: Frame) -> Value:
-        error: CelEvaluationError | None = None
-        other: Value = MISSING
-        for each in arguments:
-            try:
-                value = each(frame)
-            except CelEvaluationError as failed:
-                error = error or failed
-                continue
-            if value is decides:
-                return decides
-            if value is not True and value is not False:
-                other = value
-        if error is not None:
-            raise error
-        if other is not MISSING:
-            fail(f"no such overload: {kind_of(other)} where a bool is expected")
-        return not decides
+        return decided(frame, arguments, decides, fail)
 
     return logic
 
 
-def _conditional(condition: Evaluate, yes: Evaluate, no: Evaluate, fail: Callable[[str], NoReturn]) -> Evaluate:
+def _conditional(condition: Evaluate, yes: Evaluate, no: Evaluate, fail: Fail) -> Evaluate:
     def conditional(frame: Frame) -> Value:
         chosen = condition(frame)
         if chosen is True:
@@ -236,7 +220,7 @@ def _equality(left: Evaluate, right: Evaluate, *, wanted: bool) -> Evaluate:
     return same if wanted else different
 
 
-def _in(element: Evaluate, container: Evaluate, fail: Callable[[str], NoReturn]) -> Evaluate:
+def _in(element: Evaluate, container: Evaluate, fail: Fail) -> Evaluate:
     def inside(frame: Frame) -> Value:
         value, where = element(frame), container(frame)
         if type(where) is not list and type(where) is not dict:
@@ -246,7 +230,7 @@ def _in(element: Evaluate, container: Evaluate, fail: Callable[[str], NoReturn])
     return inside
 
 
-def _index(operand: Evaluate, index: Evaluate, fail: Callable[[str], NoReturn], *, optional: bool) -> Evaluate:
+def _index(operand: Evaluate, index: Evaluate, fail: Fail, *, optional: bool) -> Evaluate:
     def look(value: Value, key: Value) -> Value:
         if type(value) is dict:
             return find(value, key)
@@ -281,7 +265,7 @@ def _index(operand: Evaluate, index: Evaluate, fail: Callable[[str], NoReturn], 
     return at_possible if optional else at
 
 
-def _function(function: Function, arguments: Sequence[Evaluate], fail: Callable[[str], NoReturn]) -> Evaluate:
+def _function(function: Function, arguments: Sequence[Evaluate], fail: Fail) -> Evaluate:
     """Any other function: the overload is found by the types of the values."""
 
     def apply(frame: Frame, values: Sequence[Value]) -> Value:
@@ -327,7 +311,7 @@ def _listing(planned: Plan, node: nodes.Listing, names: Mapping[str, int]) -> Ev
     return listing
 
 
-def _unwrapped(value: Value, optional: bool, fail: Callable[[str], NoReturn]) -> Value:
+def _unwrapped(value: Value, optional: bool, fail: Fail) -> Value:
     if not optional:
         return value
     if type(value) is not Optional:
