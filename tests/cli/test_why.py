@@ -92,6 +92,18 @@ def test_a_configuration(place: Path) -> None:
     assert "Allowed to members of the group system:masters." in out
 
 
+def test_a_configuration_without_a_policy(place: Path) -> None:
+    """Nobody may do anything, and what is missing is named; who is allowed all the same is told nothing of it."""
+    (place / "none.yaml").write_text("authorization: {alwaysAllowPaths: [/healthz]}\n")
+    status, out, _ = run("why --config none.yaml --as bob get pods")
+    assert status == 1
+    assert "The configuration names no policy, so nobody but system:masters may do anything: give" in out
+    assert "nor anything near it" not in out
+    for allowed in ("--as bob get /healthz", "--as bob --group system:masters get pods"):
+        status, out, _ = run(f"why --config none.yaml {allowed}")
+        assert (status, "names no policy" in out) == (0, False)
+
+
 def test_json(place: Path) -> None:
     """Everything that the text says, by names."""
     command = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os.path import isdir  # unlike Path.is_dir, it is false of whatever cannot be looked at
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Exp
 from aggmw.contracts.grants import Granted, GrantLister
 from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.authorization import CasbinAuthorizer, PrivilegedGroups, RbacAuthorizer, Union
+from aggmw.middleware.authorization import AlwaysAllowPaths, CasbinAuthorizer, PrivilegedGroups, RbacAuthorizer, Union
 from aggmw.middleware.authorization.analysis.asking import Asked
 from aggmw.middleware.authorization.analysis.comparison import Difference, diff
 from aggmw.middleware.authorization.analysis.regions import TooMuch
@@ -24,6 +25,11 @@ from aggmw.objects.attributes import handshake_attributes
 __all__ = ["Why", "authorizer", "grants_of", "policy_diff", "policy_of", "policy_warnings", "why", "why_report"]
 
 _MANIFESTS = (".yaml", ".yml", ".json")
+_WITHOUT_POLICY = (PrivilegedGroups, AlwaysAllowPaths)
+_NO_POLICY = (
+    f"the configuration names no policy, so nobody but {SYSTEM_MASTERS} may do anything: give authorization.policy,"
+    " authorization.rbac or authorization.configurationFile"
+)
 
 
 class Why(NamedTuple):
@@ -60,6 +66,9 @@ def why(decides: Authorizer, asked: Asked, identity: Identity, added: tuple[str,
 
 
 async def _explained(decides: Authorizer, attributes: Attributes) -> Explanation:
+    if isinstance(decides, Union) and all(isinstance(each, _WITHOUT_POLICY) for each in decides.members):
+        explanation = await decides.explain(attributes)
+        return explanation if explanation.verdict.allowed else replace(explanation, note=_NO_POLICY)
     if isinstance(decides, Explainer):
         return await decides.explain(attributes)
     return Explanation(await decides.authorize(attributes))

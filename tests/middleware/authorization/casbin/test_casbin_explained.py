@@ -19,7 +19,7 @@ from tests.middleware.authorization.casbin.policies import (
     lines,
 )
 
-from aggmw.contracts.authorization import Attributes, Change, Explanation, Verdict
+from aggmw.contracts.authorization import Attributes, Change, Explanation, Outcome, Verdict
 from aggmw.contracts.identity import Identity
 from aggmw.middleware.authorization import CasbinAuthorizer
 
@@ -219,9 +219,31 @@ def test_what_no_rule_is_for() -> None:
     """It is said why nothing was looked for."""
     policy = CasbinAuthorizer.from_text("p, user:a, *, *, *, *, *")
     strange = explained(policy, Attributes(Identity("a"), "get", True, "", "v1", "pods", name="a/b"))
-    assert strange.note == "the request holds control characters, or a / inside a name: no rule is for those"
+    assert strange.note == (
+        "the request holds control characters, or a / inside a name: no rule is for those, so write it without"
+    )
+
+
+def test_policy_without_rules() -> None:
+    """Whoever begins with an empty file is told the first rule."""
     empty = explained(CasbinAuthorizer.from_text(""), POD)
     assert empty.note == "the policy has no rule, so everything is denied"
+    assert [change.add for change in empty.changes] == [("p, user:alice, list, x, pods, *, *",)]
+    assert changed([], empty.changes[0]).verdict(POD).outcome is Outcome.ALLOW
+    own_model = explained(own("", PLAIN), POD)
+    assert [change.add for change in own_model.changes] == [("p, alice, /apis/x/v1/pods, list",)]
+
+
+def test_nothing_near_in_a_model_of_ones_own() -> None:
+    """Where no rule is near, a row about just this request is told, unless it would stand for more than that."""
+    matcher = "g(r.sub, p.sub, r.dom) && r.sub == p.sub && keyMatch(r.obj, p.obj) && r.act == p.act"
+    policy = own("p, bob, /apis/y/v1/some/thing, delete", matcher, roles="_, _, _")
+    explanation = explained(policy, POD)
+    assert [(change.text, change.add) for change in explanation.changes] == [
+        ("add a rule for just this", ("p, alice, /apis/x/v1/pods, list",))
+    ]
+    starred = POD._replace(is_resource=False, path="/a*", verb="get")
+    assert explained(policy, starred).changes == ()
 
 
 def test_large_policies() -> None:

@@ -130,8 +130,11 @@ async def test_a_path_that_ends_in_a_star() -> None:
 
 
 async def test_a_namespace_that_there_cannot_be() -> None:
-    """Nothing is told to be added that could not be."""
-    assert (await explained(asked("bob", "list", "pods", namespace="Dev"))).changes == ()
+    """Nothing is told to be added that could not be; what to change is the request."""
+    explanation = await explained(asked("bob", "list", "pods", namespace="Dev"))
+    assert explanation.changes == ()
+    said = 'there can be no namespace "Dev", so nothing is bound there: write another, or none for all'
+    assert explanation.note == said
 
 
 REQUESTS = st.builds(

@@ -34,14 +34,15 @@ def explain(
     if verdict.allowed:
         return decided
     if unfit(attributes, text_of(attributes)):
-        return replace(decided, note="the request holds control characters, or a / inside a name: no rule is for those")
-    if not snapshot.has_rules:
-        return replace(decided, note="the policy has no rule, so everything is denied")
-    nearest = near(snapshot, attributes)
+        why = "the request holds control characters, or a / inside a name: no rule is for those, so write it without"
+        return replace(decided, note=why)
+    nearest = near(snapshot, attributes) if snapshot.has_rules else []
     if snapshot.report.shipped:
         changed = changes(snapshot, attributes, nearest)
     else:
         changed = tried_changes(snapshot, attributes, nearest, rule, trial)
+    if not snapshot.has_rules:
+        return replace(decided, changes=changed, note="the policy has no rule, so everything is denied")
     allowing = next((one.rule for one in nearest if not one.differences), None)
     if allowing is not None:
         return replace(decided, changes=changed, note=f"without that, this rule would allow it: {allowing}")

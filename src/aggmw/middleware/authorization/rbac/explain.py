@@ -13,6 +13,7 @@ from aggmw.middleware.authorization.rbac.misses import near, told
 from aggmw.middleware.authorization.rbac.objects import PolicyRule
 from aggmw.middleware.authorization.rbac.rules import rule_allows
 from aggmw.middleware.authorization.rbac.snapshot import Grant, Snapshot
+from aggmw.objects.names import is_service
 from aggmw.objects.refusal import quoted
 
 __all__ = ["explain"]
@@ -25,12 +26,23 @@ async def explain(snapshot: Snapshot, attributes: Attributes) -> Explanation:
         # Looks at all bindings, which may be many.
         return await asyncio.to_thread(
             lambda: Explanation(
-                verdict, misses=told(near(snapshot, attributes)), changes=tuple(changes(snapshot, attributes))
+                verdict,
+                misses=told(near(snapshot, attributes)),
+                changes=tuple(changes(snapshot, attributes)),
+                note=_impossible(attributes),
             )
         )
     rule = next(rule for rule in grant.role.rules if rule_allows(rule, attributes))
     way = _way(snapshot, attributes.identity, grant, rule)
     return Explanation(verdict, f"{grant}: {described(rule)} ({grant.binding.where})", (way,))
+
+
+def _impossible(attributes: Attributes) -> str:
+    """Why no binding could be about a request."""
+    namespace = attributes.namespace
+    if not namespace or is_service(namespace):
+        return ""
+    return f"there can be no namespace {quoted(namespace)}, so nothing is bound there: write another, or none for all"
 
 
 def _way(snapshot: Snapshot, identity: Identity, grant: Grant, rule: PolicyRule) -> tuple[str, ...]:
