@@ -122,6 +122,29 @@ async def test_the_client_closes(code: int, told: int) -> None:
     assert [message["code"] for message in seen] == [told, told]
 
 
+@pytest.mark.parametrize("leave", ["close", "disconnect"])
+async def test_what_a_client_says_last(leave: str) -> None:
+    """Messages right in front of its end are received before it, however busy the application is, as under a server."""
+    seen: list[Any] = []
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        for _ in range(4):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            message = await receive()
+            seen.append(message.get("text", message["type"]))
+
+    async with visited(handler) as client:
+        socket = await client.websocket("/a")
+        for text in ("one", "two", "three"):
+            await socket.send(text)
+        await getattr(socket, leave)()
+        await socket.finished()
+    assert seen == ["one", "two", "three", "websocket.disconnect"]
+
+
 async def test_the_application_closes() -> None:
     """Behind all that it sent."""
 

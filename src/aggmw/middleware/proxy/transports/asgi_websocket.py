@@ -170,7 +170,6 @@ class ApplicationWebSocket:
     def _leave(self, close: Close) -> None:
         if self._left is None and self.ended is None:
             self._left = close
-        self._inbox.clear()
         self._outbox.clear()
         self._wake()
 
@@ -213,12 +212,16 @@ class ApplicationWebSocket:
         self._wake()
 
     async def _receive(self) -> Message:
-        """`websocket.connect`, then `websocket.receive`, and `websocket.disconnect` when either side closed."""
+        """`websocket.connect`, then `websocket.receive`, and `websocket.disconnect` when either side closed.
+
+        What a client sent before it left is received before that.
+        """
         if self._connect:
             self._connect = False
             return {"type": "websocket.connect"}
         await self._until(lambda: self._inbox or self._over)
-        if close := self._left or self.ended:
+        close = self.ended or (None if self._inbox else self._left)
+        if close is not None:
             return {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
         message = self._inbox.popleft()
         self._inbox_bytes -= len(message) + _OVERHEAD
