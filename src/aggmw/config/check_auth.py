@@ -34,7 +34,7 @@ _SOURCES: Mapping[str, Mapping[str, str]] = {
         "user": "namespace and name of the account",
         "uid": "the account's",
         "group": "every service account, and those of its namespace",
-        "extra": "what the token is bound to",
+        "extra": "the token's own name, jti, and what it is bound to",
     },
     "WebhookTokens": dict.fromkeys(("user", "uid", "group", "extra"), "status.user of the webhook's answer"),
 }

@@ -226,6 +226,19 @@ jwt:
     )
 
 
+def test_mistakes_of_many_lines_and_letters(tmp_path: Path) -> None:
+    """An expression over several lines, and a value without an end, are one line each, what is wrong at its end."""
+    text = HEAD + LEAST + "  userValidationRules:\n  - expression: |\n      user.username ==\n      1 +\n"
+    text += f"  - expression: \"'{'x' * 10_000}'\"\n"
+    first, second = mistakes(tmp_path, text)
+    assert first.startswith("F: jwt[0].userValidationRules[0].expression: Invalid value: user.username == 1 + : 3:1: ")
+    assert len(second) < 700
+    assert second.startswith("F: jwt[0].userValidationRules[1].expression: Invalid value: 'xxx")
+    assert second.endswith("must evaluate to bool, not to string")
+    for one in (first, second):
+        assert one.isprintable()
+
+
 # What Kubernetes validates, one by one
 
 

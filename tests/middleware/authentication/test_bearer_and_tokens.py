@@ -10,7 +10,8 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggmw.contracts.identity import Identity, Presented
+from aggmw.contracts.drain import Drain
+from aggmw.contracts.identity import Credential, Identity, Presented
 from aggmw.errors import ConfigurationError, InvalidCredentials
 from aggmw.middleware.authentication import StaticTokens
 from aggmw.middleware.authentication.bearer import (
@@ -203,3 +204,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
         StaticTokens.load(binary)
     assert str(refused.value) == f"{binary}:2: is not UTF-8"
+
+
+async def test_tokens_that_may_be_withdrawn() -> None:
+    """What the owner of a list says of a credential stays, but for how it came: on purpose."""
+    withdrawal = Drain()
+    said = Identity("jane", credential=Credential(expires=5.0, withdrawal=withdrawal))
+    found = StaticTokens({"t": said}).identify(Presented(((b"authorization", b"Bearer t"),)))
+    assert found is not None
+    assert found.credential == Credential(ambient=False, expires=5.0)
+    assert found.credential.withdrawal is withdrawal

@@ -28,3 +28,12 @@ async def test_rules_are_named(tmp_path: Path) -> None:
     }
     assert authenticator.sources(presenting(token(iss="https://elsewhere.example"))) == {}
     assert authenticator.sources(Presented()) == {}
+
+
+async def test_issuer_by_its_other_name(tmp_path: Path) -> None:
+    """OpenID Connect Core §15.6.2: Google's tokens may leave https:// out; their rules are named all the same."""
+    path = write_keys(tmp_path / "keys.json", key("one"))
+    google = "https://accounts.google.com"
+    authenticator = JWTAuthenticator([issuer(url=google, keys=path)], clock=lambda: NOW)
+    found = authenticator.sources(presenting(token(iss="accounts.google.com")))
+    assert found["user"] == f"claimMappings.username of {google}: claim sub"

@@ -26,6 +26,7 @@ Report: TypeAlias = Callable[[str, str], None]
 """Called with path and message of each mistake."""
 
 _MATCH_ANY = "MatchAny"
+_LONG = 600  # characters of a message
 _BOOL = frozenset({"bool"})
 _STRING = frozenset({"dyn", "string"})
 _STRINGS = frozenset({"dyn", "null", "string", "list(string)", "list(dyn)"})
@@ -77,7 +78,7 @@ class _Checker:
 
     def _note(self, path: str, message: str) -> None:
         self._bad = True
-        self._report(path, message)
+        self._report(path, _one_line(message))
 
     def issuer(self, issuer: JWTIssuer, path: str) -> CompiledIssuer | None:
         self._bad = False
@@ -267,6 +268,13 @@ class _Checker:
         except ValueError as error:
             self._note(path, f"Invalid value: {text}: {error}")
             return None
+
+
+def _one_line(message: str) -> str:
+    """The message as a log can show it: an expression in the file may have several lines, a value any length."""
+    if not message.isprintable():
+        message = "".join(each if each.isprintable() else repr(each)[1:-1] for each in " ".join(message.split()))
+    return message if len(message) <= _LONG else f"{message[: _LONG // 2]} … {message[-_LONG // 2 :]}"
 
 
 def _bad_key(key: str) -> str:

@@ -26,8 +26,8 @@ _MAX_KID = 1024
 _LAST = 253_402_300_799  # the end of year 9999
 _SEGMENTS = re.compile(rb"([A-Za-z0-9_-]{2,})\.([A-Za-z0-9_-]{2,})\.([A-Za-z0-9_-]{2,})").fullmatch
 _TYPES = frozenset({"jwt", "at+jwt"})
-"""What a token that says who is asking calls itself, if anything: not a logout token, no proof of possession. As a media
-type it may have `application/` in front (RFC 7515 §4.1.9)."""
+"""What a token that says who is asking calls itself, if anything: not a logout token, no proof of possession. With
+`application/` in front it is the same (RFC 7515 §4.1.9)."""
 
 
 class Token(NamedTuple):

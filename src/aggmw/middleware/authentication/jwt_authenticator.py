@@ -173,7 +173,7 @@ class JWTAuthenticator:
         of an issuer that is not configured.
         """
         read = read_token(token, limit=self._max_token)
-        known = self._issuers.get(_ALIASES.get(read.issuer, read.issuer))
+        known = self._issuer(read)
         if known is None:
             raise InvalidCredentials("the token is of no issuer that is configured")
         if read.algorithm not in known.algorithms:
@@ -198,7 +198,7 @@ class JWTAuthenticator:
             InvalidCredentials: there is no token that can be read.
         """
         token = presented_token(presented)
-        known = None if token is None else self._issuers.get(read_token(token, limit=self._max_token).issuer)
+        known = None if token is None else self._issuer(read_token(token, limit=self._max_token))
         if known is None:
             return {}
         issuer = known.compiled.issuer
@@ -241,6 +241,9 @@ class JWTAuthenticator:
         if seen is None:
             raise UpstreamUnreachable("the keys of the token's issuer are not known yet")
         raise InvalidCredentials("the token's signature is by no key that its issuer publishes")
+
+    def _issuer(self, token: Token) -> _Known | None:
+        return self._issuers.get(_ALIASES.get(token.issuer, token.issuer))
 
     def _known(self, compiled: CompiledIssuer) -> _Known:
         issuer = compiled.issuer

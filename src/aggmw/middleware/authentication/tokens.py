@@ -8,11 +8,12 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from aggmw.contracts.identity import Credential, Identity, Presented, authenticated
+from aggmw.contracts.identity import Identity, Presented, authenticated
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
 from aggmw.middleware.authentication.bearer import presented_token
 
@@ -74,7 +75,7 @@ class StaticTokens:
 
 def _known(identity: Identity) -> Identity:
     """Whoever has this token has it on purpose."""
-    return authenticated(identity.known_by(Credential(ambient=False, expires=identity.credential.expires)))
+    return authenticated(identity.known_by(replace(identity.credential, ambient=False)))
 
 
 def _digest(token: bytes) -> bytes:
