@@ -81,7 +81,7 @@ class ConfigurationError(AggmwError):
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -142,7 +142,7 @@ class StatusError(AggmwError):
         self.reason = reason
         self.message = message
         self.details = details
-        self.headers = tuple(headers)
+        self.headers: tuple[tuple[bytes, bytes], ...] = tuple(headers)
 
 
 class UpstreamError(AggmwError):

@@ -144,7 +144,7 @@ class FrontProxy:
             check_type("forward_auth", forward_auth, Mapping)
         if not isinstance(services, Iterable):
             check_routes("services", services)
-        self.drain = drain or Drain()
+        self.drain: Drain = drain or Drain()
         self._core = not_found if app is None else app
         self._applications = AsgiTransport()
         servers = transport or Http1Transport()
@@ -204,7 +204,7 @@ class FrontProxy:
         self._way = tuple(_way(parts, after or {}))
         for name in self._way:
             stand(name, self._core)
-        self.aggmw_stages = self._way
+        self.aggmw_stages: tuple[str, ...] = self._way
         # Routes that never change and lead nowhere need no background work, so no lifespan either.
         controllers: list[Controller] = []
         if discovery.has_work or given is None:

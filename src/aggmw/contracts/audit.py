@@ -43,7 +43,7 @@ class AuditRecord:
     __slots__ = ("annotations", "level")
 
     def __init__(self, level: AuditLevel) -> None:
-        self.level = level
+        self.level: AuditLevel = level
         self.annotations: dict[str, str] = {}
 
     def __repr__(self) -> str:

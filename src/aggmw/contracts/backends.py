@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.addresses import parse_backend_url
@@ -387,7 +387,7 @@ def _remote(
     ca: bytes,
     server_name: str,
     insecure_skip_tls_verify: bool,
-) -> Backend | BalancedBackend:
+) -> _Remote:
     """One server, unless there are several, or one that is to be treated like several."""
     urls = tuple(url) if isinstance(url, Iterable) and not isinstance(url, str | bytes) else (url,)
     for each in urls:
@@ -537,8 +537,8 @@ class UpstreamTransport(Protocol):
     """One exchange with one backend: streaming both ways, exact target bytes, no redirects, no cookies, no retries
     of anything that was sent."""
 
-    async def send(self, backend: AnyBackend, request: UpstreamRequest) -> UpstreamResponse:
-        """Send the request and wait for the head of the answer.
+    def send(self, backend: AnyBackend, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamResponse]:
+        """Send the request and wait for the head of the answer: an `async def`, or what hands on another's.
 
         Raises:
             UpstreamUnreachable: nothing was sent.

@@ -19,7 +19,7 @@ class Drain:
     __slots__ = ("__weakref__", "_callbacks", "begun")
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun: bool = False
         self._callbacks: set[Callable[[], None]] = set()
 
     def __repr__(self) -> str:

@@ -35,6 +35,7 @@ class Exchange:
         request_id: the audit id, echoed as `Audit-ID`.
         connection: the socket's peer and certificate.
         request_info, identity, verdict, backend: what the stages found out, each None until its stage ran.
+        subprotocols: what a WebSocket handshake offers; authentication takes those out that carry a token.
         target: what goes upstream instead of `request_info.target`; set only by discovery, for OpenAPI documents
             that are asked for without their hash.
         path_service: set by the registry beside `backend`, for a path that is not an API.

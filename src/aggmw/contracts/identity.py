@@ -80,7 +80,7 @@ class Identity:
     Args:
         user: the name; never empty.
         uid: unique over time; may be empty.
-        groups: in order, without repetition of meaning; `system:authenticated` is added by the authentication stage.
+        groups: in order; the authentication stage adds `system:authenticated`.
         extra: further claims, each a list of strings; keys in lower case.
         credential: what the caller was known by; no part of who it is, so equal identities may differ in it.
 
