@@ -54,14 +54,14 @@ class Token(NamedTuple):
         return issuer if isinstance(issuer, str) else ""
 
 
-def read_token(token: bytes, *, limit: int = MAX_TOKEN) -> Token:
+def read_token(token: bytes) -> Token:
     """A token in the compact form of RFC 7515.
 
     Raises:
-        InvalidCredentials: it is larger than `limit`, none, or asks for something that is not done here.
+        InvalidCredentials: it is too large, none, or asks for something that is not done here.
     """
-    if len(token) > limit:
-        raise InvalidCredentials(f"the token is larger than {limit} bytes")
+    if len(token) > MAX_TOKEN:
+        raise InvalidCredentials(f"the token is larger than {MAX_TOKEN} bytes")
     segments = _SEGMENTS(token)
     if segments is None:
         raise InvalidCredentials("the token is no JSON Web Token")

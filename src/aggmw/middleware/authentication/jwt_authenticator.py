@@ -19,7 +19,7 @@ from aggmw.middleware.authentication.issuer_rules import CompiledIssuer, compile
 from aggmw.middleware.authentication.issuers import JWTIssuer, MappedClaim
 from aggmw.middleware.authentication.jose import SignedBy
 from aggmw.middleware.authentication.jwks import IssuerKeys, discovered, from_file
-from aggmw.middleware.authentication.jwt import LEEWAY, MAX_TOKEN, Token, audiences_of, check_times, read_token
+from aggmw.middleware.authentication.jwt import LEEWAY, Token, audiences_of, check_times, read_token
 
 __all__ = ["JWTAuthenticator"]
 
@@ -81,7 +81,6 @@ class JWTAuthenticator:
         disallowed: issuers that must not be among them, such as that of `ServiceAccounts`.
         loopback_http: accept issuers at `http://` on this machine, for development.
         leeway: seconds that an issuer's clock may be ahead of ours (`nbf`, `iat`). An expired token is expired.
-        max_token: bytes of a token.
         refresh: seconds between two readings of an issuer's keys.
         least_interval: seconds between them when tokens want newer ones: an unknown key, a bad signature.
         clock: seconds since the epoch.
@@ -99,7 +98,6 @@ class JWTAuthenticator:
         disallowed: Iterable[str] = (),
         loopback_http: bool = False,
         leeway: float = LEEWAY,
-        max_token: int = MAX_TOKEN,
         refresh: float = 300.0,
         least_interval: float = 2.0,
         clock: Callable[[], float] = time.time,
@@ -107,7 +105,6 @@ class JWTAuthenticator:
         self._disallowed = frozenset(disallowed)
         self._loopback_http = loopback_http
         self._leeway = leeway
-        self._max_token = max_token
         self._refresh = refresh
         self._least_interval = least_interval
         self._clock = clock
@@ -172,7 +169,7 @@ class JWTAuthenticator:
         """As `TokenAuthenticator.authenticate_token`: a token is also refused when it is no JSON Web Token at all, or
         of an issuer that is not configured.
         """
-        read = read_token(token, limit=self._max_token)
+        read = read_token(token)
         known = self._issuer(read)
         if known is None:
             raise InvalidCredentials("the token is of no issuer that is configured")
@@ -198,7 +195,7 @@ class JWTAuthenticator:
             InvalidCredentials: there is no token that can be read.
         """
         token = presented_token(presented)
-        known = None if token is None else self._issuer(read_token(token, limit=self._max_token))
+        known = None if token is None else self._issuer(read_token(token))
         if known is None:
             return {}
         issuer = known.compiled.issuer
