@@ -133,6 +133,11 @@ async def test_c2_cve_2025_64484_no_spelling_forges_a_variable(name: str) -> Non
     assert differing == set()
 
 
+async def test_cve_2016_5385_no_proxy_for_clients() -> None:
+    """`Proxy` does not become `HTTP_PROXY`, by which HTTP clients are told where to send what they ask for."""
+    assert not any("PROXY" in variable for variable in await seen_of(("Proxy", "http://evil.example:3128")))
+
+
 async def test_without_a_caller_there_is_none() -> None:
     """Header fields alone are nobody: neither REMOTE_USER nor X-Remote-*."""
     app = App()

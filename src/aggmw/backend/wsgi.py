@@ -63,7 +63,7 @@ class WsgiApplication:
       proxy would say to a server; several groups are joined by commas, as WSGI joins fields.
 
     A header field whose name has anything but letters, digits and dashes is dropped: `X_Remote_User` would come out as
-    the same variable as `X-Remote-User`.
+    the same variable as `X-Remote-User`. So is `Proxy`, which would come out as the `HTTP_PROXY` of HTTP clients.
 
     Args:
         app: the WSGI application.
@@ -340,7 +340,11 @@ def _environ(scope: Scope, call: _Call) -> dict[str, Any]:
     }
     if client := scope.get("client"):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
-    fields = [field for field in scope["headers"] if _PLAIN_NAME(field[0]) and not is_identity(field[0])]
+    fields = [
+        field
+        for field in scope["headers"]
+        if _PLAIN_NAME(field[0]) and not is_identity(field[0]) and field[0] != b"proxy"
+    ]
     identity = scope.get("aggmw.identity")
     if isinstance(identity, Identity):
         environ["aggmw.identity"] = identity
