@@ -29,11 +29,7 @@ from aggmw.contracts.identity import Authenticator
 from aggmw.contracts.reloading import Reload
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
-from aggmw.middleware.authentication import (
-    Anonymous,
-    SelfSubjectReviews,
-    TokenReviews,
-)
+from aggmw.middleware.authentication import Anonymous, SelfSubjectReviews, TokenReviews
 from aggmw.middleware.authorization import DenyAll, access_reviews
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
@@ -134,12 +130,15 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         max_stream_seconds=configuration.streams.max_age,
         drain=drain,
     )
-    reloads: dict[str, Reload] = {**certificates.reloads, **audit.reloads}
-    reloads |= tokens.reloads
-    reloads |= authorization.reloads
-    reloads |= questions.reloads
-    reloads["client certificate for services"] = transport.reload
-    reloads["services"] = read_aside(partial(_routes, configuration, resolver, applications), routes.swap)
+    reloads: dict[str, Reload] = {
+        **certificates.reloads,
+        **audit.reloads,
+        **tokens.reloads,
+        **authorization.reloads,
+        **questions.reloads,
+        "client certificate for services": transport.reload,
+        "services": read_aside(partial(_routes, configuration, resolver, applications), routes.swap),
+    }
     return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), metrics, reloads)
 
 
