@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import DOCS, blocks
-from tests.e2e.conftest import START_SECONDS, STOP_SECONDS
+from tests.e2e.conftest import PATIENCE, START_SECONDS, STOP_SECONDS, log_of
 
 __all__ = ["ALICE", "BOB", "Answer", "Served", "Site", "beside", "ended", "files", "served", "started"]
 
-PATIENCE = 60.0
 PAGE = DOCS / "how-to" / "behind-nginx-traefik-envoy.md"
 ALICE, BOB = {"Authorization": "Bearer alice-token"}, {"Authorization": "Bearer bob-token"}
 
@@ -153,22 +152,24 @@ def started(command: Sequence[str | Path], directory: Path, port: int) -> Iterat
 
 
 @contextmanager
-def served(directory: Path, port: int) -> Iterator[Served]:
+def served(directory: Path, port: int, changes: Mapping[str, str] | None = None) -> Iterator[Served]:
     """The page, and aggmw with the configuration of the page in the docs; both have to end well when told to."""
-    files(directory, {})
+    files(directory, {"config.yaml": changes or {}})
+    command = [sys.executable, "-m", "aggmw", "serve", "--config", "config.yaml", "--dir", "state", "--port", str(port)]
+    log = directory / "aggmw.log"
     with ExitStack() as stack:
         page = stack.enter_context(ended([sys.executable, Path(__file__).parent / "echo.py"], stdout=subprocess.PIPE))
         page_port = int(page.stdout.readline())
-        command = [sys.executable, "-m", "aggmw", "serve", "--config", "config.yaml", "--dir", "state"]
-        command += ["--port", str(port)]
-        aggmw = stack.enter_context(ended(command, cwd=directory, stderr=subprocess.PIPE))
-        for line in aggmw.stderr:
-            if json.loads(line)["event"] == "serving":
-                break
+        aggmw = stack.enter_context(ended(command, cwd=directory, stderr=stack.enter_context(log.open("wb"))))
+        until = time.monotonic() + START_SECONDS
+        while not any(line["event"] == "serving" for line in log_of(log)):
+            if aggmw.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"aggmw did not start:\n{log.read_text()}", pytrace=False)
+            time.sleep(0.05)
         yield Served(directory, page_port, port, aggmw)
         aggmw.terminate()
-        assert b"Traceback" not in aggmw.stderr.read()
         assert aggmw.wait(STOP_SECONDS) == 0
+        assert "Traceback" not in log.read_text()
 
 
 def _listens(port: int) -> bool:

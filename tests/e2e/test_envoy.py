@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import signal
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
-from tests.e2e.conftest import BIN
+import yaml
+from tests.e2e.conftest import BIN, PATIENCE
 from tests.e2e.sites import ALICE, BOB, Served, Site, beside, files, served, started
 from tests.ports import free_port
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from aggmw.pki.make import make_ca
 
@@ -308,25 +313,84 @@ def test_long_heads(site: Site) -> None:
 def test_websocket(site: Site) -> None:
     """A handshake is judged as the GET that it is, and the page sees who opens it."""
 
-    def opened(path: str, headers: dict[str, str], origin: str | None = None) -> dict[str, Any]:
+    def opened(path: str, headers: dict[str, str], origin: Origin | None = None) -> dict[str, Any]:
         sock = socket.create_connection(("127.0.0.1", site.port))
         uri = f"ws://shop.example.com{path}"
-        with connect(uri, sock=sock, additional_headers=headers, origin=origin, open_timeout=60) as page:
-            seen: dict[str, Any] = json.loads(page.recv(60))
+        with connect(uri, sock=sock, additional_headers=headers, origin=origin, open_timeout=PATIENCE) as page:
+            seen: dict[str, Any] = json.loads(page.recv(PATIENCE))
             return seen
 
     seen = opened("/orders", BOB)
     assert (seen["target"], seen["headers"]["x-auth-request-user"]) == ("/orders", "bob")
-    assert opened("/orders", BOB, origin="https://other.example.com")["target"] == "/orders"  # a token is no cookie
+    assert (
+        opened("/orders", BOB, origin=Origin("https://other.example.com"))["target"] == "/orders"
+    )  # a token is no cookie
     for path, headers, status in (("/secret", BOB, 403), ("/orders", {}, 401)):
         with pytest.raises(InvalidStatus) as refused:
             opened(path, headers)
         assert refused.value.response.status_code == status
 
 
+CERTIFICATES = {
+    "        - filters:\n": """\
+        - transport_socket:
+            name: envoy.transport_sockets.tls
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+              common_tls_context:
+                tls_certificates:
+                  - {certificate_chain: {filename: state/server.crt}, private_key: {filename: state/server.key}}
+                validation_context: {trusted_ca: {filename: state/client-ca.crt}}
+          filters:
+""",
+    "stat_prefix: shop\n": """\
+stat_prefix: shop
+                forward_client_cert_details: SANITIZE_SET
+                set_current_client_cert_details: {cert: true}
+""",
+    "- {exact: cookie}\n": "- {exact: cookie}\n                          - {exact: x-forwarded-client-cert}\n",
+}
+PASSED_ON = "clientCertificates: {terminators: {peers: [127.0.0.1], field: x-forwarded-client-cert}}"
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    """A client certificate that Envoy has seen is the caller's, as another page of the docs says.
+
+    Browsers send it by themselves, so a page that opens a WebSocket by it has to be listed: what Envoy tells is enough
+    for aggmw to know a browser.
+    """
+    changes = {"tokenFile: tokens.csv": f"tokenFile: tokens.csv\n  {PASSED_ON}"}
+    with served(tmp_path, free_port(), changes) as behind, envoy(tmp_path, behind, CERTIFICATES) as site:
+        admin = yaml.safe_load((tmp_path / "state" / "admin.kubeconfig").read_text())["users"][0]["user"]
+        pem = base64.b64decode(admin["client-certificate-data"])
+        (tmp_path / "admin.pem").write_bytes(pem + base64.b64decode(admin["client-key-data"]))
+        nobody = ssl.create_default_context(cafile=tmp_path / "state" / "serving-ca.crt")
+        somebody = ssl.create_default_context(cafile=tmp_path / "state" / "serving-ca.crt")
+        somebody.load_cert_chain(tmp_path / "admin.pem")
+        forged = {"Host": "shop.example.com", "X-Forwarded-Client-Cert": f'Cert="{quote(pem)}"'}
+        page = {"Host": "shop.example.com", "Origin": "https://shop.example.com", "Connection": "Upgrade"}
+        page |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        asked: list[tuple[ssl.SSLContext, dict[str, str], int]] = [
+            (somebody, {"Host": "shop.example.com"}, 200),
+            (nobody, forged, 401),
+            (nobody, {**forged, "X.Forwarded.Client-Cert": forged["X-Forwarded-Client-Cert"]}, 401),
+            (somebody, page, 101),
+            (somebody, {**page, "User-Agent": "Mozilla/5.0"}, 403),
+            (somebody, {**page, "Accept-Language": "en"}, 403),
+            (somebody, {**page, "Origin": "https://other.example.com"}, 403),
+        ]
+        for context, headers, status in asked:
+            connection = http.client.HTTPSConnection("localhost", site.port, context=context, timeout=PATIENCE)
+            try:
+                connection.request("GET", "/secret", headers=headers)
+                assert connection.getresponse().status == status, headers
+            finally:
+                connection.close()
+
+
 def test_http2(site: Site) -> None:
     """Over HTTP/2, too, where a browser sends each cookie apart."""
-    with httpx.Client(http1=False, http2=True, trust_env=False, timeout=60) as client:
+    with httpx.Client(http1=False, http2=True, trust_env=False, timeout=PATIENCE) as client:
 
         def ask(method: str, path: str, *fields: tuple[str, str], body: bytes = b"") -> httpx.Response:
             headers = [("Host", "shop.example.com"), *BOB.items(), *fields]

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.e2e.conftest import BIN
+from tests.e2e.conftest import BIN, PATIENCE
 from tests.e2e.sites import ALICE, BOB, Served, Site, beside, files, served, started
 from tests.ports import free_port
 from websockets.exceptions import InvalidStatus
@@ -210,8 +210,10 @@ def test_websocket(site: Site) -> None:
 
     def opened(path: str, headers: dict[str, str]) -> dict[str, Any]:
         sock = socket.create_connection(("127.0.0.1", site.port))
-        with connect(f"ws://shop.example.com{path}", sock=sock, additional_headers=headers, open_timeout=60) as page:
-            seen: dict[str, Any] = json.loads(page.recv(60))
+        with connect(
+            f"ws://shop.example.com{path}", sock=sock, additional_headers=headers, open_timeout=PATIENCE
+        ) as page:
+            seen: dict[str, Any] = json.loads(page.recv(PATIENCE))
             return seen
 
     assert opened("/orders", BOB)["headers"]["X-Auth-Request-User"] == "bob"
