@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from aggmw.testing import hygiene
 from aggmw.testing.hygiene import BlockingSleep, Watch, describe_socket, open_sockets
 
 
@@ -63,10 +64,10 @@ async def block() -> None:
 
 
 async def wait_in_it() -> None:
-    """A task holds the loop for 60 ms, in which it waits for another thread."""
+    """A task holds the loop for half a second, in which it waits for another thread."""
 
     async def hog() -> None:
-        threading.Event().wait(0.06)
+        threading.Event().wait(0.5)
 
     await asyncio.create_task(hog())
 
@@ -129,6 +130,12 @@ def test_a_busy_machine_is_no_callback(monkeypatch: pytest.MonkeyPatch) -> None:
         rested += 10
 
     watched(rest(), Watch(blocking_limit=0.05))
+
+
+def test_a_thread_that_gets_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it the fault of a callback that waits for another thread when that one gets no time to run."""
+    monkeypatch.setattr(hygiene, "_waiting_for_turns", lambda: {"1": time.perf_counter()})
+    watched(wait_in_it(), Watch(blocking_limit=0.05))
 
 
 def test_loops_of_the_tests_own() -> None:

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -85,6 +86,8 @@ class Watch:
         self._undo: list[Callable[[], None]] = []
         self._collecting_since = 0.0, 0.0
         self._collected = self._collected_working = 0.0  # seconds, and of them those of work
+        self._turns: dict[str, float] = {}
+        self._turns_again = 0.0  # when to look at them the next time
 
     def allow(self, *waste: Waste) -> None:
         """Do not look at these any more.
@@ -177,6 +180,8 @@ class Watch:
 
         def _run(handle: asyncio.Handle) -> None:
             callback = handle._callback  # type: ignore[attr-defined]  # a cancelled handle forgets it
+            if clock() > self._turns_again:
+                self._turns, self._turns_again = _waiting_for_turns(), clock() + limit / 2
             collected, collected_working, waits = self._collected, self._collected_working, _waits()
             worked, started = working(), clock()
             try:
@@ -185,13 +190,17 @@ class Watch:
                 taken = clock() - started - (self._collected - collected)
                 if taken > limit and "blocking" not in self._allowed:
                     worked = working() - worked - (self._collected_working - collected_working)
-                    if worked > limit or waits is None or _waits() != waits:
+                    if worked > limit or (_waits() != waits and taken - self._lost() > limit) or waits is None:
                         owner = getattr(callback, "__self__", None)
                         name = repr(owner if isinstance(owner, asyncio.Task) else callback)
                         self.problems.append(f"the loop was blocked for {taken:.2f} seconds by {name}")
                 del handle, callback  # an exception may keep this frame: no cycle by what ran in it
 
         return _run
+
+    def _lost(self) -> float:
+        """Seconds for which threads of this process had no turn just now: who waits for one of them has none, too."""
+        return sum(seconds - self._turns.get(thread, 0.0) for thread, seconds in _waiting_for_turns().items())
 
     def _collects(self, phase: str, info: dict[str, int]) -> None:
         now = time.perf_counter(), time.thread_time()
@@ -218,6 +227,16 @@ class Watch:
         if "errors" not in self._allowed:
             where = unraisable.err_msg or "an exception was ignored in"
             self.problems.append(f"{where}: {unraisable.object!r}: {unraisable.exc_value!r}")
+
+
+def _waiting_for_turns() -> dict[str, float]:
+    """For each thread how many seconds it has waited for a processor; empty where nobody counts them."""
+    found: dict[str, float] = {}
+    with suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(OSError, IndexError), open(f"/proc/self/task/{thread}/schedstat") as figures:
+                found[thread] = int(figures.read().split()[1]) / 1e9
+    return found
 
 
 if sys.platform == "linux":
