@@ -76,6 +76,8 @@ def test_columns(text: str, columns: tuple[str, ...]) -> None:
         ("p, a)", "policy:1: has a ')' without its opening bracket: put the column in quotes"),
         ("p, (a]", "policy:1: has a ']' without its opening bracket: put the column in quotes"),
         ("p, (a, b", "policy:1: has a '(' that is not closed: put the column in quotes"),
+        ("p, \u00a0a, b", "policy:1: has white space around a column that is neither space nor tab: take it out"),
+        ("p, (a), b\u3000, c", "policy:1: has white space around a column that is neither space nor tab: take it out"),
         ("\n\np, a\x00b", "policy:3: holds a control character"),
         ("p, a\rp, b", "policy:1: holds a control character"),
         ("p, a\u2028p, b", "policy:1: holds a control character"),
@@ -120,15 +122,17 @@ def test_columns(text: str, columns: tuple[str, ...]) -> None:
         ),
         (
             "p, user:a, get, core, pods, dev-*, *",
-            "policy:1: has namespace 'dev-*': a * stands alone, and covers the cluster scope too",
+            "policy:1: has namespace 'dev-*': write a name (lower case letters, digits and -),"
+            " or * for all namespaces and the cluster scope",
         ),
         (
             "p, user:a, get, core, pods, , *",
-            "policy:1: has namespace '': a * stands alone, and covers the cluster scope too",
+            "policy:1: has namespace '': write a name (lower case letters, digits and -),"
+            " or * for all namespaces and the cluster scope",
         ),
         (
             "p, user:a, get, core, pods, *, a*",
-            "policy:1: has name 'a*': a * stands alone, and covers requests without a name too",
+            "policy:1: has name 'a*': write a name without / and *, or * for every name and for none",
         ),
         ("p, user:a, get, core, pods, *, *, permit", "policy:1: has effect 'permit': write allow or deny"),
         ("p2, user:a, get, healthz", "policy:1: has path 'healthz': write /path, /beginning* or *"),
@@ -236,6 +240,10 @@ def test_nine_memberships_in_a_row_are_fine(outcome: Callable[..., Outcome]) -> 
         (
             "p, role:r, get, core, pods, *, *\ng, user:a|b, role:r",
             "policy:2: is about the one user called 'a|b': there are no patterns in subjects",
+        ),
+        (
+            "p2, user:a, get, /x # look",
+            "policy:1: holds ' #': a comment stands on a line of its own, this is part of the column",
         ),
         ("g, user:a, role:edtior", "policy:1: grants role:edtior, for which there is no rule"),
         ("p, role:editor, get, core, pods, *, *", "policy:1: is about role:editor, which is granted to nobody"),

@@ -198,6 +198,8 @@ def _inspect_rows(model: Model, rows: Sequence[Row], shipped: bool, report: Repo
         report.problems.extend(Problem(row.where, fault) for fault in faults)
         if faults:
             continue
+        if any(" #" in value for value in row):
+            report.warning(row.where, "holds ' #': a comment stands on a line of its own, this is part of the column")
         first = seen.setdefault((row.ptype, *row), row)
         if first is not row:
             report.warning(row.where, f"repeats {first.where}")

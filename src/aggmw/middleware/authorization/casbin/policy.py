@@ -65,7 +65,8 @@ def read_rows(text: str, source: str) -> tuple[list[Row], list[Problem]]:
 
 def _columns(line: str) -> list[str]:
     if _NESTED.search(line) is None:
-        return [column.strip(" \t") for column in line.split(",")]
+        plain = line.split(",")
+        return [column.strip(" \t") for column in plain] if line.isascii() else list(map(_trimmed, plain))
     columns: list[str] = []
     at = 0
     while True:
@@ -117,4 +118,12 @@ def _bare(line: str, at: int) -> tuple[str, int]:
         end += 1
     if open_brackets:
         raise ValueError(f"has a '{open_brackets[-1]}' that is not closed: put the column in quotes")
-    return line[at:end].strip(" \t"), end
+    return _trimmed(line[at:end]), end
+
+
+def _trimmed(column: str) -> str:
+    """Without spaces and tabs around it. Of other white space nobody sees that it is part of a name, or is none."""
+    text = column.strip(" \t")
+    if text != text.strip():
+        raise ValueError("has white space around a column that is neither space nor tab: take it out")
+    return text

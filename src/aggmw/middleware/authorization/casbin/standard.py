@@ -16,6 +16,7 @@ _RESOURCE = re.compile(r"(\*/|([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?)[a-z0-9]([-a-z0-
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _NAME = re.compile(r"[^/*]+")
 
+_NAMESPACE_HINT = "write a name (lower case letters, digits and -), or * for all namespaces and the cluster scope"
 _RESOURCE_VERBS = frozenset(
     {
         *("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy"),
@@ -38,8 +39,8 @@ def row_faults(row: Row) -> Iterator[str]:
     if row.ptype == "p":
         yield from _each("apiGroup", row[2], _GROUP, "write core for the core group, or * for every group")
         yield from _each("resource", row[3], _RESOURCE, "write flunders, flunders/status, */status or *")
-        yield from _each("namespace", row[4], _NAMESPACE, "a * stands alone, and covers the cluster scope too")
-        yield from _each("name", row[5], _NAME, "a * stands alone, and covers requests without a name too")
+        yield from _each("namespace", row[4], _NAMESPACE, _NAMESPACE_HINT)
+        yield from _each("name", row[5], _NAME, "write a name without / and *, or * for every name and for none")
     else:
         yield from _paths(row[2])
 
