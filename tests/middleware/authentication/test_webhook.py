@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggmw.contracts.identity import Identity, Presented
-from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, UpstreamBroken, UpstreamError
+from aggmw.errors import (
+    ConfigurationError,
+    InvalidCredentials,
+    InvalidIdentity,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from aggmw.middleware.authentication import AuthenticationMiddleware, StaticTokens, TokenCache, WebhookTokens
 from aggmw.net.kubeconfig import Remote
 from aggmw.net.webhooks import Retries, Webhook
-from aggmw.testing import Client, ScriptedBackend, respond
+from aggmw.testing import Client, ScriptedBackend, VirtualClock, respond
 
 V1 = "authentication.k8s.io/v1"
 ANN = {"username": "ann", "uid": "7", "groups": ["devs"], "extra": {"Example.com/Team": ["a"]}}
@@ -101,6 +109,45 @@ async def test_nonsense_lets_nobody_in(status: Any) -> None:
     """Security: an answer that is not what it should be is a broken authenticator, never an identity."""
     with pytest.raises(UpstreamBroken):
         await found(Says(status))
+
+
+class Held(Says):
+    """A webhook that knows everybody, after it was let go."""
+
+    def __init__(self) -> None:
+        super().__init__({"authenticated": True, "user": ANN})
+        self.go = asyncio.Event()
+
+    async def ask(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await super().ask(value)
+        await self.go.wait()
+        return answer
+
+
+async def test_flood(clock: VirtualClock) -> None:
+    """However many tokens come, a slow server is asked about so many at once; the others wait, and are asked then."""
+    webhook = Held()
+    tokens = TokenCache([WebhookTokens(webhook, at_once=2)])
+    asking = [asyncio.create_task(tokens.authenticate(presenting(f"t{number}"))) for number in range(50)]
+    await clock.settle()
+    assert len(webhook.asked) == 2
+    webhook.go.set()
+    assert {each and each.user for each in await asyncio.gather(*asking)} == {"ann"}
+    assert len(webhook.asked) == 50
+
+
+async def test_no_turn_in_time(clock: VirtualClock) -> None:
+    """Nobody waits for ever: that is a server that could not be asked, which is not remembered of the token."""
+    webhook = Held()
+    tokens = TokenCache([WebhookTokens(webhook, at_once=1)])
+    asking = [asyncio.create_task(tokens.authenticate(presenting(name))) for name in ("first", "second")]
+    await clock.advance(61)
+    for each in asking:
+        with pytest.raises(UpstreamTimeout):
+            await each
+    assert [each["spec"]["token"] for each in webhook.asked] == ["first"]
+    webhook.go.set()
+    assert await tokens.authenticate(presenting("second")) is not None
 
 
 @pytest.mark.parametrize("authenticated", [1, "true", "yes", [True], {}])

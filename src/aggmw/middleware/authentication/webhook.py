@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from aggmw.contracts.identity import EXPLICIT, SYSTEM_AUTHENTICATED, Identity, Presented, authenticated
 from aggmw.contracts.tokens import NO_AUDIENCES
-from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, UpstreamBroken
+from aggmw.errors import ConfigurationError, InvalidCredentials, Problem, UpstreamBroken, UpstreamTimeout
 from aggmw.middleware.authentication.bearer import presented_token
 from aggmw.net.kubeconfig import Remote, read_kubeconfig
 from aggmw.net.webhooks import Webhook
@@ -19,6 +20,7 @@ __all__ = ["WebhookTokens"]
 _GROUP = "authentication.k8s.io"
 _VERSIONS = ("v1", "v1beta1")
 _SYSTEM = "system:"
+_LONGEST = 60.0  # seconds, with waiting for a turn and all attempts
 
 
 class WebhookTokens:
@@ -33,6 +35,8 @@ class WebhookTokens:
         audiences: for whom tokens must be when nobody asks for others; none: the server decides alone.
         system_names: whether users and groups may begin with `system:`; `system:authenticated` may always be said.
         remember_seconds: how long a cache around it keeps a good answer.
+        at_once: how many tokens it is asked about at the same time; others wait. So a flood of tokens that nobody knows
+            is no flood of connections.
 
     Raises:
         ConfigurationError: an unknown version.
@@ -48,6 +52,7 @@ class WebhookTokens:
         audiences: Iterable[str] = (),
         system_names: bool = False,
         remember_seconds: float = 120.0,
+        at_once: int = 256,
     ) -> None:
         if version not in _VERSIONS:
             raise ConfigurationError([Problem("version", f"must be one of {', '.join(_VERSIONS)}")])
@@ -56,6 +61,7 @@ class WebhookTokens:
         self._audiences = frozenset(audiences)
         self._system_names = system_names
         self._revision = object()
+        self._room = asyncio.Semaphore(at_once)
         self.remember_seconds = remember_seconds
 
     @classmethod
@@ -102,7 +108,11 @@ class WebhookTokens:
         if wanted:
             spec["audiences"] = sorted(wanted)
         review = {"apiVersion": self._version, "kind": "TokenReview", "metadata": {}, "spec": spec}
-        answer = await self._webhook.ask(review)
+        try:
+            async with asyncio.timeout(_LONGEST), self._room:
+                answer = await self._webhook.ask(review)
+        except TimeoutError:
+            raise UpstreamTimeout("it did not answer in time") from None
         if answer.get("kind") != "TokenReview" or answer.get("apiVersion") != self._version:
             raise UpstreamBroken("the webhook's answer is not a TokenReview of the version that was sent")
         status = answer.get("status")
