@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from aggmw import APIService, FrontProxy, Identity, PathService
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
@@ -176,6 +178,21 @@ async def test_an_application_at_a_path() -> None:
         assert answer == {"user": "alice", "prefix": "/tools"}
         assert (await client.request("GET", "/tools/docs", headers=TOKEN)).status == 200
         assert (await client.request("GET", "/who", headers=TOKEN)).status == 404
+
+
+async def test_an_application_that_makes_links() -> None:
+    """Mounted at its path, which stays on, its links have the path: also those of FastAPI's own page of itself."""
+    tools = FastAPI()
+
+    @tools.get("/who")
+    async def who(request: Request) -> str:
+        return request.url_for("who").path
+
+    async with front(PathService("/tools/", app=Starlette(routes=[Mount("/tools", app=tools)]))) as proxy:
+        client = Client(proxy)
+        assert (await client.request("GET", "/tools/who", headers=TOKEN)).json() == "/tools/who"
+        assert "'/tools/openapi.json'" in (await client.request("GET", "/tools/docs", headers=TOKEN)).text
+        assert (await client.request("GET", "/tools/openapi.json", headers=TOKEN)).status == 200
 
 
 async def test_a_web_service_needs_no_lifespan() -> None:
