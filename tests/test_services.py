@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from aggmw import APIService, FrontProxy, Identity, PathService
+from aggmw.asgi.mounts import MountedAt
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.middleware.authentication import StaticTokens
 from aggmw.middleware.authorization import AllowAll, CasbinAuthorizer
@@ -181,16 +180,21 @@ async def test_an_application_at_a_path() -> None:
 
 
 async def test_an_application_that_makes_links() -> None:
-    """Mounted at its path, which stays on, its links have the path: also those of FastAPI's own page of itself."""
-    tools = FastAPI()
+    """Told where it is, at a path that stays on, its links have the path, FastAPI's own page too; its lifespan is run."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
+        yield {"database": "open"}
+
+    tools = FastAPI(lifespan=lifespan)
 
     @tools.get("/who")
-    async def who(request: Request) -> str:
-        return request.url_for("who").path
+    async def who(request: Request) -> list[str]:
+        return [request.url_for("who").path, request.state.database]
 
-    async with front(PathService("/tools/", app=Starlette(routes=[Mount("/tools", app=tools)]))) as proxy:
+    async with front(PathService("/tools/", app=MountedAt(tools, "/tools"))) as proxy:
         client = Client(proxy)
-        assert (await client.request("GET", "/tools/who", headers=TOKEN)).json() == "/tools/who"
+        assert (await client.request("GET", "/tools/who", headers=TOKEN)).json() == ["/tools/who", "open"]
         assert "'/tools/openapi.json'" in (await client.request("GET", "/tools/docs", headers=TOKEN)).text
         assert (await client.request("GET", "/tools/openapi.json", headers=TOKEN)).status == 200
 
