@@ -180,7 +180,7 @@ async def test_an_application_at_a_path() -> None:
 
 
 async def test_an_application_that_makes_links() -> None:
-    """Told where it is, at a path that stays on, its links have the path, FastAPI's own page too; its lifespan is run."""
+    """Told where it is, at a path that stays on, its links have it, its page of itself too, and its lifespan is run."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
