@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import httpx2
 import pytest
@@ -410,6 +411,12 @@ class Failing:
         (httpx.UnsupportedProtocol("x"), UpstreamUnreachable, "its transport does not know how to reach it"),
         (httpx.ReadTimeout("x"), UpstreamTimeout, "it did not answer in time"),
         (httpx.WriteError("x"), UpstreamBroken, "it closed the connection without an answer"),
+        (anyio.EndOfStream(), UpstreamBroken, "it closed the connection without an answer"),
+        (
+            httpx.RemoteProtocolError("<ConnectionTerminated error_code:0, last_stream_id:5>"),
+            UpstreamBroken,
+            "it closed the connection without an answer",
+        ),
         (httpx.RemoteProtocolError("illegal line"), UpstreamBroken, "its answer broke the protocol"),
         (httpx2.ConnectError("x"), UpstreamUnreachable, "it cannot be reached"),
         (ZeroDivisionError(), UpstreamBroken, "its transport failed"),

@@ -36,6 +36,8 @@ _IN_THE_MIDDLE = "it closed the connection in the middle of its answer"
 _NO_TURN = "it is busy: no connection came free in time"
 _FAILED = "its transport failed"
 
+_CUT_TLS = "EndOfStream"  # anyio's, which comes through httpcore as it is where a write meets a cut TLS connection
+_CLOSING = ("disconnected", "ConnectionTerminated", "StreamReset")  # of HTTP/1.1, and of HTTP/2 (RFC 9113 §6.8, §6.4)
 _STEPS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)  # of a handshake, no reason for anything
 
 
@@ -338,12 +340,12 @@ class Flight:
             return StatusError(400, "BadRequest", _UNSENDABLE)
         if "TimeoutException" in kinds:
             return UpstreamTimeout("it fell silent" if self.status else "it did not answer in time")
-        if "TransportError" not in kinds:
+        if "TransportError" not in kinds and _CUT_TLS not in kinds:
             _log.error("a transport failed", service=self._lines.backend.name, **fault(error))
             return UpstreamBroken(_FAILED)
         if self.status:
             return UpstreamBroken(_IN_THE_MIDDLE)
-        if "RemoteProtocolError" in kinds and "disconnected" not in str(error):
+        if "RemoteProtocolError" in kinds and not any(word in str(error) for word in _CLOSING):
             return UpstreamBroken("its answer broke the protocol")
         return UpstreamBroken(_WITHOUT_ANSWER)
 
@@ -395,7 +397,7 @@ def _version(response: Any) -> bytes:
 
 def _may_be_stale(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"RemoteProtocolError", "ReadError", "WriteError", "CloseError"})
+    return bool(kinds & {"RemoteProtocolError", "ReadError", "WriteError", "CloseError", _CUT_TLS})
 
 
 def _reason(error: BaseException) -> str:
