@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from aggmw import APIService, FrontProxy, Identity, PathService
 from aggmw.asgi.mounts import MountedAt
-from aggmw.asgi.types import ASGIApp, Receive, Scope, Send
+from aggmw.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from aggmw.contracts.authorization import Attributes, Verdict
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Presented
@@ -58,6 +58,18 @@ class Foreign:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.inside(scope, receive, send)
+
+
+class Marking(Foreign):
+    """One whose work is seen."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def mark(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"x-marked", b"yes")]}
+            await send(message)
+
+        await self.inside(scope, receive, mark)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -213,6 +225,7 @@ OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ("front proxy: anonymous", FrontProxy, {"anonymous": ["/healthz"]}, "anonymous takes Anonymous, not list"),
     ("front proxy: class of application", FrontProxy, {"app": Starlette}, "ASGI application, not the class Starlette"),
     ("front proxy: after", FrontProxy, {"after": {"recovery": ["x"]}}, "after['recovery'] must hold middlewares"),
+    ("front proxy: after by a list", FrontProxy, {"after": [Foreign]}, "after takes Mapping, not list"),
     ("front proxy: audit", FrontProxy, {"audit": True}, "audit takes Audit, not bool"),
     ("front proxy: impersonation", FrontProxy, {"impersonation": AllowAll()}, "impersonation takes bool, not AllowAll"),
     ("front proxy: forward auth", FrontProxy, {"forward_auth": ["/auth"]}, "forward_auth takes Mapping, not list"),
@@ -462,6 +475,20 @@ async def test_identity_of_another_kind() -> None:
 
 
 # --- what is no misuse -----------------------------------------------------------------------------------------------
+
+
+async def test_options_that_can_be_read_once() -> None:
+    """Iterators do for lists: nobody is left out of the stack that `repr` shows."""
+    proxy = FrontProxy(
+        core,
+        authentication=iter([TOKENS]),  # type: ignore[arg-type]
+        authorization=AllowAll(),
+        services=iter([PathService("/a/", "http://127.0.0.1:1")]),
+        after={"request_info": iter([Marking])},  # type: ignore[dict-item]
+    )
+    assert "request_info → Marking → authentication" in repr(proxy)
+    response = await Client(proxy).request("GET", "/x", TOKEN)
+    assert (response.status, response.body, response.header("x-marked")) == (200, b"served", b"yes")
 
 
 async def test_front_proxy_behind_a_front_proxy() -> None:

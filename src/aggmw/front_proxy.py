@@ -130,7 +130,7 @@ class FrontProxy:
                 "a front proxy stands around another one: join their services in one, or give the inner one to the"
                 " outer as an application of its own: APIService.local(…, app=…) or PathService(…, app=…)"
             )
-        checked_seams("authentication", authentication, "authenticate")
+        authentication = checked_seams("authentication", authentication, "authenticate")
         if authorization is not None:
             check_seam("authorization", authorization, "authorize")
         if transport is not None:
@@ -201,7 +201,10 @@ class FrontProxy:
             "resources": partial(ResourcesMiddleware, kinds=own) if own.groups else None,
         }
         self._order = tuple(parts)
-        self._way = tuple(_way(parts, after or {}))
+        if after is not None:
+            check_type("after", after, Mapping)
+        between = {name: tuple(foreign) for name, foreign in (after or {}).items()}
+        self._way = tuple(_way(parts, between))
         for name in self._way:
             stand(name, self._core)
         self.aggmw_stages: tuple[str, ...] = self._way
@@ -219,9 +222,9 @@ class FrontProxy:
         self._open = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._entered: list[AsyncExitStack] = []
-        self._stack = fold(self._core, list(_with_foreign(parts, after or {})))
+        self._stack = fold(self._core, list(_with_foreign(parts, between)))
         if forward_auth:
-            judges = {path: _judging(parts, after or {}, asking) for path, asking in forward_auth.items()}
+            judges = {path: _judging(parts, between, asking) for path, asking in forward_auth.items()}
             self._stack = AskedAt(self._stack, judges)
 
     def __repr__(self) -> str:
