@@ -358,6 +358,14 @@ def test_model_may_be_laid_out_freely(outcome: OutcomeOf) -> None:
     assert outcome(authorizer, "alice", "put", "/healthz") is NO_OPINION
 
 
+def test_operators_without_white_space(outcome: OutcomeOf) -> None:
+    """casbin would make one name of two that only an operator parts."""
+    authorizer = load(model("r.sub == p.sub&&r.act == p.act||r.obj==p.obj&&r.act!=p.act"))
+    assert outcome(authorizer, "alice", "get", "/x") is ALLOW
+    assert outcome(authorizer, "alice", "post", "/healthz") is ALLOW
+    assert outcome(authorizer, "bob", "get", "/healthz") is NO_OPINION
+
+
 def test_not_before_parentheses_and_in_words(outcome: OutcomeOf) -> None:
     """`!`, `!=`, `||` and a list mean what they mean in casbin."""
     text = model('!(r.sub == p.sub) && r.act != "put" && (r.act in ("get", "list") || r.obj == p.obj)')
