@@ -13,6 +13,7 @@ import pytest
 
 from aggmw.contracts.authorization import Attributes, Outcome
 from aggmw.contracts.identity import Identity
+from aggmw.contracts.metrics import Source
 from aggmw.errors import ConfigurationError
 from aggmw.middleware.authorization import (
     AllowAll,
@@ -392,6 +393,24 @@ async def test_decisions_are_counted(tmp_path: Path) -> None:
     }
 
 
+async def test_figures_of_webhooks_go_on(tmp_path: Path) -> None:
+    """Counters do not fall because the file was read again: webhooks of one name are one to whoever looks at them."""
+    conditions = [{"expression": "request.user == 'nobody'"}]
+    union = ConfiguredAuthorizers(written(tmp_path, webhook(matchConditions=conditions)))
+
+    async def excluded() -> list[float]:
+        await union.authorize(ASKED._replace())
+        samples = [sample for each in union.members if isinstance(each, Source) for sample in each.samples()]
+        return [each.value for each in samples if each.name.endswith("match_condition_exclusions_total")]
+
+    assert await excluded() == [1]
+    union.reload()
+    assert await excluded() == [2]
+    written(tmp_path, webhook(matchConditions=conditions), webhook("other.example.com", matchConditions=conditions))
+    await union.refresh()
+    assert await excluded() == [3, 1]
+
+
 async def test_file_is_watched(tmp_path: Path, clock: VirtualClock) -> None:
     """As kube-apiserver does: without being told."""
     path = written(tmp_path, {"type": "AlwaysAllow", "name": "all"})
@@ -461,7 +480,7 @@ async def test_disk_that_hangs_at_the_end(tmp_path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
     refresh = asyncio.create_task(union.refresh())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             try:
                 writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)

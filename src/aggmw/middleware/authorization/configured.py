@@ -16,6 +16,7 @@ from aggmw.middleware.authorization.authorization_configuration import Authoriza
 from aggmw.middleware.authorization.records import LoadRecord
 from aggmw.middleware.authorization.union import Union
 from aggmw.middleware.authorization.watching import FileWatcher
+from aggmw.middleware.authorization.webhook import SubjectAccessReviewWebhook
 
 __all__ = ["ConfiguredAuthorizers"]
 
@@ -50,6 +51,7 @@ class ConfiguredAuthorizers(Union):
         self.controllers: tuple[Controller, ...] = (watcher,) if watch else ()
         self._begun = self._in_force = 0
         self._types: dict[str, str] = {}
+        self._webhooks: dict[str, SubjectAccessReviewWebhook] = {}
         super().__init__(())
         self.reload()
 
@@ -100,6 +102,15 @@ class ConfiguredAuthorizers(Union):
         if number < self._in_force:
             return  # what was read later is there already
         self._in_force = number
+        for each in authorizers:
+            before = self._webhooks.get(each.name)
+            if before is not None and isinstance(each.authorizer, SubjectAccessReviewWebhook):
+                each.authorizer.count_on(before)
+        self._webhooks = {
+            each.name: each.authorizer
+            for each in authorizers
+            if isinstance(each.authorizer, SubjectAccessReviewWebhook)
+        }
         self._types = {each.name: each.type for each in authorizers}
         self.swap([each.authorizer for each in authorizers], names=[each.name for each in authorizers])
         self._record.succeeded(revision, len(authorizers))

@@ -158,6 +158,10 @@ class SubjectAccessReviewWebhook:
         """Nothing: a server that answers questions has no list."""
         return Rules(incomplete=True, error=f"{self._called} cannot list what somebody may do")
 
+    def count_on(self, before: SubjectAccessReviewWebhook) -> None:
+        """Go on with the figures of another one, in whose place this one stands, and which may still be answered."""
+        self._counts = before._counts
+
     def samples(self) -> Iterator[Sample]:
         """As `Source.samples`: what became of the questions, and for how many requests there was none."""
         for (what, result), count in self._counts.items():
