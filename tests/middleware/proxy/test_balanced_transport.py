@@ -18,6 +18,7 @@ from aggmw.contracts.websockets import Close, UpstreamWebSocket
 from aggmw.errors import StatusError, UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from aggmw.middleware.proxy import BalancedTransport, Http1Transport, HttpxTransport, TransportLimits, Transports
 from aggmw.middleware.proxy.transports import AsgiTransport
+from aggmw.net.addresses import AddressRules
 from aggmw.testing import (
     Hold,
     IncompleteResponse,
@@ -116,6 +117,28 @@ async def test_nothing_of_a_stream_was_sent(reached_by: Any) -> None:
         assert await site.send(UpstreamRequest(b"POST", b"/a", body=body())) == (200, b"second")
         assert site.servers[1] is not None
         assert ReceivedRequest.of(site.servers[1].requests[0]).body == b"onetwo"
+
+
+async def test_an_address_that_may_not_be_dialled() -> None:
+    """An endpoint whose name leads to a denied address is never dialled, and left out like one that is down."""
+    arrived = asyncio.Event()
+
+    async def arrive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        writer.close()
+
+    denied = await asyncio.start_server(arrive, "127.0.0.2", 0)
+    port = denied.sockets[0].getsockname()[1]
+    async with ScriptedBackend(answers(b"second")) as server:
+        transport = BalancedTransport(Http1Transport(addresses=AddressRules(deny=["127.0.0.2/32"])), chance=first())
+        backend = BalancedBackend.at([f"http://127.0.0.2:{port}", server.url], name=NAME)
+        for request in (POST, GET, GET, GET, GET):
+            assert await whole(await transport.send(backend, request)) == b"second"
+        assert [each.out for each in transport.balances[0].endpoints] == [True, False]
+        await transport.aclose()
+    denied.close()
+    await denied.wait_closed()
+    assert not arrived.is_set()
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
