@@ -125,7 +125,7 @@ async def test_certificate(ca: KeyPair, place: Path) -> None:
             ]
             assert await shown() == before
             install(after, pair_of(place))
-            made.reloads[CERTIFICATE]()
+            await read_again(made, CERTIFICATE)
             assert await shown() == x509.load_pem_x509_certificate(after.certificate).public_bytes(Encoding.DER)
 
 

@@ -295,7 +295,12 @@ async def test_service_accounts_are_read_again(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "name", "token"), [("service accounts", "sa.key", builder), ("client CAs and CRLs", "clients.crt", None)]
+    ("what", "name", "token"),
+    [
+        ("service accounts", "sa.key", builder),
+        ("client CAs and CRLs", "clients.crt", None),
+        ("client certificate for services", "front-proxy.crt", None),
+    ],
 )
 async def test_requests_go_on_while_files_are_read(place: Path, what: str, name: str, token: Any) -> None:
     """A disk that does not answer holds up nobody: files are read in a thread, and what was there counts meanwhile."""

@@ -31,6 +31,7 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import Anonymous, SelfSubjectReviews, TokenReviews
 from aggmw.middleware.authorization import DenyAll, access_reviews
+from aggmw.middleware.authorization.aside import in_thread
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes, load_api_services, make_routes
@@ -136,7 +137,7 @@ def compose(configuration: Configuration, credentials: Credentials, drain: Drain
         **tokens.reloads,
         **authorization.reloads,
         **questions.reloads,
-        "client certificate for services": transport.reload,
+        "client certificate for services": partial(in_thread, transport.reload),
         "services": read_aside(partial(_routes, configuration, resolver, applications), routes.swap),
     }
     return Composed(proxy, tuple(authenticators), (*certificates.bundles, *questions.bundles), metrics, reloads)

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -23,6 +24,7 @@ from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.reloading import Reload
 from aggmw.errors import AggmwError
+from aggmw.middleware.authorization.aside import in_thread
 from aggmw.server.door import Door
 from aggmw.server.limits import DoorLimits
 from aggmw.server.reloading import Reloading
@@ -98,7 +100,7 @@ class Server(uvicorn.Server):
         self.server_state = _State(drain)
         self.drain = drain
         self.grace = grace
-        self.reloads: dict[str, Reload] = {} if tls is None else {"certificates": tls.reload}
+        self.reloads: dict[str, Reload] = {} if tls is None else {"certificates": partial(in_thread, tls.reload)}
         self._reloading = Reloading(self.reloads)
         self.before_accepting: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.sockets = tuple(sockets)
