@@ -63,7 +63,9 @@ class DoorTLS:
         return self._newest
 
     def reload(self, *, client_ca: Sequence[bytes | Path] | None = None) -> None:
-        """Read all files again, in any thread. New connections meet the new certificate and authorities, open ones stay.
+        """Read all files again, in any thread.
+
+        New connections meet the new certificate and authorities, open ones stay.
 
         Args:
             client_ca: other authorities than before.
