@@ -201,7 +201,7 @@ async def scene(request: bytes, loop: str) -> list[str]:
     state = server.server_state
     with collecting(found):
         await visit(server.port, request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while state.tasks or state.connections:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)

@@ -60,7 +60,7 @@ async def through() -> AsyncIterator[tuple[Client, list[ReceivedRequest]]]:
         upstream = Backend("v1alpha1.wardle.example.com", backend.host, backend.port, tls=False)
         services = [APIService("wardle.example.com", "v1alpha1", upstream)]
         async with FrontProxy(authentication=[Alice()], authorization=AllowAll(), services=services) as proxy:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not (proxy.ready and any(request.target == b"/openapi/v3" for request in received)):
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.05)  # what was learned is published after a moment

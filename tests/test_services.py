@@ -68,7 +68,7 @@ def front(*services: Any, authorization: Any = None, source: Any = None) -> Fron
 
 
 async def ready(proxy: FrontProxy) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not proxy.ready:
             await asyncio.sleep(0.01)
 
@@ -125,7 +125,7 @@ async def test_routes_that_are_swapped_start_and_stop_applications() -> None:
         client = Client(proxy)
         assert (await client.request("GET", NOTES, headers=TOKEN)).status == 404
         source.swap(make_routes([APIService.local(GROUP, "v1", app=notes())]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await client.request("GET", NOTES, headers=TOKEN)).status != 200:
                 await asyncio.sleep(0.02)
         source.swap(make_routes([]))

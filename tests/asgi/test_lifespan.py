@@ -42,7 +42,7 @@ async def run(app: ASGIApp, log: list[str]) -> list[str]:
     async def send(message: Message) -> None:
         sent.append(message["type"].removeprefix("lifespan."))
 
-    await asyncio.wait_for(serve_lifespan(app, opened(log), {"type": "lifespan"}, receive, send), 5)
+    await asyncio.wait_for(serve_lifespan(app, opened(log), {"type": "lifespan"}, receive, send), 60)
     return sent
 
 

@@ -446,7 +446,7 @@ class Gate:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self._loop.call_soon_threadsafe(self.running.release)
-        assert self._open.wait(5)
+        assert self._open.wait(60)
         start_response("200 OK", [])
         return [b"done"]
 

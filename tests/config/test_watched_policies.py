@@ -60,7 +60,7 @@ async def running(made: Composed) -> AsyncIterator[Callable[[str], Awaitable[tup
 async def until(ask: Callable[[str], Awaitable[tuple[int, str]]], path: str, wanted: Callable[[str], bool]) -> float:
     """Seconds that it took."""
     began = time.monotonic()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not wanted((await ask(path))[1]):
             await asyncio.sleep(0.01)
     return time.monotonic() - began
@@ -86,7 +86,7 @@ async def test_edited(place: Path) -> None:
         os.replace(place / "new", place / "policy.csv")
         took = max(took, await until(ask, "/x", lambda body: "forbidden" in body))
         assert (await ask("/readyz?verbose"))[1] == before
-    assert took < 5  # on a machine that has nothing else to do: 0.3 to 0.5 s
+    assert took < 20  # on a machine that has nothing else to do: 0.3 to 0.5 s
 
 
 async def test_broken(place: Path) -> None:

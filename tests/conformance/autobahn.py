@@ -102,7 +102,7 @@ async def as_backend(cases: list[str]) -> dict[str, list[str]]:
             await echoed(port, f"/runCase?case={number}&agent=aggmw")
         await echoed(port, "/updateReports?agent=aggmw")
         try:
-            results = await asyncio.wait_for(server.get_result(), 30)
+            results = await asyncio.wait_for(server.get_result(), 60)
         except kosoku.FailureError as failure:
             results = failure.results
     return found(results)

@@ -64,10 +64,10 @@ class Wardle:
         context = ssl.create_default_context(cadata=SERVING.certificate.decode())
         if certificate:
             context.load_cert_chain(self.files / "client.pem")
-        return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=10)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=60)
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
     def kill(self) -> None:

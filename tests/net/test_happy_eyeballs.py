@@ -235,7 +235,7 @@ def test_cancelled_anywhere(
                     await attempt(port, steps, twice=steps % 2 == 1)
                     await attempt(port, steps, twice=steps % 2 == 0)
                 for number in range(4):  # a hundred steps may be over before the kernel has done its part
-                    await attempt(port, 0, twice=number % 2 == 0, patience=5)
+                    await attempt(port, 0, twice=number % 2 == 0, patience=30)
                 while Accepted.left:
                     await asyncio.sleep(0.001)
                 while open_sockets().keys() - before.keys():
@@ -248,7 +248,7 @@ def test_cancelled_anywhere(
 
 def limited(loop: Callable[[], asyncio.AbstractEventLoop], main: Coroutine[Any, Any, None]) -> None:
     async def within_seconds() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await main
         await asyncio.sleep(0.01)  # uvloop closes sockets in a step of its own
 

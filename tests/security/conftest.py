@@ -74,7 +74,7 @@ class Front:
                 writer.write(packet)
                 await writer.drain()
                 await asyncio.sleep(0)
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 60)
         except ConnectionResetError:
             return b""
         finally:

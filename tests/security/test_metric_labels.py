@@ -94,7 +94,7 @@ def front(**options: Any) -> tuple[FrontProxy, Metrics]:
 
 async def ready(proxy: FrontProxy) -> None:
     """Until discovery has heard the group."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not proxy.ready:
             await asyncio.sleep(0.005)
 

@@ -50,7 +50,7 @@ async def opened(port: int) -> tuple[int, Wire]:
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Protocol: v5.channel.k8s.io, v4.channel.k8s.io\r\n\r\n"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         head = await reader.readuntil(b"\r\n\r\n")
     status = int(head.split()[1])
     if status == 101:
@@ -76,7 +76,7 @@ async def test_messages_and_the_client_s_end(port: int, things: int, server: str
         answer = await wire.frame()
         assert (answer.opcode, answer.close[0]) == (CLOSE, 4001)
         await wire.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await backend.connections[0].closed.wait()
     told = end.frames[-1].close if end.frames else None
     assert told == TOLD.get(server, (4001, "bye"))

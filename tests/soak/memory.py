@@ -183,7 +183,7 @@ class _Run:
 
     async def leave(self) -> None:
         """End every connection, by a reset: an end would wait behind what was sent and not been read."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.peers:
                 for peer in tuple(self.peers):
                     reset_on_close(peer.transport)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 __all__ = ["DEFAULT_LIMIT", "Signal", "real_time_is_up"]
 
-DEFAULT_LIMIT = 5.0
+DEFAULT_LIMIT = 30.0
 """Seconds of real time after which a test tool stops waiting."""
 
 

@@ -87,7 +87,7 @@ def test_one_at_a_time() -> None:
     def first() -> None:
         with beside_the_loop():
             inside.set()
-            leave.wait(5)
+            leave.wait(60)
 
     def second() -> None:
         with beside_the_loop():
@@ -95,12 +95,12 @@ def test_one_at_a_time() -> None:
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
-    assert inside.wait(5)
+    assert inside.wait(60)
     threads[1].start()
     assert not entered.is_set()
     leave.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert entered.is_set()
     assert gc.isenabled()
 
@@ -161,8 +161,8 @@ def test_let_go_waits_for_who_uses_it() -> None:
     assert not done.wait(0.02)
     assert last == [value]
     del value
-    assert done.wait(5)
-    thread.join(5)
+    assert done.wait(60)
+    thread.join(60)
     assert found() is None
 
 
@@ -214,16 +214,16 @@ def test_giving_way_holds_up_nobody() -> None:
     def hangs() -> None:
         with giving_way():
             inside.set()
-            leave.wait(5)
+            leave.wait(60)
 
     thread = threading.Thread(target=hangs)
     thread.start()
-    assert inside.wait(5)
+    assert inside.wait(60)
     with beside_the_loop():
         pass
     assert sys.getswitchinterval() == pytest.approx(0.0005)
     leave.set()
-    thread.join(5)
+    thread.join(60)
     assert sys.getswitchinterval() == pytest.approx(0.004)
 
 
@@ -233,13 +233,13 @@ async def test_in_thread() -> None:
     with pytest.raises(KeyError):
         await in_thread(lambda: {}["x"])
     leave, left = threading.Event(), threading.Event()
-    task = asyncio.create_task(in_thread(lambda: (leave.wait(5), left.set())))
+    task = asyncio.create_task(in_thread(lambda: (leave.wait(60), left.set())))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     leave.set()
-    assert await in_thread(lambda: left.wait(5))
+    assert await in_thread(lambda: left.wait(60))
 
 
 def test_process_does_not_wait_for_it() -> None:

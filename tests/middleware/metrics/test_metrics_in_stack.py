@@ -100,7 +100,7 @@ class Front:
         return Figures(response.text)
 
     async def ready(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not self.proxy.ready:
                 await asyncio.sleep(0.005)
 

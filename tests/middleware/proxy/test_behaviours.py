@@ -135,7 +135,7 @@ async def test_pieces_of_an_upload_go_on_one_by_one(transport: Http1Transport) -
             async def pieces(backend: ScriptedBackend = backend) -> AsyncIterator[bytes]:
                 yield b"one"
                 connection = await backend.connected()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     while b"one" not in connection.received:
                         await connection.received_at_least(len(connection.received) + 1)
                 assert b"two" not in connection.received

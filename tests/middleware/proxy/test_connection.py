@@ -81,7 +81,7 @@ class Wire:
 
     async def answer(self) -> tuple[int, bytes]:
         body = b""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await self.connection.head()
             while piece := await self.connection.read(None):
                 body += piece

@@ -46,7 +46,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     """On uvloop, with a limit."""
 
     async def limited() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await main
         await asyncio.sleep(0.01)  # uvloop closes sockets in a step of its own
 

@@ -44,7 +44,7 @@ def front(*services: APIService | PathService, **options: Any) -> FrontProxy:
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.01)
 

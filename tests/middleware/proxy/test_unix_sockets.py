@@ -27,7 +27,7 @@ Loop = Callable[[], asyncio.AbstractEventLoop]
 
 def run(loop: Loop, main: Coroutine[Any, Any, None]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await main
         await asyncio.sleep(0.01)  # uvloop closes sockets in a step of its own
 

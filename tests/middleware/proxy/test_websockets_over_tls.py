@@ -29,7 +29,7 @@ def on(loop: str, main: Any) -> None:
     """Run a test on an event loop, with a limit."""
 
     async def limited() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await main
         await asyncio.sleep(0.01)  # uvloop closes sockets in a step of its own
 

@@ -46,4 +46,4 @@ def test_every_worker_follows(begin: Begin, directory: Path) -> None:
     assert "stale" in workers.get("/readyz?verbose")[1]
     assert revisions(workers.get("/metrics")[1]) == {after: 2}
     assert workers.stop() == 0
-    assert took < 5  # 0.3 to 0.5 seconds where nothing else is to do
+    assert took < 20  # 0.3 to 0.5 seconds where nothing else is to do

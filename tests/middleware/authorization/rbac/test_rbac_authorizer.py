@@ -136,7 +136,7 @@ async def test_disk_that_hangs(tmp_path: Path) -> None:
     path = tmp_path / "slow.yaml"
     os.mkfifo(path)
     waiting = asyncio.create_task(asyncio.to_thread(RbacAuthorizer.from_files, path))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
