@@ -412,6 +412,29 @@ def test_pings_of_a_client_that_does_not_read(serve: Callable[..., Any], log: An
     assert sent < 50_000_000
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_thousands_of_small_messages(
+    serve: Callable[..., Any], log: Any, loop: str, secure: bool, certificate: Any, authority: KeyPair
+) -> None:
+    """All of them arrive, in turns with other connections', and the close frame right behind them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        number = 0
+        while (message := await receive())["type"] == "websocket.receive":
+            number += 1
+        log((number, message["code"]))
+
+    tls = DoorTLS(certificate=certificate[0], key=certificate[1]) if secure else None
+    context = ssl.create_default_context(cadata=authority.certificate.decode()) if secure else None
+    wire = serve(app, loop=loop, tls=tls).connect(context)
+    opened(wire)
+    wire.send(frame(BINARY, b"x", mask=MASK) * 5_000 + close_frame(3000, mask=MASK))
+    assert wire.rest() == close_frame(3000)
+    assert log.next() == (5_000, 3000)
+
+
 def test_a_client_that_takes_nothing(serve: Callable[..., Any], log: Any, loop: str) -> None:
     """It is cut when it leaves a full buffer untouched for too long; the application learns it from `send`."""
 
