@@ -125,8 +125,9 @@ def test_missing_or_foreign() -> None:
         [(x509.BasicConstraints(ca=False, path_length=None), True)],
         [ca(), usage(signs=False)],
         [ca(), (x509.NameConstraints([x509.DNSName("example.com")], None), True)],
+        [ca(), (x509.NameConstraints([x509.DirectoryName(x509.Name([]))], None), False)],
     ],
-    ids=["nothing", "no authority", "no signing", "name constraints"],
+    ids=["nothing", "no authority", "no signing", "name constraints", "name constraints that are not critical"],
 )
 def test_who_may_not_sign(extensions: list[tuple[Any, bool]]) -> None:
     """A client's certificate signs nobody, nor one that says what we do not understand."""

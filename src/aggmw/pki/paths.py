@@ -24,14 +24,14 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
     }
 )
-"""What may be critical; a certificate with another critical extension, such as name constraints, is not used."""
+"""What may be critical; a certificate with another critical extension is not used."""
 
 
 def build_chain(certificates: Sequence[bytes], authorities: Sequence[bytes]) -> tuple[bytes, ...]:
     """The chain of the first certificate in DER, leaf first, root last; empty when it ends in none of `authorities`.
 
-    Signatures, names, basic constraints, path lengths and key usage are checked. Validity, extended key usage and
-    revocation are not: `ClientCA` does that.
+    Signatures, names, basic constraints, path lengths and key usage are checked; under an authority with name
+    constraints there is no chain. Validity, extended key usage and revocation are not: `ClientCA` does that.
 
     Args:
         certificates: the leaf, and others that may lie between it and an authority, in any order.
@@ -61,7 +61,9 @@ class _Certificate:
         self.der = der
         self.certificate = x509.load_der_x509_certificate(der)
         extensions = self.certificate.extensions
-        self.usable = all(each.oid in _UNDERSTOOD for each in extensions if each.critical)
+        # Name constraints bind whether they are called critical or not, and they are not followed here.
+        restricting = [each.oid for each in extensions if each.critical or each.oid == ExtensionOID.NAME_CONSTRAINTS]
+        self.usable = _UNDERSTOOD.issuperset(restricting)
         self._signs = False
         self._limit: int | None = None
         try:
