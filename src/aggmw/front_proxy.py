@@ -99,7 +99,7 @@ class FrontProxy:
 
     Raises:
         TypeError: an option that is not what it should be.
-        ValueError: an origin or an age that is none.
+        ValueError: an origin that cannot be read, or an age that is not more than 0.
         ConfigurationError: services that contradict each other.
         MisplacedStage: `app` is a front proxy, or stands in a stage of ours.
     """

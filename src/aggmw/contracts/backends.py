@@ -171,7 +171,7 @@ class BalancedBackend:
         """The servers at these URLs, each as for `Backend.at`.
 
         Raises:
-            ConfigurationError: all URLs that are none, an address twice, or no URL at all.
+            ConfigurationError: every URL that cannot be used, an address twice, or no URL at all.
         """
         where = f"{name}: url" if name else "url"
         endpoints: list[Backend] = []
@@ -213,7 +213,7 @@ class APIService:
 
     Raises:
         ConfigurationError: a server that no token may be sent to.
-        TypeError: a `backend` that is none, or nothing that could be told so.
+        TypeError: a `backend` of another type, or `impersonation` for what is served in this process.
     """
 
     group: str
@@ -320,7 +320,8 @@ class PathService:
     Raises:
         ConfigurationError: a path of the front proxy's own, one that is no plain path, a bad URL, or a server that no
             token may be sent to.
-        TypeError: neither a URL nor an application, or both; what is no ASGI application, or is to be impersonated to.
+        TypeError: neither a URL nor an application, or both; an `app` that is no ASGI application, or
+            `impersonation` beside it.
     """
 
     path: str

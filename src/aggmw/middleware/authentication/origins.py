@@ -114,5 +114,5 @@ def _canonical(origin: str) -> str:
         return f"{scheme}://{host}"
     number = int(port)
     if not 0 < number <= 65_535:
-        raise ValueError(f"{origin!r} has a port that is none")
+        raise ValueError(f"{origin!r} has no valid port")
     return f"{scheme}://{host}" if number == _DEFAULT_PORTS.get(scheme) else f"{scheme}://{host}:{number}"

@@ -49,7 +49,7 @@ class ForwardedCertificates:
 
     Raises:
         ConfigurationError: a bundle that cannot be read, or a list of no authority in `ca`.
-        ValueError, TypeError: peers that are none; another field.
+        ValueError, TypeError: peers that cannot be read, or an unknown field.
     """
 
     credentials: frozenset[bytes] = frozenset()  # these fields go on every request

@@ -46,7 +46,7 @@ class ForwardAuth:
 
     Raises:
         ConfigurationError: nobody may ask, or a CA that cannot be read.
-        ValueError: another proxy; peers or hosts that are none.
+        ValueError: an unknown proxy, or a peer or host that cannot be read.
         TypeError: one text instead of several, or a CA that is not bytes.
     """
 

@@ -116,7 +116,7 @@ def sift(headers: Headers) -> Incoming:
     """Take the fields of a request apart.
 
     Raises:
-        StatusError: 400 for a name that is none, or framing that recipients may read differently.
+        StatusError: 400 for an invalid name, or framing that recipients may read differently.
     """
     kept: list[tuple[bytes, bytes]] = []
     earlier: list[bytes] = []

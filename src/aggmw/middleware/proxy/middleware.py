@@ -74,7 +74,7 @@ class ProxyMiddleware:
             when the credential does that opened it; whatever else is still being answered then is cut.
 
     Raises:
-        ValueError: an age that is none.
+        ValueError: `max_stream_seconds` is not more than 0.
         ConfigurationError: a server that no token may be sent to.
     """
 

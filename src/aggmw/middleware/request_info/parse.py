@@ -51,7 +51,7 @@ def parse(
         request_timeout: the most seconds for what is not long-running.
 
     Raises:
-        StatusError: 400 for an ambiguous path or query, a method that is none, or an unparsable `timeout`; 405 for
+        StatusError: 400 for an ambiguous path or query, an invalid method, or an unparsable `timeout`; 405 for
             CONNECT and TRACE, and for other methods than GET, HEAD, POST, PUT, PATCH, DELETE on a resource path; 404
             for the `proxy` prefix unless allowed.
     """

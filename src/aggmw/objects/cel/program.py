@@ -45,7 +45,7 @@ def compile(  # noqa: A001  as in every engine of CEL
 
     Raises:
         CelCompileError: with every mistake and its place.
-        ValueError: a type that is none.
+        ValueError: a type that cannot be read.
     """
     typed = {name: parse_type(each) if isinstance(each, str) else each for name, each in variables.items()}
     wanted = [parse_type(each) if isinstance(each, str) else each for each in result]

@@ -65,7 +65,7 @@ class HttpxTransport:
 
     Raises:
         ImportError: `http2=True` without the package h2.
-        TypeError: a transport that is none, or options that it would never learn of.
+        TypeError: a `transport` of another type, or options beside it, which it would not learn of.
     """
 
     def __init__(
