@@ -20,7 +20,7 @@ from aggmw.testing import Client
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 24
-KILLED, SLOW, WELL = 0.002, 0.1, 0.002  # seconds for an answer
+KILLED, SLOW, WELL = 0.002, 0.5, 0.002  # seconds for an answer
 POSTS = 0.2  # of all requests
 EJECT = 1.0
 
@@ -99,7 +99,7 @@ class Load:
 async def until(true: Callable[[], bool]) -> float:
     """Wait for it; seconds that it took."""
     began = time.monotonic()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.005)
     return time.monotonic() - began
@@ -154,7 +154,7 @@ async def test_three_servers(whole: bool, record_property: Callable[[str, object
             assert safe == 0, load.answered
             assert share <= 0.001, load.answered
             assert unsafe <= AT_ONCE
-            assert balance.endpoints[1].requests < 0.15 * total
+            assert balance.endpoints[1].requests < 0.15 * total  # usually a twentieth, also where everybody is slow
             assert first.requests - before > 0.1 * load.count(phase="back")
             assert balance.in_flight == 0
             assert sum(each.refused for each in balance.endpoints) == 0
