@@ -276,3 +276,11 @@ def test_errors_show_no_value() -> None:
         with pytest.raises(CelError) as caught:
             value(expression, a=secret)
         assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("function", ["matches", "find", "findAll"])
+def test_half_a_pair_of_surrogates(function: str) -> None:
+    """JSON can say it and UTF-8 cannot: for a regular expression it is one character, as in Go, in text and pattern."""
+    found = {"matches": True, "find": "\ufffdb", "findAll": ["\ufffdb"]}[function]
+    assert value(f"a.{function}(p)", a="a\ud800b", p="[^a]b$") == found
+    assert value(f"a.{function}(p)", a="a\ud800b", p="\udfffb") == found

@@ -18,6 +18,8 @@ __all__ = ["library"]
 
 library = Library()
 
+_HALF = re.compile("[\ud800-\udfff]")
+
 
 def _tenth(text: Value, *rest: Value) -> int:
     return len(text) // 10
@@ -49,21 +51,26 @@ def _matching(text: str, pattern: str, *rest: Value) -> int:
     return (len(text) // 10 + 1) * (len(pattern) // 4 + 1)
 
 
+def _whole(text: str) -> str:
+    """Half a pair of surrogates, which JSON can say and UTF-8 cannot, is what Go makes of it."""
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
+
+
 def _pattern(text: str) -> Pattern:
     try:
-        return compile_pattern(text)
+        return compile_pattern(_whole(text))
     except BadPattern as error:
         raise CelEvaluationError(str(error)) from None
 
 
 @library.overload("string.matches(string) -> bool", "matches(string, string) -> bool", cost=_matching)
 def _matches(text: str, pattern: str) -> bool:
-    return _pattern(pattern).search(text) is not None
+    return _pattern(pattern).search(_whole(text)) is not None
 
 
 @library.overload("string.find(string) -> string", cost=_matching)
 def _find(text: str, pattern: str) -> str:
-    found = _pattern(pattern).search(text)
+    found = _pattern(pattern).search(_whole(text))
     return "" if found is None else found.group(0)
 
 
@@ -73,7 +80,7 @@ def _find(text: str, pattern: str) -> str:
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
     found: list[str] = []
     compiled = _pattern(pattern)
-    for each in compiled.finditer(text):
+    for each in compiled.finditer(_whole(text)):
         if 0 <= limit <= len(found):
             break
         found.append(each.group(0))
