@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from tests.conformance.http2_server import http2_served
+from tests.middleware.proxy.proxying import dead_port
 
 from aggmw.backend import WsgiApplication
 from aggmw.contracts.backends import (
@@ -20,6 +21,7 @@ from aggmw.contracts.backends import (
     UpstreamResponse,
     UpstreamTransport,
 )
+from aggmw.errors import UpstreamUnreachable
 from aggmw.middleware.proxy import AsgiTransport, BalancedTransport, Http1Transport, HttpxTransport, TransportLimits
 from aggmw.testing.model import ModelBackend
 from aggmw.testing.served import served
@@ -183,3 +185,15 @@ class TestHttpxOnTheWire(WireSuite):
         transport = HttpxTransport(limits=limits)
         yield transport
         await transport.aclose()
+
+
+@pytest.mark.parametrize("kind", [Http1Transport, HttpxTransport])
+async def test_why_nobody_can_be_reached(kind: type[Http1Transport] | type[HttpxTransport]) -> None:
+    """In the same words, whichever transport it is."""
+    transport = kind()
+    for host, words in (("127.0.0.1", "connection refused"), ("nowhere.invalid", "its name does not resolve")):
+        backend = Backend(NAME, host, await dead_port(), tls=False)
+        with pytest.raises(UpstreamUnreachable) as caught:
+            await transport.send(backend, UpstreamRequest(b"GET", b"/a"))
+        assert str(caught.value) == words
+    await transport.aclose()

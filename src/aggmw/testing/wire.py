@@ -121,7 +121,7 @@ class WireSuite:
         """What recipients may read differently is no answer, and neither is what no HTTP/1.1 is."""
         for name, answer in self.MALFORMED.items():
             async with self._site([ReadHead(), Send(answer), Close()]) as (_, transport, backend):
-                error = await _raised(transport, backend, _GET)
+                error = await _raised(transport, backend, _GET, name)
                 if name in self.accepts:
                     assert error is None, name
                 else:
@@ -133,7 +133,7 @@ class WireSuite:
         for name, answer in self.CUT.items():
             for end in (Close(), Reset()):
                 async with self._site([ReadHead(), Send(answer), end]) as (_, transport, backend):
-                    assert isinstance(await _raised(transport, backend, _GET), UpstreamBroken), name
+                    assert isinstance(await _raised(transport, backend, _GET, name), UpstreamBroken), name
 
     async def test_answers_that_end_with_the_connection(self) -> None:
         """Without length and chunks the end of the connection is the end, unless it was broken."""
@@ -173,16 +173,20 @@ class WireSuite:
             await scripted.close()
             error = await _raised(transport, Backend("v1.nowhere", "127.0.0.1", port, tls=False), _GET)
             assert isinstance(error, UpstreamUnreachable)
-            assert str(error) == "connection refused"
+            assert str(port) not in str(error)
             error = await _raised(transport, Backend("v1.nowhere", "nowhere.invalid", 1, tls=False), _GET)
             assert isinstance(error, UpstreamUnreachable)
-            assert str(error) == "its name does not resolve"
+            assert "nowhere" not in str(error)
 
 
-async def _raised(transport: UpstreamTransport, backend: Backend, request: UpstreamRequest) -> AggmwError | None:
+async def _raised(
+    transport: UpstreamTransport, backend: Backend, request: UpstreamRequest, case: str = "the request"
+) -> AggmwError | None:
     """What comes of a request that should fail; None when it did not."""
     try:
         await whole_of(await transport.send(backend, request))
     except AggmwError as error:
         return error
+    except Exception as error:
+        raise AssertionError(f"{case}: raised {error!r}, which is none of aggmw.errors") from error
     return None
