@@ -26,8 +26,8 @@ from aggmw.testing import Client, IncompleteResponse
 
 AT_ONCE = 32
 CONNECTIONS = 20
-PATIENCE = 0.5
-PROMPT = 3.0  # seconds, on a machine that has other things to do; usually it is a tenth
+PATIENCE = 0.5  # seconds, as long as enough are in each phase; then ten times that
+PROMPT = 9.0  # seconds, on a machine that has other things to do; usually 0.1
 TARGETS = {"waiting": ["late", "never"], "streaming": ["watch?watch=1", "large"]}
 ANY = ["quick", "late", "never", "watch?watch=1", "large"]
 
@@ -57,6 +57,7 @@ class Cancelled:
         phases: how many in each phase; "over" when there was nothing to cancel any more.
         by_client: how many were left by their client, the others being cancelled as a server does that stops.
         slowest: seconds from there to the end of the exchange, at most.
+        patience: seconds to wait for the phase in which an exchange is to be cancelled, at most.
     """
 
     def __init__(self, proxy: Stages, chance: random.Random) -> None:
@@ -65,11 +66,17 @@ class Cancelled:
         self.phases: Counter[str] = Counter()
         self.by_client = 0
         self.slowest = 0.0
+        self.patience = PATIENCE
+
+    def rarest(self) -> tuple[str, int]:
+        """In which phase the fewest were cancelled, and how many."""
+        name = min(PHASES, key=lambda name: self.phases[name])
+        return name, self.phases[name]
 
     async def exchange(self) -> None:
         """Begin an exchange, and cancel it in a phase."""
         chance = self._chance
-        wanted = chance.choice([*PHASES, None])
+        wanted = chance.choice([self.rarest()[0], chance.choice([*PHASES, None])])
         running: list[asyncio.Task[Any]] = []
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,9 +89,11 @@ class Cancelled:
         connection = Connection(when_gone=departure.when_gone)
         client = Client(application, connection=connection, raise_app_exceptions=False)
         visit = asyncio.create_task(self._visit(client, wanted))
-        gives_up = time.monotonic() + chance.random() * PATIENCE
+        while not running:
+            await asyncio.sleep(0)
+        gives_up = time.monotonic() + chance.random() * self.patience
         while not visit.done() and time.monotonic() < gives_up:
-            if wanted is not None and running and phase(running[0]) == wanted:
+            if wanted is not None and phase(running[0]) == wanted:
                 break
             await asyncio.sleep(chance.random() * 0.008)
         for _ in range(chance.randint(0, 3)):
@@ -140,8 +149,9 @@ async def test_cancellations(whole: bool, record_property: Callable[[str, object
 
         async def again_and_again() -> None:
             nonlocal left
-            while left > 0:
+            while left > 0 or (cancelled.rarest()[1] < number / 25 and left > -2 * number):
                 left -= 1
+                cancelled.patience = PATIENCE if left >= 0 else 10 * PATIENCE
                 await cancelled.exchange()
 
         async with asyncio.TaskGroup() as group:
@@ -154,8 +164,9 @@ async def test_cancellations(whole: bool, record_property: Callable[[str, object
         await transport.aclose()
     figures = ", ".join(f"{count} {name}" for name, count in cancelled.phases.most_common())
     record_property("figures", f"{figures}; the slowest end took {cancelled.slowest:.2f} s")
-    assert cancelled.phases.total() == number
-    assert number / 4 < cancelled.by_client < number * 3 / 4
+    total = cancelled.phases.total()
+    assert total >= number
+    assert total / 4 < cancelled.by_client < total * 3 / 4
     assert cancelled.slowest < PROMPT
-    for name in PHASES:
-        assert cancelled.phases[name] >= number / 25, f"too few in the phase {name!r}: {cancelled.phases}"
+    name, fewest = cancelled.rarest()
+    assert fewest >= number / 25, f"too few in the phase {name!r}: {cancelled.phases}"

@@ -33,8 +33,9 @@ from aggmw.testing.hygiene import open_sockets
 
 AT_ONCE = 32
 CONNECTIONS = 20
-PATIENCE = 0.5
-PROMPT = 3.0  # seconds, on a machine that has other things to do; usually it is a tenth
+PATIENCE = 0.5  # seconds, as long as enough are in each phase; then ten times that
+PROMPT = 9.0  # seconds, on a machine that has other things to do, and before any of the door's deadlines; usually 0.3
+QUIET = 3.0
 HELLO = bytes.fromhex("16030100ba010000b60303")
 GET = b"GET %b/%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UPLOAD = b"POST %b/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
@@ -56,6 +57,7 @@ class Visitors:
         phases: how many left in each phase; "arriving": before there was a whole head, or the handshake was done;
             "behind": with a second request behind the first; "over": when the answer was written.
         slowest: seconds from a departure to the end of its exchange, at most.
+        patience: seconds to wait for the phase in which somebody is to leave, at most.
     """
 
     def __init__(self, server: Server, asking: ssl.SSLContext | None, chance: random.Random) -> None:
@@ -64,6 +66,7 @@ class Visitors:
         self._chance = chance
         self.phases: Counter[str] = Counter()
         self.slowest = 0.0
+        self.patience = PATIENCE
 
     def rarest(self) -> tuple[str, int]:
         """In which phase the fewest left, and how many."""
@@ -81,7 +84,7 @@ class Visitors:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._server.port, **options)
         port = writer.get_extra_info("sockname")[1]
         behaviour = asyncio.create_task(self._behave(wanted, reader, writer))
-        gives_up = time.monotonic() + chance.random() * PATIENCE
+        gives_up = time.monotonic() + chance.random() * self.patience
         while time.monotonic() < gives_up and (wanted is None or self._where(port, behaviour) != wanted):
             await asyncio.sleep(chance.random() * 0.008)
         await asyncio.sleep(chance.random() * 0.004)
@@ -216,7 +219,7 @@ async def held(transport: Http1Transport, backend: Dawdling, wanted: tuple[int, 
     """How many sockets and tasks there are, once that is what is wanted, or a while has passed."""
     for pool in transport._state().pools:
         pool.sweep(time.monotonic() + 3600)  # connections that wait for a next use are no waste
-    ends = time.monotonic() + PROMPT
+    ends = time.monotonic() + (QUIET if wanted is None else PROMPT)
     while True:
         await backend.close_all()
         await asyncio.sleep(0.2)
@@ -239,7 +242,7 @@ async def still_answers(server: Server, asking: ssl.SSLContext | None) -> None:
 async def depart(number: int, certificates: Certificates | None, loop: str, chance: random.Random) -> Visitors:
     """At least so many clients leave, and one in 25 in each phase; then there is what there was before.
 
-    On a busy machine some phases are over before anybody sees them, and more have to try.
+    On a busy machine some phases are over before anybody sees them, or come late: more have to try, and longer.
     """
     context, asking = (None, None) if certificates is None else (certificates.serving(), certificates.asking())
     async with (
@@ -256,6 +259,7 @@ async def depart(number: int, certificates: Certificates | None, loop: str, chan
             nonlocal left
             while left > 0 or (visitors.rarest()[1] < number / 25 and left > -2 * number):
                 left -= 1
+                visitors.patience = PATIENCE if left >= 0 else 10 * PATIENCE
                 await visitors.visit()
 
         async with asyncio.TaskGroup() as group:
