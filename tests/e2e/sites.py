@@ -139,6 +139,8 @@ def ended(command: Sequence[str | Path], **options: Any) -> Iterator[Any]:
 @contextmanager
 def started(command: Sequence[str | Path], directory: Path, port: int) -> Iterator[Site]:
     """A proxy in the foreground, as whoever we are, from when it listens."""
+    if shutil.which(command[0]) is None:
+        pytest.fail(f"{command[0]} is missing: make e2e installs it", pytrace=False)
     log = directory / "proxy.log"
     with log.open("wb") as to, ended(command, cwd=directory, stdout=to, stderr=to) as process:
         until = time.monotonic() + START_SECONDS
