@@ -28,7 +28,7 @@ __all__ = ["BEHAVIOURS", "Behaviour"]
 
 Behaviour = Callable[[int, int], Awaitable[str]]
 
-SECONDS = 5.0  # for what has to come
+SECONDS = 60.0  # for what has to come
 NOTICE_SECONDS = 2.0  # for what may never come
 WATCH = b"GET /things/a?watch=true HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = respond(headers={"Transfer-Encoding": "chunked"})

@@ -11,7 +11,7 @@ from aggmw.testing import ReceivedRequest
 
 __all__ = ["faults", "outcome", "seen", "sent_of", "talk"]
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 0.6
 OURS = (
     b"host", b"x-forwarded-uri", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-for", b"audit-id",
@@ -26,28 +26,40 @@ class Client(asyncio.Protocol):
     def __init__(self) -> None:
         self.received = b""
         self.ended = asyncio.Event()
+        self.changed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         self.received += data
+        self.changed.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ended.set()
+        self.changed.set()
+
+    async def sees(self, what: str) -> None:
+        """Until that is what the client saw, or nothing more comes."""
+        while seen(self.received, ended=False) != what and not self.ended.is_set():
+            self.changed.clear()
+            await self.changed.wait()
 
 
-async def talk(port: int, *packets: bytes, waits: bool = False) -> tuple[bytes, bool]:
+async def talk(port: int, *packets: bytes, stays: str | None = None) -> tuple[bytes, bool]:
     """Send packets, one write each, and read to the end: what came, and whether the server ended the connection.
 
     Args:
         port: the server's, on loopback.
         packets: what is sent.
-        waits: nothing more is expected after a moment of silence.
+        stays: the connection is expected to go on, after the client saw this and a moment of silence.
     """
     transport, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
     try:
         for packet in packets:
             transport.write(packet)
             await asyncio.sleep(0)
-        async with asyncio.timeout(SILENCE_SECONDS if waits else ANSWER_SECONDS):
+        if stays is not None:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await client.sees(stays)
+        async with asyncio.timeout(ANSWER_SECONDS if stays is None else SILENCE_SECONDS):
             await client.ended.wait()
     except TimeoutError:
         pass

@@ -34,7 +34,8 @@ async def found(port: int, things: int, group: str, right: dict[str, str], *, sp
         for name in right:
             case = GROUPS[group][name]
             packets = [case.raw[at : at + 1] for at in range(len(case.raw))] if split else [case.raw]
-            received, ended = await talk(port, *packets, waits=right[name].endswith(("open", "HTTP/2")))
+            stays = right[name] if right[name].endswith(("open", "HTTP/2")) else None
+            received, ended = await talk(port, *packets, stays=stays)
             await talk(port, BARRIER)  # answered behind whatever an application still did that nobody waits for
             assert requests.pop().startswith(b"GET /things/barrier ")
             assert faults(requests) == []
