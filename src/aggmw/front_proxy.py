@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, DeclaredMiddleware, Middleware, Receive, Scope, Send
 from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.backends import APIService, PathService, RouteSource, UpstreamTransport
+from aggmw.contracts.background import Background
 from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.documents import Publisher
 from aggmw.contracts.drain import Drain
@@ -216,11 +216,9 @@ class FrontProxy:
             controllers.append(_LocalApplications(source, self._applications.applications))
         for each in (*asked, *deciding):
             controllers += getattr(each, "controllers", ())
-        self._controllers = tuple(controllers)
+        self._background = Background(map(_Restarted, controllers))
         self._audit = audit
         self._needs_lifespan = bool(controllers or source.routes.local or audit)
-        self._open = 0
-        self._tasks: list[asyncio.Task[None]] = []
         self._entered: list[AsyncExitStack] = []
         self._stack = fold(self._core, list(_with_foreign(parts, between)))
         if forward_auth:
@@ -243,7 +241,7 @@ class FrontProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await serve_lifespan(self._core, self._running, scope, receive, send)
-        elif self._needs_lifespan and not self._open and scope["type"] in ("http", "websocket"):
+        elif self._needs_lifespan and not self._background.is_open and scope["type"] in ("http", "websocket"):
             await respond(scope, send, _UNOPENED)
         else:
             await self._stack(scope, receive, send)
@@ -289,24 +287,12 @@ class FrontProxy:
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
-        """Begin with the first who opens it, end with the last who closes it."""
-        if all(task.done() for task in self._tasks):
-            # An empty context: nothing that was bound where we are opened leaks into work that outlives it.
-            self._tasks = [
-                asyncio.create_task(_keep_running(controller), name=controller.name, context=contextvars.Context())
-                for controller in self._controllers
-            ]
-        self._open += 1
+        """The last who closes it closes the connections, too."""
         try:
-            await asyncio.sleep(0)  # so that each has begun
-            yield
+            async with self._background:
+                yield
         finally:
-            self._open -= 1
-            if not self._open:
-                tasks, self._tasks = self._tasks, []
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._background.is_open:
                 await self._transport.aclose()
 
 
@@ -340,16 +326,22 @@ class _Figures:
                 yield from each.samples()
 
 
-async def _keep_running(controller: Controller) -> None:
-    """A controller that fails is started again after a second; the log says so each time."""
-    while True:
-        try:
-            await controller.run()
-        except Exception as error:  # noqa: BLE001  a fault in background work must not end it
-            _log.error("controller failed, starting it again", controller=controller.name, **fault(error))
-        else:
-            return
-        await asyncio.sleep(1)
+class _Restarted:
+    """A controller that is started again a second after it failed; the log says so each time."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.name = controller.name
+        self._controller = controller
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._controller.run()
+            except Exception as error:  # noqa: BLE001  a fault in background work must not end it
+                _log.error("controller failed, starting it again", controller=self.name, **fault(error))
+            else:
+                return
+            await asyncio.sleep(1)
 
 
 def _judging(

@@ -56,6 +56,7 @@ from aggmw.contracts.backends import (
     UpstreamResponse,
     UpstreamTransport,
 )
+from aggmw.contracts.background import Background
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, Check, GroupVersionKind
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.documents import Publication, Publisher
@@ -511,7 +512,7 @@ ready: bool = front_proxy.ready
 async def opened() -> None:
     async with FrontProxy() as entered:
         await entered({"type": "http"}, _receive, _send)
-    async with discovery.running():
+    async with discovery.running(), Background(issuers.controllers):
         discovery.refresh()
 
 

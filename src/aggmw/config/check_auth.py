@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from aggmw.contracts.background import Background
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.identity import SYSTEM_AUTHENTICATED, Authenticator, Identity, Presented, authenticated
 from aggmw.errors import InvalidCredentials, InvalidIdentity, UpstreamError
@@ -79,7 +79,8 @@ async def ask(authenticators: Sequence[Authenticator], presented: Presented) -> 
         presented: the request.
     """
     members = list(dict.fromkeys(_members(authenticators)))
-    async with _working(members):
+    controllers = [each for member in members for each in getattr(member, "controllers", ())]
+    async with Background(controllers):  # which reads the keys of issuers
         return [await _asked(each, presented) for each in members]
 
 
@@ -90,20 +91,6 @@ def _members(authenticators: Sequence[Authenticator]) -> Iterator[Authenticator]
             yield each
         else:
             yield from _members(inner)
-
-
-@asynccontextmanager
-async def _working(members: Sequence[Authenticator]) -> AsyncIterator[None]:
-    """With their background work, which reads the keys of issuers."""
-    controllers = [each for member in members for each in getattr(member, "controllers", ())]
-    tasks = [asyncio.create_task(each.run(), name=each.name) for each in controllers]
-    try:
-        await asyncio.sleep(0)
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _asked(authenticator: Authenticator, presented: Presented) -> Said:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from contextvars import Context
 
 from aggmw.asgi.exchanges import entered, inside, misuse
 from aggmw.asgi.lifespan import serve_lifespan
@@ -15,6 +13,7 @@ from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.tally import Tally
 from aggmw.asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send
 from aggmw.contracts.audit import NO_RECORD, AuditLevel, AuditSink
+from aggmw.contracts.background import Background
 from aggmw.contracts.exchange import Exchange
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.metrics import Sample, Source
@@ -74,8 +73,7 @@ class Audit:
         self._levels = [0] * len(AuditLevel)
         self._events = 0
         self._rejected = 0
-        self._open = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background(self.sinks)
 
     def __repr__(self) -> str:
         return f"Audit({self._policy!r}, [{', '.join(map(shown, self.sinks))}])"
@@ -87,21 +85,8 @@ class Audit:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The sinks write, for as long as the context is open; contexts may nest."""
-        if not self._open:
-            # An empty context: nothing that was bound where this is opened leaks into work that outlives it.
-            self._tasks = [
-                asyncio.create_task(sink.run(), name=f"audit-{sink.name}", context=Context()) for sink in self.sinks
-            ]
-        self._open += 1
-        try:
+        async with self._background:
             yield
-        finally:
-            self._open -= 1
-            if not self._open:
-                tasks, self._tasks = self._tasks, []
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
 
     def open(self, exchange: Exchange, identity: Identity | None, info: RequestInfo) -> Record | None:
         """Begin the record of a request, and leave it on the exchange; None when it is not recorded."""

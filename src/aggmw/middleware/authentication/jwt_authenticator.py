@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
+from aggmw.contracts.background import Background
 from aggmw.contracts.catalog import Controller
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Identity, Presented
@@ -111,8 +112,7 @@ class JWTAuthenticator:
         self._issuers: dict[str, _Known] = {}
         self._revision = object()
         self._renewal = _Renewal(self._sources)
-        self._task: asyncio.Task[None] | None = None
-        self._open = 0
+        self._background = Background((self._renewal,))
         self.reload(issuers)
 
     def __repr__(self) -> str:
@@ -206,24 +206,13 @@ class JWTAuthenticator:
         return found
 
     async def __aenter__(self) -> JWTAuthenticator:
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._renewal.run(), name=self._renewal.name)
-        self._open += 1
-        try:
-            await asyncio.sleep(0)  # so that it has begun
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
+        await self._background.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._open -= 1
-        if not self._open and self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._background.__aexit__()
 
     async def _verify(self, token: Token, keys: IssuerKeys) -> SignedBy:
         """Raises unless the signature is by one of the keys, if need be after they were read once more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,6 +11,7 @@ from aggmw.asgi.lifespan import serve_lifespan
 from aggmw.asgi.stacking import shown, stand
 from aggmw.asgi.types import ASGIApp, Headers, Receive, Scope, Send
 from aggmw.contracts.backends import RouteSource, UpstreamTransport
+from aggmw.contracts.background import Background
 from aggmw.contracts.catalog import APIGroup, Check, Controller
 from aggmw.contracts.documents import Publisher
 from aggmw.contracts.drain import Drain
@@ -72,9 +72,8 @@ class Discovery:
         self._source = source
         self._request_info = request_info
         self._publishers = tuple(publishers)
-        self._open = 0
-        self._task: asyncio.Task[None] | None = None
         self._controller = DiscoveryController(source, transport, self._prepare_and_publish, timing or Timing())
+        self._background = Background((self._controller,))
         ready: list[Check] = [Ping(), Synced(self._controller), *checks]
         if drain is not None:
             ready.append(Shutdown(drain))
@@ -123,18 +122,8 @@ class Discovery:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The background work, for as long as the context is open; contexts may nest."""
-        if self._task is None or self._task.done():
-            self._controller.started = True
-            self._task = asyncio.create_task(self._controller.run(), name=self._controller.name)
-        self._open += 1
-        try:
+        async with self._background:
             yield
-        finally:
-            self._open -= 1
-            if not self._open and self._task is not None:
-                task, self._task = self._task, None
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
     async def decide(self, exchange: Exchange) -> Answer | None:
         """The document, or None for a path that discovery does not know.
