@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import structlog
@@ -19,15 +20,17 @@ class TokenFile:
     """The token of a file. The last good one is kept when the file cannot be read.
 
     Args:
-        path: the file, read at first use and again after ten seconds.
+        path: the file, read at first use, and again after ten seconds. That is done in a thread, and what there was
+            will do meanwhile.
     """
 
-    __slots__ = ("_again", "_path", "_value")
+    __slots__ = ("_again", "_path", "_reading", "_value")
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._value = b""
         self._again = float("-inf")
+        self._reading = False
 
     def __repr__(self) -> str:
         return f"TokenFile({str(self._path)!r})"
@@ -38,10 +41,20 @@ class TokenFile:
         Args:
             now: in seconds, of a clock that nobody sets.
         """
-        if now >= self._again:
+        if now >= self._again and not self._reading:
             self._again = now + _REREAD_SECONDS
-            self._read()
+            if self._value:
+                self._reading = True
+                threading.Thread(target=self._read_aside, name=f"token file {self._path}", daemon=True).start()
+            else:
+                self._read()
         return self._value
+
+    def _read_aside(self) -> None:
+        try:
+            self._read()
+        finally:
+            self._reading = False
 
     def _read(self) -> None:
         try:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from tests.middleware.proxy.proxying import parsed
+from tests.net.reading import read_through
 
 from aggmw import APIService, Backend, BalancedBackend, FrontProxy, Identity, PathService
 from aggmw.asgi.headers import fold
@@ -268,6 +269,8 @@ def test_token_is_read_again(tmp_path: Path) -> None:
         file.write_text(text, "latin-1")
         now += 10.0
         with capture_logs() as log:
+            fields.of(ALICE, acts)
+            read_through(file)
             assert fields.of(ALICE, acts)[-1] == (b"Authorization", b"Bearer " + expected)
         assert text not in str(log)
     file.unlink()
