@@ -234,7 +234,7 @@ async def measure(
                 clients = await run.ask(kind, exchanges, proxy.port, certificates)
                 await asyncio.sleep(seconds)
                 if rest is None:
-                    await _until_still(lambda: run.moved)
+                    await _until_still(lambda: run.moved, proxy.pid)
                 growths.append(begun + growth() - before)
                 lost = sum(client.transport.is_closing() for client in clients)
                 assert not lost, f"{lost} exchanges were broken off"
@@ -243,14 +243,19 @@ async def measure(
         return Measured(growths[0], growths[-1], resident(proxy.pid) - before, moved)
 
 
-async def _until_still(figure: Callable[[], int]) -> None:
-    """Wait until a figure has been the same for a third of a second."""
+async def _until_still(figure: Callable[[], int], pid: int) -> None:
+    """Wait until a figure has been the same for a third of a second, in which a process had nothing to do."""
     async with asyncio.timeout(60):
         since, last = time.monotonic(), figure()
         while time.monotonic() - since < 0.33:
             await asyncio.sleep(0.02)
-            if (now := figure()) != last:
+            if (now := figure()) != last or _runs(pid):
                 since, last = time.monotonic(), now
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process does something, or waits for its turn."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
 
 
 async def _table(exchanges: int, size: int, rest: float | None, seconds: float) -> None:
