@@ -36,6 +36,7 @@ from aggmw.contracts.addresses import Address
 from aggmw.contracts.audit import AuditLevel, AuditRecord
 from aggmw.contracts.authorization import Attributes, Change, Miss, NonResourceRule, ResourceRule, Rules, Verdict
 from aggmw.contracts.backends import UpstreamRequest
+from aggmw.contracts.background import Background
 from aggmw.contracts.catalog import APIGroup, APIResource, APISubresource, APIVersion, GroupVersionKind
 from aggmw.contracts.connection import Connection
 from aggmw.contracts.documents import Publication
@@ -261,6 +262,7 @@ READ = [
     (User(ALICE), "User('alice')"),
     (Credentials(ALICE), "Credentials(['authenticated', 'dev'])"),
     (Drain(), "Drain(begun=False)"),
+    (Background(JWTAuthenticator([JWT_ISSUER]).controllers), "Background([issuer-keys])"),
 ]
 
 

@@ -28,6 +28,9 @@ class Background:
         self._holders = 0
         self._tasks: list[asyncio.Task[None]] = []
 
+    def __repr__(self) -> str:
+        return f"Background([{', '.join(each.name for each in self._controllers)}])"
+
     @property
     def is_open(self) -> bool:
         """Whether anybody has it open."""
