@@ -1,4 +1,4 @@
-"""`python -m tests.soak.endpoint DELAY [PORT]` says its port, and answers every request after so many seconds."""
+"""`python -m tests.soak.endpoint DELAY PORT` says its port, and answers every request after so many seconds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def _serve(delay: float, port: int) -> None:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    server = await asyncio.start_server(answer, "127.0.0.1", port, reuse_port=True)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2])))

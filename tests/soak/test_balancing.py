@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.subprocess
 import random
+import socket
 import sys
 import time
 from collections import Counter
@@ -26,12 +27,15 @@ EJECT = 1.0
 
 
 class Server:
-    """A process, which can be killed and started again where it was."""
+    """A process, which can be killed and started again where it was: the port is nobody else's meanwhile."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
         self._process: asyncio.subprocess.Process | None = None
-        self.port = 0
+        self._port = socket.socket()  # bound, and never listening
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port.bind(("127.0.0.1", 0))
+        self.port: int = self._port.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -44,13 +48,17 @@ class Server:
             cwd=ROOT,
         )
         assert self._process.stdout is not None
-        self.port = int(await self._process.stdout.readline())
+        assert await self._process.stdout.readline()
 
     async def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
             self._process = None
+
+    async def end(self) -> None:
+        await self.kill()
+        self._port.close()
 
 
 @asynccontextmanager
@@ -60,7 +68,7 @@ async def servers(*delays: float) -> AsyncIterator[list[Server]]:
         await asyncio.gather(*(each.start() for each in found))
         yield found
     finally:
-        await asyncio.gather(*(each.kill() for each in found))
+        await asyncio.gather(*(each.end() for each in found))
 
 
 class Load:
