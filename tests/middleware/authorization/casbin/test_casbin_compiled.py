@@ -13,6 +13,9 @@ from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.contracts.identity import Identity
 from aggmw.errors import ConfigurationError
 from aggmw.middleware.authorization import CasbinAuthorizer
+from aggmw.middleware.authorization.casbin.functions import FUNCTIONS
+from aggmw.middleware.authorization.casbin.keys import KEYS
+from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles, Patterns
 from aggmw.middleware.authorization.casbin.section import Effect
 
 ALLOW, DENY, NO_OPINION = Outcome.ALLOW, Outcome.DENY, Outcome.NO_OPINION
@@ -315,6 +318,41 @@ def test_patterns_of_roles(outcome: OutcomeOf) -> None:
     assert authorizer.verdict(asked) is not None
 
 
+def test_domains_of_requests_cost_nothing_much() -> None:
+    """C4: whoever asks chooses the domain: neither for a new one nor for a new name are all patterns tried."""
+    tried = 0
+    match = FUNCTIONS["keyMatch2"]
+
+    def counted(value: str, pattern: str) -> object:
+        nonlocal tried
+        tried += 1
+        return match(value, pattern)
+
+    number = 500
+    links = [(f"/shelf/{one}/:id", f"books{one}", "*") for one in range(number)]
+    graph = PatternRoles(
+        [*links, ("books7", "read", "east")],
+        names=Patterns(counted, KEYS["keyMatch2"]),
+        domains=Patterns(FUNCTIONS["keyMatch"], KEYS["keyMatch"]),
+    )
+    assert tried < 2 * number
+    tried = 0
+    for one in range(number):
+        assert graph.roles_of(f"/shelf/{one}/x", f"dev{one}") == {f"books{one}"}
+    assert graph.roles_of("/shelf/7/x", "east") == {"books7", "read"}
+    assert tried < 2 * number
+
+
+def test_long_names_in_rows(outcome: OutcomeOf) -> None:
+    """A member on which no pattern is tried does not keep the policy from being loaded, and is denied itself."""
+    name = "/" + "a" * 1100
+    policy = f"p, alice, , books\ng, /book/*, books\ng, {name}, books\ng, *, books\n"
+    roles = {"request": "sub, dom, obj", "columns": "sub, dom, obj", "roles": {"g": "_, _"}}
+    authorizer = load(policy, "r.sub == p.sub && g(r.obj, p.obj)", **roles, role_patterns={"g": "globMatch"})
+    assert outcome(authorizer, "alice", "get", "/book/7") is ALLOW
+    assert outcome(authorizer, "alice", "get", name) is DENY
+
+
 @pytest.mark.parametrize(
     ("policy", "options", "message"),
     [
@@ -332,7 +370,7 @@ def test_patterns_of_roles(outcome: OutcomeOf) -> None:
         (
             "g, alice, /role/:x, dev\n",
             {"role_patterns": {"g": "keyMatch2"}},
-            "policy:2: has the role '/role/:x': a member may be a pattern, a role may not",
+            "policy:2: has the role '/role/:x', which is a pattern to keyMatch2: a member may be one, a role may not",
         ),
         (
             "g, alice, books, d*v\n",

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests.middleware.authorization.casbin.oracle import Both, model_text
 
 from aggmw.middleware.authorization.casbin.functions import FUNCTIONS
-from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles
+from aggmw.middleware.authorization.casbin.keys import KEYS
+from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles, Patterns
 from aggmw.middleware.authorization.casbin.section import Effect
 
 ALLOW_AND_DENY, DENY_OVERRIDE = Effect.ALLOW_AND_DENY, Effect.DENY_OVERRIDE
@@ -324,9 +325,8 @@ def books_and_casbin() -> tuple[PatternRoles, Both]:
     both.theirs.add_named_domain_matching_func("g", key_match_func)
     graph = PatternRoles(
         [row[1:] for row in SHELVES if row[0] == "g"],
-        names=FUNCTIONS["keyMatch2"],
-        domains=FUNCTIONS["keyMatch"],
-        is_pattern=lambda text: ":" in text,
+        names=Patterns(FUNCTIONS["keyMatch2"], KEYS["keyMatch2"]),
+        domains=Patterns(FUNCTIONS["keyMatch"], KEYS["keyMatch"]),
     )
     return graph, both
 
@@ -359,9 +359,13 @@ LINKED = ("/b/1", "/b/2", "/c/1", "g", "h", "u")
         max_size=7,
     ),
     st.booleans(),
+    st.booleans(),
 )
-def test_member_patterns_as_casbin_has_them(links: list[tuple[str, str, str]], domains: bool) -> None:
-    """Random members, some of them patterns, with and without domains: the roles that casbin's role managers find."""
+def test_member_patterns_as_casbin_has_them(links: list[tuple[str, str, str]], domains: bool, index: bool) -> None:
+    """Random members, some of them patterns, with and without domains: the roles that casbin's role managers find.
+
+    With an index and without, as for casbin's own functions.
+    """
     theirs = DomainManager(10) if domains else RoleManager(10)
     rows = [link if domains else link[:2] for link in links]
     for row in rows:
@@ -371,9 +375,8 @@ def test_member_patterns_as_casbin_has_them(links: list[tuple[str, str, str]], d
         theirs.add_domain_matching_func(key_match_func)
     ours = PatternRoles(
         rows,
-        names=FUNCTIONS["keyMatch2"],
-        domains=FUNCTIONS["keyMatch"] if domains else None,
-        is_pattern=lambda text: ":" in text,
+        names=Patterns(FUNCTIONS["keyMatch2"], *([KEYS["keyMatch2"]] if index else [])),
+        domains=Patterns(FUNCTIONS["keyMatch"], *([KEYS["keyMatch"]] if index else [])) if domains else None,
     )
     for name in (*LINKED, "/b/9", "/z/1", "/b/:id"):
         for role in LINKED:

@@ -25,12 +25,12 @@ from aggmw.middleware.authorization.casbin.functions import (
     key_pattern_fault,
 )
 from aggmw.middleware.authorization.casbin.inputs import FIELDS, Reader, key_of, size_of, text_of, unfit
-from aggmw.middleware.authorization.casbin.keys import KEYS, Keys
+from aggmw.middleware.authorization.casbin.keys import KEYS, TEXTS, Keys
 from aggmw.middleware.authorization.casbin.lint import Report
 from aggmw.middleware.authorization.casbin.model import Model
 from aggmw.middleware.authorization.casbin.policy import Row
 from aggmw.middleware.authorization.casbin.revisions import revision_of
-from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles
+from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles, Patterns
 from aggmw.middleware.authorization.casbin.roles import RoleGraph
 from aggmw.middleware.authorization.casbin.section import Decision, Effect, Section
 from aggmw.middleware.authorization.casbin.subjects import Subjects
@@ -42,6 +42,7 @@ _log = structlog.get_logger("aggmw.authorization")
 _DENIED = Verdict(Outcome.DENY)
 _NO_OPINION = Verdict(Outcome.NO_OPINION)
 _BY_RULE = Verdict(Outcome.DENY, "denied by policy")
+_GLOB_SIGNS = frozenset("*?[]{}\\")
 _CACHEABLE = 2048  # characters: what is longer is not worth its memory
 
 
@@ -98,10 +99,15 @@ def _pattern_faults(report: Report, key: str, function: str, column: int) -> Ite
             if fault is not None:
                 yield Problem(row.where, fault)
             if not column and _is_pattern(function, row[1]):
-                yield Problem(row.where, f"has the role '{row[1]}': a member may be a pattern, a role may not")
+                yield Problem(
+                    row.where,
+                    f"has the role '{row[1]}', which is a pattern to {function}: a member may be one, a role may not",
+                )
 
 
 def _is_pattern(function: str, text: str) -> bool:
+    if function == "globMatch":
+        return not _GLOB_SIGNS.isdisjoint(text)
     return KEYS[function](text) != Keys((text,))
 
 
@@ -191,13 +197,16 @@ class Snapshot:
         names, domains = patterns.names.get(key), patterns.domains.get(key)
         if names is None and domains is None:
             return RoleGraph(rows)
-        known = self.functions.known
-        return PatternRoles(
-            rows,
-            names=None if names is None else known[names],  # type: ignore[arg-type]  # it gives truth values
-            domains=None if domains is None else known[domains],  # type: ignore[arg-type]  # the same
-            is_pattern=lambda text: names is not None and _is_pattern(names, text),
-        )
+        return PatternRoles(rows, names=self._matched(names), domains=self._matched(domains))
+
+    def _matched(self, function: str | None) -> Patterns | None:
+        """How the patterns of a function are."""
+        if function is None:
+            return None
+        match = self.functions.known[function]
+        if function not in self.functions.keyed:
+            return Patterns(match)
+        return Patterns(match, KEYS[function], TEXTS.get(function, str))
 
     def _subjects(self, rules: Mapping[str, tuple[Row, ...]]) -> Subjects:
         uses = any("subjects" in self.model.definitions[f"r{suffix}"].columns for suffix in self.model.suffixes)
