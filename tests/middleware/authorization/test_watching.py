@@ -6,13 +6,16 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from aggmw.errors import ConfigurationError, Problem
+from aggmw.middleware.authorization import CasbinAuthorizer, ConfiguredAuthorizers, RbacAuthorizer
 from aggmw.middleware.authorization.watching import FileWatcher, FirstLoad, Follower
 
 
@@ -261,6 +264,34 @@ async def test_file_that_fails_and_is_changed(policy: Path) -> None:
     policy.write_text("newest")
     await looks(watcher, 200)
     assert (reader.read, failures) == (["newer"], [])
+
+
+CONFIGURATION = """\
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthorizationConfiguration
+authorizers: [{type: AlwaysDeny, name: last}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (partial(CasbinAuthorizer.from_files, watch=True), ""),
+        (partial(RbacAuthorizer.from_files, watch=True), ""),
+        (partial(ConfiguredAuthorizers, watch=True), CONFIGURATION),
+    ],
+    ids=["casbin", "rbac", "configuration"],
+)
+async def test_every_policy_tells_what_may_pass(tmp_path: Path, made: Callable[[Path], Any], text: str) -> None:
+    """Whoever reads a file says that it could not be read for a reason that may pass: here, a link to itself."""
+    path = tmp_path / "policy"
+    path.write_text(text)
+    [watcher] = made(path).controllers
+    path.unlink()
+    path.symlink_to("policy")
+    with capture_logs() as logs:
+        await looks(watcher, 3)
+    assert [log["event"] for log in logs][-2:] == ["not reloaded", "will be read again"]
 
 
 async def test_it_runs(policy: Path) -> None:
