@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from aggmw.asgi.types import Headers
 from aggmw.contracts.connection import Connection
@@ -113,6 +113,13 @@ class Identity:
                 _fit("extra value", value)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "extra", MappingProxyType(extra))
+
+    @property
+    def user_info(self) -> dict[str, Any]:
+        """As JSON has it (`authentication.k8s.io/v1` `UserInfo`); what is empty is left out."""
+        extra = {key: list(values) for key, values in self.extra.items()}
+        found = {"username": self.user, "uid": self.uid, "groups": list(self.groups), "extra": extra}
+        return {name: value for name, value in found.items() if value}
 
     def with_groups(self, groups: Iterable[str]) -> Identity:
         """The same caller in other groups."""

@@ -65,7 +65,7 @@ class Record(AuditRecord):
             "stage": "",
             "requestURI": redacted_uri(info.target),
             "verb": info.verb,
-            "user": {} if identity is None else _user(identity),
+            "user": {} if identity is None else identity.user_info,
             "sourceIPs": source_addresses(exchange.headers, _peer(exchange)),
         }
         if (agent := first(exchange.headers, b"user-agent")) is not None:
@@ -88,7 +88,7 @@ class Record(AuditRecord):
         """
         event = {**self._base, "stage": stage}
         if exchange.impersonator is not None and exchange.identity is not None:
-            event["impersonatedUser"] = _user(exchange.identity)
+            event["impersonatedUser"] = exchange.identity.user_info
             if exchange.impersonation:
                 event["authenticationMetadata"] = {"impersonationConstraint": exchange.impersonation}
         annotations = dict(self.annotations)
@@ -159,17 +159,6 @@ def _peer(exchange: Exchange) -> str:
 
 def _client(scope: Scope) -> tuple[str, int] | None:
     return scope.get("client")
-
-
-def _user(identity: Identity) -> dict[str, Any]:
-    user: dict[str, Any] = {"username": identity.user}
-    if identity.uid:
-        user["uid"] = identity.uid
-    if identity.groups:
-        user["groups"] = list(identity.groups)
-    if identity.extra:
-        user["extra"] = {key: list(texts) for key, texts in identity.extra.items()}
-    return user
 
 
 def _object(info: RequestInfo) -> dict[str, str]:

@@ -9,12 +9,12 @@ from typing import Any
 import structlog
 
 from aggmw.contracts.catalog import APIResource, GroupVersionKind
-from aggmw.contracts.identity import Authenticator, Identity, Presented
+from aggmw.contracts.identity import Authenticator, Presented
 from aggmw.contracts.kinds import Object, WriteContext
 from aggmw.errors import StatusError
 from aggmw.middleware.authentication.union import AuthenticatorUnion, Finding
 
-__all__ = ["SelfSubjectReviews", "TokenReviews", "user_info"]
+__all__ = ["SelfSubjectReviews", "TokenReviews"]
 
 _log = structlog.get_logger("aggmw.authentication")
 
@@ -30,18 +30,6 @@ def _resource(plural: str, kind: str) -> APIResource:
         singular=kind.lower(),
         verbs=("create",),
     )
-
-
-def user_info(identity: Identity) -> Object:
-    """`authentication.k8s.io/v1` `UserInfo`; what is empty is left out."""
-    found: Object = {"username": identity.user}
-    if identity.uid:
-        found["uid"] = identity.uid
-    if identity.groups:
-        found["groups"] = list(identity.groups)
-    if identity.extra:
-        found["extra"] = {key: list(values) for key, values in identity.extra.items()}
-    return found
 
 
 class SelfSubjectReviews:
@@ -67,7 +55,7 @@ class SelfSubjectReviews:
             "apiVersion": value["apiVersion"],
             "kind": value["kind"],
             "metadata": {"creationTimestamp": created},
-            "status": {"userInfo": user_info(context.identity)},
+            "status": {"userInfo": context.identity.user_info},
         }
 
 
@@ -130,7 +118,7 @@ class TokenReviews:
                 meant = implicit
         if finding.identity is None:
             return _unauthenticated(finding._replace(failures=failures))
-        status: dict[str, Any] = {"authenticated": True, "user": user_info(finding.identity)}
+        status: dict[str, Any] = {"authenticated": True, "user": finding.identity.user_info}
         if meant:
             status["audiences"] = list(meant)
         return status
