@@ -443,6 +443,24 @@ async def test_nobody_is_hurried_without_an_alternative(clock: VirtualClock) -> 
         await asyncio.wait([sending])
 
 
+async def test_who_is_left_out_is_no_alternative(clock: VirtualClock) -> None:
+    """The last of those that are not left out has all the time that there is, too."""
+    slow = [ReadHead(), Hold()]
+    async with several(None, slow, slow, attempt_seconds=1, failures=1, eject_share=0.3) as site:
+        leaving = asyncio.create_task(site.send())
+        assert site.servers[1] is not None
+        await site.servers[1].connected()
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert [each.out for each in site.transport.balances[0].endpoints] == [True, False, False]
+        sending = asyncio.create_task(site.send())
+        await clock.advance(8)
+        assert not sending.done()
+        assert site.heard == [0, 2, 1]
+        sending.cancel()
+        await asyncio.wait([sending])
+
+
 async def test_impatient_callers_eject_nobody(clock: VirtualClock) -> None:
     """Who asks with `?timeout=1s` and gets no answer in that time has shown nothing; or any caller could put a service
     out of work."""

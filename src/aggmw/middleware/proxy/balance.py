@@ -256,9 +256,12 @@ class Balance:
 
     def another(self, key: bytes, tried: Container[Endpoint]) -> Attempt | None:
         """An attempt at an endpoint that was not tried yet; None when there is none."""
-        endpoints = self.endpoints if self.desperate else self._live
-        left = [each for each in endpoints if each not in tried]
+        left = self.untried(tried)
         return self._begin(self._chosen(left, key)) if left else None
+
+    def untried(self, tried: Container[Endpoint]) -> list[Endpoint]:
+        """The endpoints that may be asked after these."""
+        return [each for each in (self.endpoints if self.desperate else self._live) if each not in tried]
 
     def consider(self, endpoint: Endpoint, *, again: bool) -> None:
         """An endpoint failed: leave it out, if that is due; `again`: it was to show that it works."""

@@ -239,6 +239,7 @@ class _Trial:
             and self._safe
             and not request.long_running
             and self._more()
+            and bool(self._balance.untried(self._asked))
             and self._balance.budget.left(self._loop.time())
         )
         if self._hurried:
