@@ -30,6 +30,17 @@ def test_lint_says_nothing_of_a_good_policy(place: Path) -> None:
     assert run("policy lint policy.csv") == (0, "policy.csv:16: allows role:admin everything\n", "")
 
 
+def test_who_can_says_how_it_read_the_request(place: Path) -> None:
+    """What could be meant otherwise is said, as by `aggmw why`."""
+    (place / "some.csv").write_text("p, user:ann, get, core, pods/log, *, *\n")
+    status, out, _ = run("policy who-can get pods/log --policy some.csv")
+    assert (status, out.splitlines()[-1]) == (
+        0,
+        "'log' is read as a subresource; an object called so is written --name log.",
+    )
+    assert "'v1' is read as a group" in run("policy who-can get pods.v1 --policy some.csv")[1]
+
+
 def test_lint(place: Path) -> None:
     """Everything that is questionable, in the order of the file, and status 1 only when that is asked for."""
     (place / "careless.csv").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,8 @@ from aggmw.config import load
 __all__ = ["policies"]
 
 if TYPE_CHECKING:
-    from aggmw.contracts.authorization import Attributes
     from aggmw.errors import Problem
+    from aggmw.middleware.authorization.analysis.asking import Asked
     from aggmw.middleware.authorization.analysis.comparison import Difference
     from aggmw.middleware.authorization.analysis.search import WhoCan
 
@@ -101,7 +102,7 @@ def who_can(
     The status is 0 when anybody may, 1 when nobody may.
     """
 
-    def ask() -> tuple[Attributes, WhoCan]:
+    def ask() -> tuple[Asked, WhoCan]:
         import asyncio
 
         from aggmw.config.questions import authorizer
@@ -118,10 +119,10 @@ def who_can(
             version=version,
         )
         decides = authorizer(load(config) if config else None, policy=policy, model=model, rbac=rbac or ())
-        return asked.attributes, asyncio.run(who_can(decides, asked.attributes))
+        return asked, asyncio.run(who_can(decides, asked.attributes))
 
     asked, found = quietly(ask)
-    from aggmw.middleware.authorization.analysis.words import who_can_lines
+    from aggmw.middleware.authorization.analysis.words import note_lines, who_can_lines
 
-    answer(output, who_can_lines(asked, found), found)
+    answer(output, chain(who_can_lines(asked.attributes, found), note_lines(asked.note)), found)
     raise typer.Exit(0 if found.allowed else 1)

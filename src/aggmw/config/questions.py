@@ -19,7 +19,7 @@ from aggmw.middleware.authorization import AlwaysAllowPaths, CasbinAuthorizer, P
 from aggmw.middleware.authorization.analysis.asking import Asked
 from aggmw.middleware.authorization.analysis.comparison import Difference, diff
 from aggmw.middleware.authorization.analysis.regions import TooMuch
-from aggmw.middleware.authorization.analysis.words import caller_lines, why_lines
+from aggmw.middleware.authorization.analysis.words import caller_lines, note_lines, why_lines
 from aggmw.objects.attributes import handshake_attributes
 
 __all__ = ["Why", "authorizer", "grants_of", "policy_diff", "policy_of", "policy_warnings", "why", "why_report"]
@@ -177,5 +177,4 @@ def why_report(found: Why) -> Iterator[str]:
         yield from (f"  {line}" if line else "" for line in why_lines(asked, explanation))
     yield ""
     yield from caller_lines(found.request.identity, found.added)
-    if found.note:
-        yield f"{found.note[:1].upper()}{found.note[1:]}."
+    yield from note_lines(found.note)

@@ -11,7 +11,7 @@ from aggmw.contracts.identity import SYSTEM_ANONYMOUS, Identity
 from aggmw.middleware.authorization.analysis.comparison import Difference, Reach
 from aggmw.middleware.authorization.analysis.search import Holder, WhoCan
 
-__all__ = ["asked_for", "caller_lines", "diff_lines", "who_can_lines", "why_lines"]
+__all__ = ["asked_for", "caller_lines", "diff_lines", "note_lines", "who_can_lines", "why_lines"]
 
 
 _QUOTED = re.compile(r'"([^"]*)"')
@@ -127,6 +127,12 @@ def difference(what: str, rule: str, request: str) -> str:
     if not rule:
         return f"the model wants {what}, and the request has {request or 'nothing like that'}"
     return f"{what}: the rule has {rule}, the request has {request or 'none'}"
+
+
+def note_lines(note: str) -> Iterator[str]:
+    """How a request was read, where it could be meant otherwise."""
+    if note:
+        yield f"{_sentence(note)}."
 
 
 def who_can_lines(attributes: Attributes, found: WhoCan) -> Iterator[str]:
