@@ -181,6 +181,26 @@ async def test_c5_11_withdrawn_with_its_key() -> None:
     assert (gone.begun, stays.begun) == (True, False)
 
 
+async def test_many_tokens_hold_up_nobody() -> None:
+    """Others have their turn while thousands of tokens are looked at."""
+    accounts = ServiceAccounts(ISSUER, StaticAccounts(ACCOUNTS), signing_key=pem("sa"), clock=lambda: NOW)
+    token = await bearer(accounts)
+    found = [await accounts.authenticate(presenting(token)) for _ in range(2000)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    going_on = asyncio.create_task(others())
+    await accounts.withdraw()
+    going_on.cancel()
+    assert turns >= 3
+    assert len(found) == 2000
+
+
 async def test_withdrawn_as_far_as_known() -> None:
     """A look-up that fails keeps nobody else going, and is told."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -40,6 +41,7 @@ LEAST_SECONDS, MOST_SECONDS = 600, 1 << 32
 """What a TokenRequest may ask for."""
 
 _PUBLIC_SECONDS = 300
+_AT_ONCE = 500  # tokens that are looked at before others have their turn
 _PRIVATE = "kubernetes.io"
 _PREFIX = "system:serviceaccount"
 _EXTRA = "authentication.kubernetes.io"
@@ -190,9 +192,11 @@ class ServiceAccounts:
         self._documents = self._published()
         self._revision = object()
         self._seen: object = None
-        for withdrawal in [each for each, belief in self._believed.items() if not self._keys.hold(belief.signer)]:
-            self._believed.pop(withdrawal, None)
-            withdrawal.begin()
+        signers = {belief.signer for belief in self._believed.values()}  # few, however many tokens there are
+        if gone := {each for each in signers if not self._keys.hold(each)}:
+            for withdrawal in [each for each, belief in self._believed.items() if belief.signer in gone]:
+                self._believed.pop(withdrawal, None)
+                withdrawal.begin()
 
     @property
     def revision(self) -> object:
@@ -237,7 +241,9 @@ class ServiceAccounts:
             Exception: something could not be looked up. What that concerns goes on; everything else was looked at.
         """
         broken: Exception | None = None
-        for withdrawal, belief in list(self._believed.items()):
+        for number, (withdrawal, belief) in enumerate(list(self._believed.items()), 1):
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)  # what is known of accounts is mostly known at once
             try:
                 gone = await self._is_any_gone(belief.rests)
             except Exception as error:  # noqa: BLE001  whatever it was, the others are to end all the same
