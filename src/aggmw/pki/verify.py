@@ -32,6 +32,10 @@ _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageO
 _CRL_END = b"-----END X509 CRL-----"
 _BESIDE = "that of an intermediate authority needs its certificate beside it"
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_UNDECODABLE = (
+    *(ValueError, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 
 _T = TypeVar("_T")
 _Signer: TypeAlias = tuple[bytes, bytes]
@@ -200,7 +204,7 @@ class ClientCA(Generic[_T]):
             return _Checked(None, str(error))
         except InvalidIdentity as error:
             return _Checked(None, f"the client certificate names nobody that can be used: {error}")
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except _UNDECODABLE:
             return _Checked(None, "the client certificate cannot be decoded")
         if found is not None:
             self._believed[subject.withdrawal] = chain
