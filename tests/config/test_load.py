@@ -277,7 +277,7 @@ authentication:
         " it",
         "config.yaml: authentication.cookie: 'my cookie' is no name of a cookie: letters, digits, '-' and '_', such as"
         " __Host-aggmw",
-        "config.yaml: authentication.origins: must be a list of texts, not a list",
+        "config.yaml: authentication.origins: must be a list of texts, and [3] is nothing",
     ]
     assert problems_of(tmp_path, text.replace(", null]", ', "null"]').replace("my cookie", "mine"))[1:] == [
         "config.yaml: authentication.origins[1]: 'https://*.example' has a wildcard: list each origin by itself",
@@ -324,6 +324,18 @@ def test_values_that_are_none(tmp_path: Path, text: str) -> None:
     """What only looks like a date, or is tagged as what it is not, is a mistake like any other."""
     (problem,) = problems_of(tmp_path, text)
     assert problem.startswith("config.yaml: holds a value that is not what it looks like, or is tagged as: ")
+
+
+def test_texts_that_are_no_path(tmp_path: Path) -> None:
+    """What no file can be called is refused where it stands, and not where it would be opened."""
+    text = 'authorization: {rbac: [a.yaml, "b\\0c"], policy: "a\\0b", model: "\\uD800"}'
+    assert problems_of(tmp_path, text)[:3] == [
+        "config.yaml: authorization.policy: must be a text, not 'a\\x00b'",
+        "config.yaml: authorization.model: must be a text, not '\\ud800'",
+        "config.yaml: authorization.rbac: must be a list of texts, and [1] is 'b\\x00c'",
+    ]
+    (problem,) = problems_of(tmp_path, 'services: {resolve: {a/b: "c\\0:1"}}')
+    assert problem.startswith("config.yaml: services.resolve")
 
 
 def test_nested_too_deeply(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from aggmw.errors import Problem
 
@@ -13,6 +13,7 @@ __all__ = ["Section"]
 
 _T = TypeVar("_T")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -109,7 +110,7 @@ class Section:
         value = self._take(key)
         if value is None:
             return default
-        if not isinstance(value, str) or not value:
+        if not _is_text(value):
             self._note(key, f"must be a text, not {_kind(value)}")
             return default
         return value
@@ -182,17 +183,21 @@ class Section:
         value = self._take(key)
         if value is None:
             return ()
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        if not isinstance(value, list):
             self._note(key, f"must be a list of texts, not {_kind(value)}")
             return ()
+        for number, item in enumerate(value):
+            if not _is_text(item):
+                self._note(key, f"must be a list of texts, and [{number}] is {_kind(item)}")
+                return ()
         return tuple(value)
 
     def text_or_texts(self, key: str) -> str | tuple[str, ...] | None:
         """A non-empty string, or a list of them that is not empty."""
         value = self._take(key)
-        if value is None or (isinstance(value, str) and value):
+        if value is None or _is_text(value):
             return value
-        if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
+        if isinstance(value, list) and value and all(map(_is_text, value)):
             return tuple(value)
         self._note(key, f"must be a text or a list of texts, not {_kind(value)}")
         return None
@@ -212,7 +217,7 @@ class Section:
             self._note(key, f"must be a mapping of texts to texts, not {_kind(value)}")
             return {}
         for name, item in value.items():
-            if not isinstance(name, str) or not isinstance(item, str):
+            if not isinstance(name, str) or not isinstance(item, str) or _UNFIT.search(item):
                 self._note(f"{key}.{name}", f"must be a text, not {_kind(item)}")
                 return {}
         return dict(value)
@@ -262,6 +267,11 @@ class Section:
     def _note(self, key: str, message: str) -> None:
         where = self._below(key)
         self._problems.append(Problem(f"{self._file}: {where}" if where else self._file, message))
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether this is a text, not empty, that could also be a path: without zero bytes and halves of characters."""
+    return isinstance(value, str) and value != "" and _UNFIT.search(value) is None
 
 
 def _kind(value: Any) -> str:
