@@ -122,6 +122,7 @@ def test_mistakes_are_named_with_their_place(tmp_path: Path, changes: dict[str, 
             {"users": user(client_certificate="a\0b", client_key="k")},
             ["client-certificate: cannot be read", "client-key"],
         ),
+        ({"users": user(tokenFile="a\0b")}, ["tokenFile: cannot be read: embedded null byte"]),
         ({"clusters": cluster(**{"certificate-authority": "a"})}, ["certificate-authority: cannot be read: No such"]),
     ],
 )

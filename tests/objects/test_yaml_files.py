@@ -61,6 +61,12 @@ def test_alias_bomb_is_not_expanded(write: Callable[..., Path]) -> None:
         read_documents(write("\n".join(levels), "f"))
 
 
+def test_names_that_are_none(tmp_path: Path) -> None:
+    """A file can be named by another one, which may write anything."""
+    with pytest.raises(ConfigurationError, match="cannot be read: embedded null byte"):
+        read_documents(tmp_path / "a\0b")
+
+
 def test_size_is_limited(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 4 MiB is not read, more than 200,000 values are not built."""
     with pytest.raises(ConfigurationError, match="f: is larger than 4 MiB"):

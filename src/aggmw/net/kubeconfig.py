@@ -147,6 +147,8 @@ def _remote(cluster: Fields, user: Fields | None, directory: Path) -> Remote | N
     if user is None:
         return Remote(url, context, server_name)
     name, token_file = user.text("username"), user.text("tokenFile")
+    if "\0" in token_file:
+        user.problem("tokenFile", "cannot be read: embedded null byte")
     return Remote(
         url,
         context,

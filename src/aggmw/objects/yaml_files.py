@@ -93,6 +93,8 @@ def fetch(path: Path) -> bytes:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError([Problem.unreadable(path, error)]) from None
+    except ValueError as error:
+        raise _problem(path, 0, f"cannot be read: {error}") from None  # a name with a zero byte
     if len(content) > MAX_BYTES:
         raise _problem(path, 0, f"is larger than {MAX_BYTES // 1024 // 1024} MiB")
     return content
