@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 from datetime import timedelta
 
@@ -292,6 +293,38 @@ def test_mistakes(ca: bytes, crl: bytes | None, text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         ClientCA(ca, lambda subject: subject, crl=crl, name="fleet CA")
     assert str(refused.value) == text
+
+
+def changed(pem: bytes, before: bytes, after: bytes) -> bytes:
+    """The PEM block with other bytes in it, once."""
+    begin, *lines, end = pem.split(b"\n")[:-1]
+    der = base64.b64decode(b"".join(lines))
+    assert before in der
+    return b"\n".join([begin, base64.b64encode(der.replace(before, after, 1)), end, b""])
+
+
+P256, UNKNOWN_CURVE = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030163")
+
+
+@pytest.mark.parametrize(
+    ("ca", "crl", "text"),
+    [
+        (
+            changed(CA.pem, P256, UNKNOWN_CURVE),
+            revocations(CA),
+            f"list 1 is not signed by any authority of the fleet CA; {BESIDE}",
+        ),
+        (CA.pem, changed(revocations(CA), b"\x02\x01\x01", b"\x02\x01\x1e"), "holds a list that cannot be decoded"),
+    ],
+    ids=["key of an unknown kind", "list of an unknown version"],
+)
+def test_what_the_library_does_not_know(ca: bytes, crl: bytes, text: str) -> None:
+    """It is a mistake in words, too; beside it an authority with a key of an unknown kind is no harm."""
+    with pytest.raises(ConfigurationError) as refused:
+        ClientCA(ca, lambda subject: subject, crl=crl, name="fleet CA")
+    assert str(refused.value) == f"CRL: {text}"
+    if ca != CA.pem:
+        assert ClientCA(ca + CA.pem, lambda subject: subject, crl=crl).size == 2
 
 
 def test_repr() -> None:

@@ -226,18 +226,18 @@ def _revocations(crl: bytes, authorities: Sequence[bytes], name: str) -> _Revoca
     """The serial numbers on the lists by who signed them; the signatures are checked here once."""
     try:
         lists = [x509.load_pem_x509_crl(block + _CRL_END) for block in crl.split(_CRL_END)[:-1]]
-    except ValueError as error:
+        revoked = [{each.serial_number for each in revocation} for revocation in lists]
+    except _UNDECODABLE as error:
         raise ConfigurationError([Problem("CRL", "holds a list that cannot be decoded")]) from error
     if not lists:
         raise ConfigurationError([Problem("CRL", "holds no PEM list (-----BEGIN X509 CRL-----)")])
     signers = [*authorities, *_intermediates(crl, authorities, name)]
     found: dict[_Signer, set[int]] = {}
-    for number, revocation in enumerate(lists, 1):
+    for number, (revocation, serials) in enumerate(zip(lists, revoked, strict=True), 1):
         signed = [der for der in signers if _has_signed(der, revocation)]
         if not signed:
             text = f"list {number} is not signed by any authority of the {name}; {_BESIDE}"
             raise ConfigurationError([Problem("CRL", text)])
-        serials = {each.serial_number for each in revocation}
         for der in signed:
             found.setdefault(_signer(x509.load_der_x509_certificate(der)), set()).update(serials)
     return {signer: frozenset(serials) for signer, serials in found.items()}
@@ -275,11 +275,11 @@ def _links(certificates: Sequence[x509.Certificate]) -> Iterator[tuple[_Signer, 
 
 def _has_signed(authority: bytes, revocation: x509.CertificateRevocationList) -> bool:
     certificate = x509.load_der_x509_certificate(authority)
-    if certificate.subject != revocation.issuer:
-        return False
     try:
+        if certificate.subject != revocation.issuer:
+            return False
         return revocation.is_signature_valid(certificate.public_key())  # type: ignore[arg-type]  # TypeError is caught
-    except TypeError:
+    except (TypeError, ValueError, UnsupportedAlgorithm):  # by a key of a kind that is not known here
         return False
 
 
