@@ -195,12 +195,11 @@ def _usable(value: object) -> VerificationKey | None:
     try:
         key = kind.import_key(parameters)
         algorithms = _algorithms(key)
+        if (declared := value.get("alg")) is not None:
+            algorithms = tuple(name for name in algorithms if name == declared)
+        return VerificationKey(key, kid, algorithms) if algorithms else None
     except Exception:  # noqa: BLE001  whatever a stranger's key breaks in the library, it is one key that is not used
         return None
-    declared = value.get("alg")
-    if declared is not None:
-        algorithms = tuple(name for name in algorithms if name == declared)
-    return VerificationKey(key, kid, algorithms) if algorithms else None
 
 
 def _algorithms(key: _Key) -> tuple[str, ...]:
