@@ -180,6 +180,20 @@ async def test_token_reviews(place: Path, audiences: tuple[str, ...], asked: lis
             assert status.get("audiences") == meant
 
 
+async def test_token_file_is_read_again(place: Path) -> None:
+    """A token that is taken off the list is nobody's at once, a new one somebody's; a mistake changes nothing."""
+    made = composed(place)
+    async with running(made) as client:
+        assert [await status(client, each) for each in ("s3cr3t", "other")] == [200, 401]
+        (place / "tokens.csv").write_text("other,bob,2\nbroken\n")
+        with pytest.raises(ConfigurationError, match=r"tokens\.csv:2"):
+            await read_again(made, "token file")
+        assert [await status(client, each) for each in ("s3cr3t", "other")] == [200, 401]
+        (place / "tokens.csv").write_text("other,bob,2\n")
+        await read_again(made, "token file")
+        assert [await status(client, each) for each in ("s3cr3t", "other")] == [401, 200]
+
+
 async def test_issuers_are_read_again(place: Path) -> None:
     """Another mapping counts at once, also for a token that was remembered; a mistake changes nothing."""
     made = composed(place)

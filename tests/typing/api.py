@@ -277,6 +277,7 @@ def where(exchange: Exchange) -> AnyBackend | None:
 
 tokens = StaticTokens({"token": Identity("alice")})
 tokens = StaticTokens.load("tokens.csv")
+tokens.swap(StaticTokens({}))
 certificates = ClientCertificates(b"PEM", crl=b"PEM", clock=lambda: 0.0)
 certificates.reload(b"PEM", crl=None)
 anonymous = Anonymous(["/healthz"])
@@ -671,7 +672,7 @@ asking: list[VirtualKind] = [
 FrontProxy(authorization=decides, kinds=[widgets, *asking, *access_reviews(decides)])
 access_reviews(AllowAll)  # type: ignore[arg-type]
 ResourcesMiddleware(FrontProxy(kinds=[widgets]), kinds=kinds, identity=lambda exchange: exchange.identity)
-webhook = WebhookTokens.load("webhook.kubeconfig", version="v1", audiences=["front"], remember_seconds=60.0)
+webhook = WebhookTokens.load("webhook.kubeconfig", version="v1", audiences=["front"], remember_seconds=60.0, at_once=64)
 FrontProxy(authentication=[TokenCache([webhook], size=1000)])
 WriteContext(Identity("alice"), RequestInfo(True, "create", "POST", "/", b"/"), dry_run=True)
 ResourcesMiddleware(FrontProxy(), kinds=[Widgets])  # type: ignore[list-item]

@@ -49,18 +49,22 @@ def by_token(configuration: Configuration) -> ByToken:
     settings = configuration.authentication
     problems: list[Problem] = []
     found: list[Authenticator] = []
+    reloads: dict[str, Reload] = {}
     if settings.token_file is not None:
         try:
-            found.append(StaticTokens.load(settings.token_file))
+            tokens = StaticTokens.load(settings.token_file)
         except ConfigurationError as error:
             problems += error.problems
+        else:
+            found.append(tokens)
+            reloads["token file"] = read_aside(partial(StaticTokens.load, settings.token_file), tokens.swap)
     signed = SignedTokens()
     try:
         signed = signed_tokens(configuration)
     except ConfigurationError as error:
         problems += error.problems
     judges: list[TokenAuthenticator] = [*signed.members]
-    reloads = dict(signed.reloads)
+    reloads |= signed.reloads
     if settings.webhook is not None:
         try:
             webhook = _webhook(configuration)
