@@ -41,6 +41,19 @@ def test_who_can_says_how_it_read_the_request(place: Path) -> None:
     assert "'v1' is read as a group" in run("policy who-can get pods.v1 --policy some.csv")[1]
 
 
+def test_model_that_cannot_be_evaluated(place: Path) -> None:
+    """What would be a 500 is told as that, in one line, and is neither a yes nor a no."""
+    for matcher in ("r.sub > 5 && r.obj == p.obj", "r.sub == p.sub & (r.obj == p.obj, 1)"):
+        lines = [*MODEL.replace("p.eft == deny", "p.eft == allow").replace("!some", "some").splitlines()[:-1]]
+        (place / "own.conf").write_text("\n".join([*lines, f"m = {matcher}"]))
+        (place / "own.csv").write_text("p, ann, /x, get\n")
+        for command in ("why --as ann", "policy who-can"):
+            status, out, err = run(f"{command} get /x --policy own.csv --model own.conf")
+            assert (status, out) == (2, "")
+            assert "policy: cannot be decided (TypeError: " in err
+            assert err.endswith("): the server would answer 500\n")
+
+
 def test_lint(place: Path) -> None:
     """Everything that is questionable, in the order of the file, and status 1 only when that is asked for."""
     (place / "careless.csv").write_text(

@@ -103,11 +103,8 @@ def who_can(
     """
 
     def ask() -> tuple[Asked, WhoCan]:
-        import asyncio
-
-        from aggmw.config.questions import authorizer
+        from aggmw.config.questions import authorizer, who_may
         from aggmw.middleware.authorization.analysis.asking import request
-        from aggmw.middleware.authorization.analysis.search import who_can
 
         asked = request(
             verb,
@@ -119,7 +116,7 @@ def who_can(
             version=version,
         )
         decides = authorizer(load(config) if config else None, policy=policy, model=model, rbac=rbac or ())
-        return asked, asyncio.run(who_can(decides, asked.attributes))
+        return asked, who_may(decides, asked.attributes)
 
     asked, found = quietly(ask)
     from aggmw.middleware.authorization.analysis.words import note_lines, who_can_lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os.path import isdir  # unlike Path.is_dir, it is false of whatever cannot be looked at
 from pathlib import Path
@@ -14,16 +15,28 @@ from aggmw.config.configuration import Configuration
 from aggmw.contracts.authorization import Attributes, Authorizer, Explainer, Explanation
 from aggmw.contracts.grants import Granted, GrantLister
 from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
-from aggmw.errors import ConfigurationError, Problem
+from aggmw.errors import AggmwError, ConfigurationError, Problem
 from aggmw.middleware.authorization import AlwaysAllowPaths, CasbinAuthorizer, PrivilegedGroups, RbacAuthorizer, Union
 from aggmw.middleware.authorization.analysis.asking import Asked
 from aggmw.middleware.authorization.analysis.comparison import Difference, diff
 from aggmw.middleware.authorization.analysis.regions import TooMuch
+from aggmw.middleware.authorization.analysis.search import WhoCan, who_can
 from aggmw.middleware.authorization.analysis.words import caller_lines, note_lines, why_lines
 from aggmw.objects.attributes import handshake_attributes
 
-__all__ = ["Why", "authorizer", "grants_of", "policy_diff", "policy_of", "policy_warnings", "why", "why_report"]
+__all__ = [
+    "Why",
+    "authorizer",
+    "grants_of",
+    "policy_diff",
+    "policy_of",
+    "policy_warnings",
+    "who_may",
+    "why",
+    "why_report",
+]
 
+_LONGEST_REASON = 200
 _MANIFESTS = (".yaml", ".yml", ".json")
 _WITHOUT_POLICY = (PrivilegedGroups, AlwaysAllowPaths)
 _NO_POLICY = (
@@ -51,7 +64,11 @@ class Why(NamedTuple):
 
 
 def why(decides: Authorizer, asked: Asked, identity: Identity, added: tuple[str, ...]) -> Why:
-    """Ask why a request of somebody is decided as it is."""
+    """Ask why a request of somebody is decided as it is.
+
+    Raises:
+        ConfigurationError: it cannot be decided.
+    """
     attributes = asked.attributes._replace(identity=identity)
     handshake = handshake_attributes(attributes)
 
@@ -62,7 +79,31 @@ def why(decides: Authorizer, asked: Asked, identity: Identity, added: tuple[str,
             besides = (handshake, await _explained(decides, handshake))
         return Why(attributes, explanation, added, asked.note, besides)
 
-    return asyncio.run(ask())
+    with _deciding():
+        return asyncio.run(ask())
+
+
+def who_may(decides: Authorizer, attributes: Attributes) -> WhoCan:
+    """Ask who may do something.
+
+    Raises:
+        ConfigurationError: that cannot be decided.
+    """
+    with _deciding():
+        return asyncio.run(who_can(decides, attributes))
+
+
+@contextmanager
+def _deciding() -> Iterator[None]:
+    """What an authorizer raises is for whoever wrote its policy."""
+    try:
+        yield
+    except (AggmwError, TooMuch):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:_LONGEST_REASON]
+        words = f"cannot be decided ({type(error).__name__}: {reason}): the server would answer 500"
+        raise ConfigurationError([Problem("policy", words)]) from error
 
 
 async def _explained(decides: Authorizer, attributes: Attributes) -> Explanation:
