@@ -338,7 +338,7 @@ async def test_file_is_read_again(tmp_path: Path) -> None:
     assert verdict(get) == await union.authorize(get)
     assert not (await union.authorize(get)).allowed
     written(tmp_path, casbin, last)
-    await union.refresh()
+    assert await union.refresh() == union.revision.partition(" ")[0]
     allowed = verdict(get)
     assert allowed is not None
     assert allowed.allowed

@@ -72,11 +72,12 @@ class ConfiguredAuthorizers(Union):
         self._begun += 1
         self._put(self._begun, *self._read())
 
-    async def refresh(self) -> None:
-        """The same, in a thread, while requests go on."""
+    async def refresh(self) -> str:
+        """The same, in a thread, while requests go on; gives the revision of the file that is in force then."""
         self._begun += 1
         number = self._begun
         self._put(number, *await in_thread(self._read))
+        return self._record.revision
 
     def samples(self) -> Iterator[Sample]:
         """How often the file was read, how many authorizers it has, and what each of them has decided."""
