@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ import time
 
 
 async def app(scope, receive, send):
-    """`/app/pid` says which process answers, `/app/slow` takes its time, `/app/stuck` all of it; `/app/fork` forks."""
+    """`/app/pid` says which process answers, `/app/held` when there is a file `go`, `/app/fork` forks."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -47,7 +47,8 @@ async def app(scope, receive, send):
     if scope["path"] == "/app/fork" and not os.fork():
         time.sleep(60)
         os._exit(0)
-    await asyncio.sleep({"/app/slow": 2.5, "/app/stuck": 60}.get(scope["path"], 0))
+    while scope["path"] == "/app/held" and not os.path.exists("go"):
+        await asyncio.sleep(0.02)
     body = str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
@@ -155,6 +156,23 @@ class Workers:
             if connection is None:
                 used.close()
 
+    def connected(self, number: int, pids: Iterable[int]) -> list[http.client.HTTPSConnection]:
+        """Connections, so many to each of these workers."""
+        context = self.context
+        found: dict[int, list[http.client.HTTPSConnection]] = {pid: [] for pid in pids}
+        while any(len(each) < number for each in found.values()):
+            connection = self.connect(context)
+            of_its_worker = found[int(self.get("/app/pid", connection)[1])]
+            if len(of_its_worker) < number:
+                of_its_worker.append(connection)
+            else:
+                connection.close()
+        return [connection for each in found.values() for connection in each]
+
+    def go(self) -> None:
+        """Let `/app/held` answer."""
+        (self.path / "go").touch()
+
     def answering(self) -> set[int]:
         """The workers that answer new connections."""
         context = self.context
@@ -166,8 +184,16 @@ class Workers:
         return found
 
     def figures(self) -> Figures:
-        status, page = self.get("/metrics")
-        assert status == 200, page
+        """Once they are known: who does not tell them in time is not waited for."""
+        page = ""
+
+        def known() -> bool:
+            nonlocal page
+            status, page = self.get("/metrics")
+            assert status in (200, 503), page
+            return status == 200
+
+        eventually(known)
         return Figures(page)
 
 
@@ -181,11 +207,17 @@ def gone(pid: int) -> bool:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    """Wait for what no event tells: the end of processes that are not our children."""
+    """Wait for what no event tells, such as the end of processes that are not our children."""
     until = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def much_grace(directory: Path) -> None:
+    """More than any test waits."""
+    config = directory / "config.yaml"
+    config.write_text(config.read_text().replace("grace: 5s", f"grace: {10 * PATIENCE:.0f}s"))
 
 
 @pytest.fixture

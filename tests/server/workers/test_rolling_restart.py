@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 
-from tests.server.workers.conftest import Workers, eventually, gone
+from tests.server.workers.conftest import PATIENCE, Workers, eventually, gone, much_grace
 from tests.server.workers.test_supervision import IMPATIENT
 
 Begin = Callable[..., Workers]
@@ -85,13 +91,14 @@ def test_under_load(begin: Begin) -> None:
     served = begin(2)
     before = served.up(1, 2)
     with Load(served) as load:
+        eventually(lambda: {str(pid) for pid in before.values()} <= load.pids)
         for _ in range(2):
             served.signal(signal.SIGHUP)
             after = served.up(1, 2)
             served.until("restarted")
+        eventually(lambda: {str(pid) for pid in after.values()} <= load.pids)
+        eventually(lambda: min(load.new, load.kept) > 100)
     assert load.failures == []
-    assert min(load.new, load.kept) > 100
-    assert {str(pid) for pid in (*before.values(), *after.values())} <= load.pids
     assert served.answering() == set(after.values())
     assert all(gone(pid) for pid in before.values())
     assert served.stop() == 0
@@ -105,16 +112,22 @@ def test_connections_that_have_asked_nothing_yet(begin: Begin) -> None:
     connected = [served.connect(context) for _ in range(6)]
     for each in connected:
         each.connect()
-    shaking = [socket.create_connection(("127.0.0.1", served.port), 5) for _ in range(6)]
-    served.signal(signal.SIGHUP)
-    served.up(1)
-    for each in connected:
-        assert served.get("/app/pid", each)[0] == 200
-        each.close()
-    for plain in shaking:
+    shaking = [socket.create_connection(("127.0.0.1", served.port), PATIENCE) for _ in range(6)]
+
+    def ask(each: http.client.HTTPSConnection) -> int:
+        with closing(each):
+            return served.get("/app/pid", each)[0]
+
+    def shake_hands_and_ask(plain: socket.socket) -> int:
         with context.wrap_socket(plain, server_hostname="localhost") as wire:
             wire.sendall(b"GET /app/pid HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n")
-            assert wire.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+            return int(wire.recv(1000).split()[1])
+
+    served.signal(signal.SIGHUP)
+    served.up(1)
+    with ThreadPoolExecutor(12) as clients:  # all at once: they have two seconds
+        answers = clients.map(ask, connected), clients.map(shake_hands_and_ask, shaking)
+    assert [*answers[0], *answers[1]] == [200] * 12
     served.until("restarted")
     assert served.stop() == 0
 
@@ -170,23 +183,26 @@ def test_what_cannot_be_used_changes_nothing(begin: Begin) -> None:
     assert served.stop() == 0
 
 
-def test_shorter_grace(begin: Begin) -> None:
+def test_shorter_grace(begin: Begin, directory: Path) -> None:
     """A worker that leaves has the grace time that it was started with, not that of its successor."""
+    much_grace(directory)
     served = begin(command=IMPATIENT)
-    served.up(1, 2)
-    answers: list[int] = []
-    asking = [threading.Thread(target=lambda: answers.append(served.get("/app/slow")[0])) for _ in range(8)]
-    for each in asking:
-        each.start()
-    eventually(lambda: served.figures().sum("apiserver_current_inflight_requests") == 8)
-    config = served.path / "config.yaml"
-    config.write_text(config.read_text().replace("grace: 5s", "grace: 0s"))
-    served.signal(signal.SIGHUP)
-    served.until("restarted")
-    for each in asking:
-        each.join()
-    assert answers == [200] * 8
+    pids = served.up(1, 2)
+    connections = served.connected(2, pids.values())
+    with ThreadPoolExecutor(4) as clients:
+        answers = clients.map(partial(served.get, "/app/held"), connections)
+        eventually(lambda: served.figures().sum("apiserver_current_inflight_requests") == 4)
+        config = served.path / "config.yaml"
+        config.write_text(re.sub("grace: .*", "grace: 0s", config.read_text()))
+        served.signal(signal.SIGHUP)
+        served.up(1)
+        time.sleep(2)  # with the grace time of its successor it would be killed after one
+        served.go()
+        served.until("restarted")
+    assert [status for status, _ in answers] == [200] * 4
     assert served.stop() == 0
+    for connection in connections:
+        connection.close()
 
 
 def test_stop_in_the_middle(begin: Begin) -> None:
@@ -222,6 +238,7 @@ def test_counters_never_fall(begin: Begin) -> None:
     served.up(1, 2)
     for _ in range(20):
         assert served.get("/app/pid")[0] == 200
+    eventually(lambda: served.figures().sum("apiserver_request_total", subresource="/app/") == 20)
     counted = [served.figures().sum("apiserver_request_total", subresource="/app/") for _ in range(6)]
     assert counted == [20] * 6
     page = served.figures()
