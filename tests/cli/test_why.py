@@ -92,6 +92,18 @@ def test_a_configuration(place: Path) -> None:
     assert "Allowed to members of the group system:masters." in out
 
 
+def test_one_that_denies_everything(place: Path) -> None:
+    """What stands behind it is not asked, and that is what to change."""
+    (place / "order.yaml").write_text(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n"
+        "- {type: AlwaysDeny, name: first}\n- {type: Casbin, name: policy}\n"
+    )
+    (place / "ordered.yaml").write_text("authorization: {policy: policy.csv, configurationFile: order.yaml}\n")
+    status, out, _ = run("why --config ordered.yaml --as alice get flunders.wardle.example.com/x -n dev")
+    assert status == 1
+    assert "An authorizer that denies everything decided: let one before it allow it, or put that one last\n" in out
+
+
 def test_a_configuration_without_a_policy(place: Path) -> None:
     """Nobody may do anything, and what is missing is named; who is allowed all the same is told nothing of it."""
     (place / "none.yaml").write_text("authorization: {alwaysAllowPaths: [/healthz]}\n")

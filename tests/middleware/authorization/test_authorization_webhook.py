@@ -512,8 +512,17 @@ async def test_explanation() -> None:
     """Who decided, or the condition because of which it was not asked."""
     authorizer = SubjectAccessReviewWebhook(Says(ALLOWED), name="w")
     assert await authorizer.explain(GET) == Explanation(Verdict(Outcome.ALLOW, "because"), "the webhook w")
-    assert await SubjectAccessReviewWebhook(Says({"reason": "r"})).explain(GET) == Explanation(
-        Verdict(Outcome.NO_OPINION, "r")
+    elsewhere = "the webhook w decides by what is known there: allow it there, or by another authorizer before it"
+    for status, outcome, rule in (
+        ({"reason": "r"}, Outcome.NO_OPINION, ""),
+        ({"denied": True, "reason": "r"}, Outcome.DENY, "the webhook w: r"),
+    ):
+        explanation = await SubjectAccessReviewWebhook(Says(status), name="w").explain(GET)
+        assert explanation == Explanation(Verdict(outcome, "r"), rule, note=elsewhere)
+    broken = await SubjectAccessReviewWebhook(Says(error=UpstreamBroken("gone")), name="w").explain(GET)
+    assert (broken.rule, broken.note) == (
+        "the webhook w",
+        "while the webhook w cannot be asked, its failure policy decides: mend it, or let one before it allow it",
     )
     webhook = Says(ALLOWED)
     assert await SubjectAccessReviewWebhook(webhook, name="w", match_conditions=["true", "false"]).explain(
@@ -521,6 +530,7 @@ async def test_explanation() -> None:
     ) == Explanation(
         Verdict(Outcome.NO_OPINION),
         misses=(Miss("the webhook w, which is not asked", (("condition", "false", "false"),)),),
+        note="the webhook w is asked where its conditions are true: change them, or let another authorizer allow it",
     )
     assert webhook.asked == []
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aggmw.contracts.authorization import Attributes, NonResourceRule, Outcome, ResourceRule, Rules, Verdict
+from aggmw.contracts.authorization import (
+    Attributes,
+    Explanation,
+    NonResourceRule,
+    Outcome,
+    ResourceRule,
+    Rules,
+    Verdict,
+)
 from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 
@@ -39,6 +47,7 @@ class DenyAll:
     """Denies everything: what stands where no authorizer is configured."""
 
     _verdict = Verdict(Outcome.DENY, "everything is forbidden")
+    _note = "an authorizer that denies everything decided: let one before it allow it, or put that one last"
 
     def __repr__(self) -> str:
         return "DenyAll()"
@@ -49,6 +58,10 @@ class DenyAll:
 
     async def authorize(self, attributes: Attributes) -> Verdict:
         return self._verdict
+
+    async def explain(self, attributes: Attributes) -> Explanation:
+        """The same, and what would help."""
+        return Explanation(self._verdict, note=self._note)
 
     async def rules_for(self, identity: Identity, namespace: str) -> Rules:
         return _NOTHING

@@ -145,14 +145,22 @@ class SubjectAccessReviewWebhook:
         return await self._flights.join(key, partial(self._ask_and_remember, spec, attributes))
 
     async def explain(self, attributes: Attributes) -> Explanation:
-        """What the server says; where it is not asked, the condition because of which."""
+        """What the server says; where it is not asked, the condition because of which; and who could allow it."""
+        called = self._called
         false = self._conditions.match(review_spec(attributes)).false
         if false:
-            return Explanation(
-                _NO_OPINION, misses=(Miss(f"{self._called}, which is not asked", (("condition", false, "false"),)),)
-            )
+            miss = Miss(f"{called}, which is not asked", (("condition", false, "false"),))
+            note = f"{called} is asked where its conditions are true: change them, or let another authorizer allow it"
+            return Explanation(_NO_OPINION, misses=(miss,), note=note)
         verdict = await self.authorize(attributes)
-        return Explanation(verdict, "" if verdict.outcome is Outcome.NO_OPINION else self._called)
+        if verdict.allowed:
+            return Explanation(verdict, called)
+        if verdict.error:
+            note = f"while {called} cannot be asked, its failure policy decides: mend it, or let one before it allow it"
+        else:
+            note = f"{called} decides by what is known there: allow it there, or by another authorizer before it"
+        reason = f"{called}: {verdict.reason}" if verdict.reason else called
+        return Explanation(verdict, reason if verdict.outcome is Outcome.DENY else "", note=note)
 
     async def rules_for(self, identity: Identity, namespace: str) -> Rules:
         """Nothing: a server that answers questions has no list."""

@@ -118,6 +118,8 @@ def difference(what: str, rule: str, request: str) -> str:
     if what == "apiGroup":
         return f"apiGroup: the rule has {'|'.join(_groups(rule))}, the request has {request or 'core'}"
     several = "|" in rule or " more" in rule
+    if what == "condition":
+        return f"its condition {rule} is {request}"
     if what == "role":
         return f"{request} is not a member of {rule}"
     if what == "group":
