@@ -109,4 +109,4 @@ def test_suites_say_what_they_compared(pytester: pytest.Pytester) -> None:
 def test_without_pytest() -> None:
     """The test tools themselves need no pytest."""
     code = "import sys; sys.modules.update(pytest=None, _pytest=None); import aggmw.testing, aggmw.testing.hygiene"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -25,7 +25,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 def client_of(app: object, log: list[object] | None = None) -> Client:
     """A client whose applications note in `log` how it left."""
-    return Client(app, state={"log": [] if log is None else log}, limit=0.5)  # type: ignore[arg-type]
+    return Client(app, state={"log": [] if log is None else log}, limit=20)  # type: ignore[arg-type]
 
 
 async def test_text_and_bytes() -> None:

@@ -157,7 +157,7 @@ def test_several_processes(tmp_path: Path) -> None:
         writer.stdin.write(b"\n")
         writer.stdin.flush()
     for writer in writers:
-        writer.communicate(timeout=30)
+        writer.communicate(timeout=60)
         assert writer.returncode == 0
     files = sorted(tmp_path.iterdir())
     found = [event for file in files for event in lines(file)]

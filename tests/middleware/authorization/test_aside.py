@@ -253,7 +253,7 @@ async def main():
 asyncio.run(main())
 print("over")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("over\n", "")
 
 

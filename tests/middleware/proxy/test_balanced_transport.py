@@ -237,8 +237,9 @@ async def test_all_attempts_share_the_time(clock: VirtualClock) -> None:
     assert second == pytest.approx(40.0, abs=0.5)
 
 
-async def test_watches_are_not_hurried() -> None:
+async def test_watches_are_not_hurried(clock: VirtualClock) -> None:
     """The head of a watch may come with its first event: `attempt_seconds` is not for it."""
+    clock.time()
 
     async def unreachable(request: UpstreamRequest) -> None:
         raise UpstreamUnreachable("connection refused")

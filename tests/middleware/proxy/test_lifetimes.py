@@ -342,17 +342,17 @@ async def test_one_timer_for_all(clock: VirtualClock) -> None:
     assert len(ended) == 500
 
 
-async def test_ages_differ() -> None:
+async def test_ages_differ(clock: VirtualClock) -> None:
     """Those that began together do not come back together: between half of the age and all of it."""
     spread = iter([0.0, 0.25, 1.0])
     lifetimes = Lifetimes(None, 100.0, spread=lambda: next(spread))
-    now = asyncio.get_running_loop().time()
+    now = clock.time()
     dues = []
     for _ in range(3):
         stream = lifetimes.of(None, long_running=True)
         assert stream is not None
-        dues.append(round(stream.due - now))
-    assert dues == [100, 88, 50]
+        dues.append(stream.due - now)
+    assert dues == pytest.approx([100, 87.5, 50])
     random = Lifetimes(None, 100.0)
     some = [random.of(None, long_running=True) for _ in range(20)]
     assert len({stream.due for stream in some if stream is not None}) == 20
