@@ -60,11 +60,11 @@ async def through() -> AsyncIterator[tuple[Client, list[ReceivedRequest]]]:
         upstream = Backend("v1alpha1.wardle.example.com", backend.host, backend.port, tls=False)
         services = [APIService("wardle.example.com", "v1alpha1", upstream)]
         async with FrontProxy(authentication=[Alice()], authorization=AllowAll(), services=services) as proxy:
-            async with asyncio.timeout(60):
-                while not (proxy.ready and any(request.target == b"/openapi/v3" for request in received)):
+            client = Client(proxy)
+            async with asyncio.timeout(60):  # what was learned is published after a moment
+                while not (await client.request("GET", "/openapi/v3")).json().get("paths"):
                     await asyncio.sleep(0.01)
-                await asyncio.sleep(0.05)  # what was learned is published after a moment
-            yield Client(proxy), received
+            yield client, received
 
 
 async def test_index_and_document(through: tuple[Client, list[ReceivedRequest]]) -> None:
