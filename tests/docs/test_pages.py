@@ -133,7 +133,7 @@ def test_commands_exist() -> None:
             continue
         words = shlex.split(line.split("#")[0].rstrip("& ").split(">")[0].split("2>")[0])[1:]
         if not words or words[0].startswith("-"):
-            assert set(words) <= {"--help"}, f"{where}: {line}"
+            assert set(words) <= {"--help", "--version"}, f"{where}: {line}"
             continue
         assert words[0] in COMMANDS, f"{where}: {line}"
         command = COMMANDS[words[0]]

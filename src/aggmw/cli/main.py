@@ -63,6 +63,18 @@ def demo(
     raise typer.Exit(reported(lambda: run_demo(directory, port)))
 
 
+@checks.command("config")
+def check_config(config: ConfigOption = None, directory: DirectoryOption = Path(".aggmw")) -> None:
+    """Read a configuration and every file that it names, and say what is wrong with them, or what would be served.
+
+    Nothing listens, and no file is made. The status is 0 when everything is right, 2 when something is wrong.
+    """
+    from aggmw.server.check import check_configuration
+
+    stack = reported(lambda: check_configuration(load(config) if config else Configuration(), directory))
+    typer.echo(f"{config or 'the default configuration'}: no mistakes\n{stack}")
+
+
 @checks.command("auth")
 def check_auth(
     token_file: Annotated[
@@ -113,7 +125,25 @@ def token(
 @app.command()
 def version() -> None:
     """Print the version, and whether it is the compiled build."""
-    typer.echo(f"aggmw {installed('aggmw')}{' (compiled)' if aggmw.__compiled__ else ''}")
+    _print_version(True)
+
+
+@app.callback()
+def _options(
+    asked: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda asked: _print_version(asked), help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aggmw {installed('aggmw')}{' (compiled)' if aggmw.__compiled__ else ''}")
+        raise typer.Exit
 
 
 def _overridden(configuration: Configuration, host: str | None, port: int | None, workers: int | None) -> Configuration:

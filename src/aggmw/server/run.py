@@ -21,7 +21,7 @@ from aggmw.server.directory import Directory
 from aggmw.server.sockets import url_of
 from aggmw.server.tls import DoorTLS
 
-__all__ = ["Announce", "Running", "administrator", "open_directory", "prepare", "run", "serve"]
+__all__ = ["Announce", "Running", "administrator", "check", "open_directory", "prepare", "run", "serve"]
 
 _log = structlog.get_logger("aggmw.server")
 _ADMINISTRATOR = ("admin", ("system:masters",))
@@ -115,22 +115,8 @@ def prepare(
     Raises:
         ConfigurationError: all mistakes, those of `listen` too.
     """
-    problems: list[Problem] = []
     drain = Drain()
-    composed: Composed | None = None
-    tls: DoorTLS | None = None
-    try:
-        composed = compose(configuration, _credentials(directory), drain)
-    except ConfigurationError as error:
-        problems.extend(error.problems)
-    try:
-        tls = DoorTLS(
-            certificate=configuration.tls.certificate or directory.server_certificate,
-            key=configuration.tls.key or directory.server_key,
-            client_ca=composed.client_ca if composed else (),
-        )
-    except ConfigurationError as error:
-        problems.extend(error.problems)
+    composed, tls, problems = _read(configuration, directory, drain)
     try:
         listener = listen()
     except ConfigurationError as error:
@@ -145,6 +131,18 @@ def prepare(
     return server, composed
 
 
+def check(configuration: Configuration, directory: Directory) -> Composed:
+    """Read everything that `prepare` reads, and listen nowhere.
+
+    Raises:
+        ConfigurationError: all mistakes.
+    """
+    composed, tls, problems = _read(configuration, directory, Drain())
+    if composed is None or tls is None:
+        raise ConfigurationError(problems)
+    return composed
+
+
 def administrator(directory: Directory, url: str) -> Path:
     """The administrator's kubeconfig, made or brought up to date.
 
@@ -153,6 +151,28 @@ def administrator(directory: Directory, url: str) -> Path:
     """
     user, groups = _ADMINISTRATOR
     return directory.kubeconfig(user, server=url, user=user, groups=groups)
+
+
+def _read(
+    configuration: Configuration, directory: Directory, drain: Drain
+) -> tuple[Composed | None, DoorTLS | None, list[Problem]]:
+    """What is to be served and the door's TLS, None where there are mistakes; and all of those."""
+    problems: list[Problem] = []
+    composed: Composed | None = None
+    tls: DoorTLS | None = None
+    try:
+        composed = compose(configuration, _credentials(directory), drain)
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+    try:
+        tls = DoorTLS(
+            certificate=configuration.tls.certificate or directory.server_certificate,
+            key=configuration.tls.key or directory.server_key,
+            client_ca=composed.client_ca if composed else (),
+        )
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+    return composed, tls, problems
 
 
 def _credentials(directory: Directory) -> Credentials:
