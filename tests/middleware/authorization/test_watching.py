@@ -38,6 +38,9 @@ class Reader:
 def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.csv"
     path.write_text("old")
+    later = tmp_path.with_suffix(".later")  # what is written within one tick of the kernel's clock has one time
+    while not later.exists() or later.stat().st_ctime_ns == path.stat().st_ctime_ns:
+        later.write_text("")
     return path
 
 
