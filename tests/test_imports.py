@@ -76,10 +76,7 @@ MADE_OF_AN_EXTRA = {
     "typer": {"aggmw.cli"},
     "uvicorn": {
         f"aggmw.server.{name}"
-        for name in (
-            *("check", "cycle", "door", "porter", "run", "serving", "websocket"),
-            *("workers.supervisor", "workers.worker"),
-        )
+        for name in ("cycle", "door", "porter", "run", "serving", "websocket", "workers.supervisor", "workers.worker")
     },
     "rich": {"aggmw.server.demo"},
     "prometheus_client": {"aggmw.middleware.metrics.exposition"},

@@ -69,9 +69,9 @@ def check_config(config: ConfigOption = None, directory: DirectoryOption = Path(
 
     Nothing listens, and no file is made. The status is 0 when everything is right, 2 when something is wrong.
     """
-    from aggmw.server.check import check_configuration
+    from aggmw.server.run import check
 
-    stack = reported(lambda: check_configuration(load(config) if config else Configuration(), directory))
+    stack = reported(lambda: check(load(config) if config else Configuration(), directory))
     typer.echo(f"{config or 'the default configuration'}: no mistakes\n{stack}")
 
 

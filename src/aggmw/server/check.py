@@ -1,9 +1,8 @@
-"""What is right with a configuration, and what its front proxy would make of a credential, without serving anything."""
+"""What the front proxy of a configuration would make of a credential, without serving anything."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,29 +15,9 @@ from aggmw.errors import ConfigurationError, Problem
 from aggmw.net.tls import ClientCertificatePair
 from aggmw.pki.paths import build_chain
 from aggmw.pki.read import pem_certificates
-from aggmw.server import logs
 from aggmw.server.directory import Directory
-from aggmw.server.run import check, open_directory
 
-__all__ = ["check_auth", "check_configuration", "identified"]
-
-
-def check_configuration(configuration: Configuration, directory: Path) -> str:
-    """What would be served, as its `repr` shows it.
-
-    Args:
-        configuration: every file that it names is read, and applications in it are imported.
-        directory: of `aggmw serve`; nothing is made in it, and it need not be there.
-
-    Raises:
-        ConfigurationError: every mistake.
-    """
-    logs.configure("warning", configuration.log_format)
-    made_before = Directory(directory.absolute())
-    if made_before.client_ca.is_file():
-        return repr(check(configuration, made_before).front_proxy)
-    with tempfile.TemporaryDirectory(prefix="aggmw-check-") as made:
-        return repr(check(configuration, open_directory(configuration, Path(made))).front_proxy)
+__all__ = ["check_auth", "identified"]
 
 
 def check_auth(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,16 +132,29 @@ def prepare(
     return server, composed
 
 
-def check(configuration: Configuration, directory: Directory) -> Composed:
-    """Read everything that `prepare` reads, and listen nowhere.
+def check(configuration: Configuration, path: Path) -> str:
+    """What would be served, as its `repr` shows it.
+
+    Args:
+        configuration: every file that it names is read, and applications in it are imported.
+        path: the directory of `run`; nothing is made in it, and it need not be there.
 
     Raises:
         ConfigurationError: all mistakes.
     """
+    logs.configure("warning", configuration.log_format)
+    directory = Directory(path.absolute())
+    if not directory.client_ca.is_file():
+        with tempfile.TemporaryDirectory(prefix="aggmw-check-") as made:
+            return _checked(configuration, open_directory(configuration, Path(made)))
+    return _checked(configuration, directory)
+
+
+def _checked(configuration: Configuration, directory: Directory) -> str:
     composed, tls, problems = _read(configuration, directory, Drain())
     if composed is None or tls is None:
         raise ConfigurationError(problems)
-    return composed
+    return repr(composed.front_proxy)
 
 
 def administrator(directory: Directory, url: str) -> Path:
