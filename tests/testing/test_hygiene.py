@@ -18,6 +18,12 @@ from aggmw.testing import hygiene
 from aggmw.testing.hygiene import BlockingSleep, Watch, describe_socket, open_sockets
 
 
+@pytest.fixture(autouse=True)
+def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left here is left on purpose."""
+    monkeypatch.setattr(hygiene, "_PAUSES", hygiene._PAUSES[:8])
+
+
 def watched(main: Coroutine[Any, Any, None], watch: Watch) -> None:
     """Run `main` in a loop of its own, watched from begin to end."""
 

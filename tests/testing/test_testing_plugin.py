@@ -68,8 +68,9 @@ def teardown_module():
 """
 
 
-def test_hygiene_and_clock(pytester: pytest.Pytester) -> None:
+def test_hygiene_and_clock(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test that leaves something is an error that names it; the others, and the exempted, pass."""
+    monkeypatch.setattr("aggmw.testing.hygiene._PAUSES", [0.001] * 10)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(TESTS)

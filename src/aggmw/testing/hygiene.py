@@ -28,7 +28,7 @@ Waste: TypeAlias = Literal["tasks", "sockets", "errors", "blocking"]
 BLOCKING_LIMIT = 1.0
 """Seconds that one callback may hold the loop."""
 
-_PAUSES = [0.001 * 2**doubled for doubled in range(10)]  # a second altogether: closing takes time on a busy machine
+_PAUSES = [0.001 * 2**doubled for doubled in range(12)]  # four seconds altogether, for threads on a busy machine
 
 
 class BlockingSleep(AssertionError):
