@@ -225,7 +225,7 @@ async def test_directory_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """Found when somebody asks, before the first request; making the sink touches nothing."""
+    """Found when somebody asks, before the first request; neither that nor making the sink leaves a file behind."""
     with pytest.raises(ConfigurationError, match="cannot be opened for appending: No such file or directory"):
         AuditLog(tmp_path / "nowhere" / "audit.log").check()
     with pytest.raises(ConfigurationError, match="Is a directory"):
@@ -233,4 +233,18 @@ def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.log")
     assert not list(tmp_path.iterdir())
     log.check()
-    assert (tmp_path / "audit.log").read_bytes() == b""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n"])
+def test_check_keeps_what_was_there(tmp_path: Path, content: bytes) -> None:
+    """A file stays, also an empty one, and so does a link to one that there is not yet."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(content)
+    AuditLog(path).check()
+    assert path.read_bytes() == content
+    link = tmp_path / "link.log"
+    link.symlink_to("later.log")
+    AuditLog(link).check()
+    assert link.is_symlink()
+    assert not link.exists()

@@ -66,7 +66,7 @@ class AuditLog:
         return f"AuditLog({str(self._file.path)!r})"
 
     def check(self) -> None:
-        """Whether the file can be written, before anything depends on it; it is made if there is none.
+        """Whether the file can be written, before anything depends on it. If there is none, there is none afterwards.
 
         Raises:
             ConfigurationError: it cannot be opened for appending.
@@ -136,9 +136,12 @@ class _File:
         self._descriptor: int | None = None
 
     def check(self) -> None:
-        """Whether it can be opened and locked; nothing stays open."""
+        """Whether it can be opened and locked; nothing stays open, and no file is left that was not there."""
+        was_there = self.path.exists()
         try:
-            self._take()
+            _, size = self._take()
+            if not was_there and not size:
+                os.unlink(os.path.realpath(self.path))  # who waits for its lock finds that, and makes another
         finally:
             self.close()
 
