@@ -299,7 +299,9 @@ def test_service_that_shadows_a_path_of_the_front_proxy() -> None:
 
 
 def test_applications_that_are_hard_to_see() -> None:
-    """What could be an application is not refused: wrappers, any arguments, an endpoint's class, a call by a slot."""
+    """What could be an application is not refused: wrappers, any arguments, an endpoint's class, a call by a slot, and
+    one whose signature cannot be told, as where annotations name what only a type checker imports.
+    """
 
     class Slot:
         __slots__ = ("__call__",)
@@ -315,7 +317,21 @@ def test_applications_that_are_hard_to_see() -> None:
     class Endpoint(HTTPEndpoint):
         """Made for each request."""
 
-    apps: list[Any] = [Slot(), wrapper, anything, Endpoint, partial(anything, 1), Foreign(core), Foreign(core).__call__]
+    class Annotated(Foreign):
+        @property
+        def __signature__(self) -> object:
+            raise NameError("Scope")
+
+    apps: list[Any] = [
+        Slot(),
+        wrapper,
+        anything,
+        Endpoint,
+        Annotated(core),
+        partial(anything, 1),
+        Foreign(core),
+        Foreign(core).__call__,
+    ]
     for app in apps:
         RecoveryMiddleware(app)
         PathService("/a/", app=app)

@@ -278,6 +278,20 @@ async def test_a_single_chunk_has_a_length() -> None:
     assert (await Client(WsgiApplication(plain())).request("GET", "/")).body == b""
 
 
+async def test_a_class_whose_instances_are_the_answers() -> None:
+    """PEP 3333 has one for an example of an application."""
+
+    class Answer:
+        def __init__(self, environ: dict[str, Any], start_response: Any) -> None:
+            self._start = start_response
+
+        def __iter__(self) -> Iterator[bytes]:
+            self._start("200 OK", [])
+            yield b"hello"
+
+    assert (await Client(WsgiApplication(Answer)).request("GET", "/")).body == b"hello"
+
+
 async def test_write() -> None:
     """The old way to send: what `start_response` returns."""
 

@@ -10,12 +10,18 @@ import pytest
 
 from aggmw.server.directory import Directory
 
-CONFIG = "authentication: {tokenFile: tokens.csv}\nauthorization: {policy: policy.csv}\n"
+CONFIG = """\
+authentication: {tokenFile: tokens.csv}
+authorization: {policy: policy.csv}
+audit: {policyFile: audit.yaml, log: {path: audit.log}}
+"""
+AUDIT = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}\n"
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "audit.yaml").write_text(AUDIT)
     (tmp_path / "tokens.csv").write_text("t0p-secret-token,alice,1\n")
     (tmp_path / "policy.csv").write_text("p2, user:alice, *, /app/*\n")
     return tmp_path
@@ -42,7 +48,7 @@ def test_no_mistakes(place: Path, started: bool) -> None:
     assert (status, err) == (0, "")
     first, second = out.splitlines()
     assert first == "config.yaml: no mistakes"
-    assert second.startswith("FrontProxy(recovery → request_info → authentication → authorization")
+    assert second.startswith("FrontProxy(recovery → request_info → authentication → audit → authorization")
     assert names(place) == before
 
 
@@ -59,6 +65,17 @@ def test_every_mistake(place: Path) -> None:
     status, _, served = aggmw(place, "serve", *arguments, "--port", "0")
     assert status == 2
     assert [line for line in served.splitlines() if not line.startswith("{")] == err.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["app", "wsgi"])
+def test_an_application_that_is_none(place: Path, kind: str) -> None:
+    """Its place is said once."""
+    (place / "given.py").write_text("number = 7\n")
+    (place / "config.yaml").write_text(f"services: {{paths: [{{path: /a/, {kind}: 'given:number'}}]}}\n")
+    status, _, err = aggmw(place, "check", "config", "--config", "config.yaml", "--dir", "state")
+    assert status == 2
+    kinds = {"app": "an ASGI", "wsgi": "a WSGI"}
+    assert err == f"config.yaml: services.paths[0].{kind}: given:number must be {kinds[kind]} application, not int\n"
 
 
 def test_an_unfinished_directory(place: Path) -> None:

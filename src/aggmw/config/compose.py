@@ -236,11 +236,12 @@ def _path(
 ) -> list[PathService]:
     """A path service; `balancing` holds for one with several servers and no options of its own."""
     several = isinstance(path.url, tuple) and len(path.url) > 1
+    app = _application(path, directory) if path.in_process else None
     try:
         service = PathService(
             path.path,
             path.url,
-            app=_application(path, directory) if path.in_process else None,
+            app=app,
             ca=read_bundle(path.ca) if path.ca else b"",
             server_name=path.server_name,
             strip_prefix=path.strip_prefix,

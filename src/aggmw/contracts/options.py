@@ -37,7 +37,8 @@ def check_application(option: str, app: object) -> None:
 
 def check_wsgi_application(option: str, app: object) -> None:
     """The same of what WSGI calls."""
-    if isinstance(app, type) or not callable(app):
+    iterated = hasattr(app, "__iter__")  # a class whose instances are the answers is an application, too (PEP 3333)
+    if (isinstance(app, type) and not iterated) or not callable(app):
         raise TypeError(f"{option} must be a WSGI application, not {_named(app)}")
     if _takes(app, 2):
         return
@@ -94,7 +95,7 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
     """Whether it can be called with so many arguments; also when that cannot be found out."""
     try:
         called = signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001  it may have to evaluate annotations, of names that only a type checker imports
         return True
     try:
         called.bind(*[None] * count)
