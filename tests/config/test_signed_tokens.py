@@ -359,6 +359,27 @@ async def test_c5_11_watch_of_an_account_that_goes(place: Path) -> None:
                 assert not stays.complete
 
 
+async def test_c5_11_watch_by_a_token_that_is_taken_off(place: Path) -> None:
+    """C5.11: what is forwarded by a token of the list ends when that is off it; another one's goes on."""
+    stream = [ReadHead(), Send(respond(headers={"Transfer-Encoding": "chunked"}) + b"4\r\none\n\r\n"), Hold()]
+    async with ScriptedBackend(stream) as server:
+        (place / "config.yaml").write_text(CONFIG + f"services: {{paths: [{{path: /events/, url: '{server.url}'}}]}}\n")
+        (place / "policy.csv").write_text("p2, group:system:authenticated, get, /events/*\n")
+        (place / "tokens.csv").write_text("s3cr3t,alice,1\nother,bob,2\n")
+        made = composed(place)
+        async with (
+            running(made) as client,
+            client.stream("GET", "/events/a", {"authorization": "Bearer s3cr3t"}) as gone,
+            client.stream("GET", "/events/a", {"authorization": "Bearer other"}) as stays,
+        ):
+            assert (await anext(gone), await anext(stays)) == (b"one\n", b"one\n")
+            (place / "tokens.csv").write_text("other,bob,2\n")
+            await read_again(made, "token file")
+            with pytest.raises(IncompleteResponse):
+                await gone.read()
+            assert not stays.complete
+
+
 async def test_c5_11_watch_by_a_key_that_goes(place: Path) -> None:
     """C5.11: what is forwarded by a token ends with the token's key, of service accounts and of an issuer elsewhere."""
     stream = [ReadHead(), Send(respond(headers={"Transfer-Encoding": "chunked"}) + b"4\r\none\n\r\n"), Hold()]

@@ -213,4 +213,30 @@ async def test_tokens_that_may_be_withdrawn() -> None:
     found = StaticTokens({"t": said}).identify(Presented(((b"authorization", b"Bearer t"),)))
     assert found is not None
     assert found.credential == Credential(ambient=False, expires=5.0)
-    assert found.credential.withdrawal is withdrawal
+    assert found.credential.withdrawal is not None
+    assert not found.credential.withdrawal.begun
+    withdrawal.begin()
+    assert found.credential.withdrawal.begun
+
+
+async def test_another_list() -> None:
+    """What was opened by a token ends when that is off the list, or somebody else's; whoever stays goes on."""
+    names = ("stays", "gone", "renamed", "regrouped")
+    tokens = StaticTokens({name: Identity(name) for name in names})
+
+    def withdrawal(token: str) -> Drain:
+        identity = tokens.identify(Presented(((b"authorization", b"Bearer " + token.encode()),)))
+        assert identity is not None
+        assert identity.credential.withdrawal is not None
+        return identity.credential.withdrawal
+
+    before = [withdrawal(name) for name in names]
+    tokens.swap(
+        StaticTokens(
+            {"stays": Identity("stays"), "renamed": Identity("jane"), "regrouped": Identity("regrouped", "", ("a",))}
+        )
+    )
+    assert [each.begun for each in before] == [False, True, True, True]
+    assert [withdrawal(name).begun for name in ("stays", "renamed", "regrouped")] == [False] * 3
+    tokens.swap(StaticTokens({}))
+    assert before[0].begun

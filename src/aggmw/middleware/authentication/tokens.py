@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Identity, Presented, authenticated
 from aggmw.errors import ConfigurationError, InvalidCredentials, InvalidIdentity, Problem
 from aggmw.middleware.authentication.bearer import presented_token
@@ -55,8 +56,19 @@ class StaticTokens:
         return f"StaticTokens({len(self._identities)} tokens)"
 
     def swap(self, other: StaticTokens) -> None:
-        """Know what the other one knows from now on: who is off the list is nobody on the next request."""
-        self._identities = other._identities
+        """Know what the other one knows from now on. Call it on the event loop.
+
+        A token that is off the list is nobody's on the next request, and what it opened, such as a watch, ends; so does
+        what was opened by one that is somebody else's by now.
+        """
+        before = self._identities
+        self._identities = {
+            digest: _kept(before.get(digest), identity) for digest, identity in other._identities.items()
+        }
+        for digest, identity in before.items():
+            withdrawal = identity.credential.withdrawal
+            if self._identities.get(digest) is not identity and withdrawal is not None:
+                withdrawal.begin()
 
     async def authenticate(self, presented: Presented) -> Identity | None:
         """As `identify`."""
@@ -78,8 +90,18 @@ class StaticTokens:
 
 
 def _known(identity: Identity) -> Identity:
-    """Whoever has this token has it on purpose."""
-    return authenticated(identity.known_by(replace(identity.credential, ambient=False)))
+    """Whoever has this token has it on purpose, for as long as it is on the list."""
+    withdrawal = Drain()
+    if identity.credential.withdrawal is not None:
+        identity.credential.withdrawal.add(withdrawal.begin)
+    return authenticated(identity.known_by(replace(identity.credential, ambient=False, withdrawal=withdrawal)))
+
+
+def _kept(before: Identity | None, now: Identity) -> Identity:
+    """The one before, if nothing of it is other."""
+    if before is not None and (before, before.credential) == (now, now.credential):
+        return before
+    return now
 
 
 def _digest(token: bytes) -> bytes:
