@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from tests.middleware.authorization.casbin.oracle import Both, model_text, section_of
+from tests.work import measured
 
 from aggmw.contracts.authorization import Attributes, Outcome, Verdict
 from aggmw.contracts.identity import Identity
 from aggmw.errors import ConfigurationError
 from aggmw.middleware.authorization import CasbinAuthorizer
+from aggmw.middleware.authorization.casbin.enforcer import casbin_functions
 from aggmw.middleware.authorization.casbin.functions import FUNCTIONS
 from aggmw.middleware.authorization.casbin.keys import KEYS
 from aggmw.middleware.authorization.casbin.role_patterns import PatternRoles, Patterns
@@ -341,6 +343,29 @@ def test_domains_of_requests_cost_nothing_much() -> None:
         assert graph.roles_of(f"/shelf/{one}/x", f"dev{one}") == {f"books{one}"}
     assert graph.roles_of("/shelf/7/x", "east") == {"books7", "read"}
     assert tried < 2 * number
+
+
+def test_domains_with_rows_of_their_own_cost_nothing_much() -> None:
+    """C4: whoever asks goes through the namespaces; what holds everywhere is not put together for each of them anew."""
+    number = 2000
+    links = [(f"user{one}", f"team{one % 50}", "*") for one in range(number)]
+    links += [("team7", f"own{one}", f"dev{one}") for one in range(number)]
+    graph = PatternRoles(links, domains=Patterns(FUNCTIONS["keyMatch"], KEYS["keyMatch"]))
+    with measured() as work:
+        for one in range(number):
+            assert graph.roles_of("user7", f"dev{one}") == {"team7", f"own{one}"}
+    assert work.seconds < 0.5  # some 10 ms; a second and more where the members of "*" are gone through each time
+    assert len(graph.roles_anywhere("user7")) == number + 1
+
+
+def test_patterns_that_fit_a_pattern() -> None:
+    """A name has the roles of the patterns that it fits, not of those that only the text of its pattern fits."""
+    fits = casbin_functions()["globMatch"]
+    graph = PatternRoles([("a[b]", "one"), ("????", "four"), ("ab", "own")], names=Patterns(fits))
+    assert graph.roles_of("a[b]") == {"one", "four"}
+    assert graph.roles_of("ab") == {"own", "one"}
+    graph = PatternRoles([("a[b]", "one"), ("????", "four")], names=Patterns(fits))
+    assert graph.roles_of("ab") == {"one"}
 
 
 def test_long_names_in_rows(outcome: OutcomeOf) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from aggmw.middleware.authorization.casbin.functions import Unmatchable
@@ -15,7 +15,6 @@ __all__ = ["PatternRoles", "Patterns"]
 
 _Edges: TypeAlias = Mapping[str, Iterable[str]]
 _DOMAINS = 256
-_GRAPHS = 64
 
 
 class Patterns(NamedTuple):
@@ -36,7 +35,8 @@ class PatternRoles(RoleGraph):
     """Memberships, of which members or domains are patterns (casbin's matching functions of a role manager).
 
     A name has the roles of every pattern that it fits. In a domain hold the rows of that domain and of every pattern
-    that it fits. What is kept of names and domains that were asked about is bounded.
+    that it fits. Nothing is put together for a domain, which whoever asks chooses: a question looks at the rows of the
+    names on its way.
 
     Args:
         links: as for `RoleGraph`.
@@ -51,12 +51,13 @@ class PatternRoles(RoleGraph):
         self._names = _Found(members, names)
         self._domains = _Found(self._edges, domains)
         known = {*members, *(role for links in self._edges.values() for some in links.values() for role in some)}
-        self._fits = {name: some for name in known if (some := self._fitting(name)) != ()}
-        # Whoever asks chooses the domain; how many of them hold other rows than others is up to the policy.
+        self._fits = {} if names is None else {name: self._fitting(name) for name in known}
+        anywhere: dict[str, set[str]] = {}
+        for links in self._edges.values():
+            for name, some in links.items():
+                anywhere.setdefault(name, set()).update(some)
+        self._anywhere: tuple[_Edges, ...] = (anywhere,)
         self._holding = lru_cache(maxsize=_DOMAINS)(self._all_holding)
-        self._together = lru_cache(maxsize=_GRAPHS)(self._graph)
-
-        self._from("", "")  # here, because loading is not waited for: what holds everywhere
 
     def roles_of(self, name: str, domain: str = "") -> frozenset[str]:
         return frozenset(reach(name, self._from(name, domain)))
@@ -71,15 +72,13 @@ class PatternRoles(RoleGraph):
                 return tuple(found)
         return ()
 
-    def _from(self, name: str, domain: str | None) -> _Edges:
-        """The memberships of a domain, with those that the name has because it fits patterns."""
-        edges, members = self._together(self._holding(domain))
-        if self._fits.get(name, ()) is None:
+    def _from(self, name: str, domain: str | None) -> _Within:
+        """The memberships of a domain, or of all for None, with those that the name has because it fits patterns."""
+        fitting = self._fits[name] if name in self._fits else self._names.of(name)
+        if fitting is None:
             raise Unmatchable(f"a name of {len(name)} characters")
-        if name in edges:
-            return edges
-        fitting = [one for one in self._names.of(name) if one in members]
-        return ChainMap({name: set().union(*(edges[one] for one in fitting))}, edges) if fitting else edges  # type: ignore[arg-type]  # which is not written to
+        rows = self._anywhere if domain is None else self._holding(domain)
+        return _Within(rows, self._fits, name, fitting)
 
     def _fitting(self, name: str) -> tuple[str, ...] | None:
         """The patterns that a name of a row fits; None where they are not tried on it."""
@@ -88,25 +87,40 @@ class PatternRoles(RoleGraph):
         except Unmatchable:
             return None
 
-    def _all_holding(self, domain: str | None) -> tuple[str, ...]:
-        """The domains, as rows have them, whose rows hold in a domain; all of them for None."""
-        if domain is None:
-            return tuple(self._edges)
+    def _all_holding(self, domain: str) -> tuple[_Edges, ...]:
+        """The memberships of the domains, as rows have them, that hold in a domain."""
         own = (domain,) if domain in self._edges else ()
-        return (*own, *self._domains.of(str(domain)))
+        return tuple(self._edges[each] for each in (*own, *self._domains.of(domain)))
 
-    def _graph(self, domains: Sequence[str]) -> tuple[_Edges, Mapping[str, object]]:
-        """The memberships of domains, between names that rows mention; and the members in their rows."""
-        edges: dict[str, Iterable[str]] = {}
-        for domain in domains:
-            for name, roles in self._edges[domain].items():
-                edges[name] = {*edges[name], *roles} if name in edges else roles
-        whole = dict(edges)
-        for name in {*edges, *(role for some in edges.values() for role in some)}:
-            more = [edges[pattern] for pattern in self._fits.get(name) or () if pattern in edges]
-            if more:
-                whole[name] = {*whole.get(name, ())}.union(*more)
-        return whole, edges
+
+class _Within:
+    """The memberships of some domains, as `reach` asks for them.
+
+    Args:
+        rows: of each of these domains.
+        fits: the patterns that the names in rows fit.
+        name: one that may be in none.
+        fitting: the patterns that it fits.
+    """
+
+    __slots__ = ("_fits", "_fitting", "_name", "_rows")
+
+    def __init__(
+        self, rows: Sequence[_Edges], fits: Mapping[str, tuple[str, ...] | None], name: str, fitting: tuple[str, ...]
+    ) -> None:
+        self._rows = rows
+        self._fits = fits
+        self._name = name
+        self._fitting = fitting
+
+    def get(self, name: str, default: Iterable[str], /) -> Iterable[str]:
+        """What a name is a member of."""
+        fitting = self._fitting if name == self._name else self._fits.get(name)
+        rows = self._rows
+        found = [links[name] for links in rows if name in links]
+        if fitting:
+            found += [links[one] for links in rows for one in fitting if one in links]
+        return chain.from_iterable(found) if found else default
 
 
 class _Found:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Protocol
 
-__all__ = ["MAX_DEPTH", "RoleGraph", "circling", "reach", "too_deep", "way_back"]
+__all__ = ["MAX_DEPTH", "Edges", "RoleGraph", "circling", "reach", "too_deep", "way_back"]
 
 MAX_DEPTH = 9
 """How many memberships in a row casbin follows."""
 
 _NONE: frozenset[str] = frozenset()
+
+
+class Edges(Protocol):
+    """Gives what a name is a member of, as a mapping does."""
+
+    def get(self, name: str, default: Iterable[str], /) -> Iterable[str]: ...
 
 
 class RoleGraph:
@@ -64,7 +71,7 @@ _EMPTY: Mapping[str, frozenset[str]] = MappingProxyType({})
 _NOBODY: Mapping[str, Iterable[str]] = MappingProxyType({})
 
 
-def reach(name: str, graph: Mapping[str, Iterable[str]], most: int | None = None) -> dict[str, int]:
+def reach(name: str, graph: Edges, most: int | None = None) -> dict[str, int]:
     """All that a name reaches, with so many memberships at most, each with the number of these on the shortest way."""
     reached: dict[str, int] = {}
     level, depth = [name], 0
@@ -107,7 +114,7 @@ def circling(graph: Mapping[str, Iterable[str]]) -> set[str]:
     return {name for name, number in left.items() if number}
 
 
-def way_back(start: str, goal: str, graph: Mapping[str, Iterable[str]], most: int | None = None) -> list[str] | None:
+def way_back(start: str, goal: str, graph: Edges, most: int | None = None) -> list[str] | None:
     """A way from `start` to `goal` along so many memberships at most, both included; None when there is none."""
     before: dict[str, str | None] = {start: None}
     level, depth = [start], 0
