@@ -257,6 +257,28 @@ def test_callers_who_are_kept_elsewhere_do_not_find_out() -> None:
     assert site.begin(home[site.endpoints[1]]).endpoint is first
 
 
+def test_many_left_out_cost_a_kept_caller_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a caller's own endpoint is found does not cost more, the more of them are left out or due."""
+    site = Site(40, failures=1)
+    for endpoint in site.endpoints[:16]:
+        site.fail(endpoint, 1)
+    weighed = 0
+    weight = Endpoint.weight
+
+    def counted(endpoint: Endpoint, key: bytes) -> bytes:
+        nonlocal weighed
+        weighed += 1
+        return weight(endpoint, key)
+
+    monkeypatch.setattr(Endpoint, "weight", counted)
+    home = next(b"user:%d" % each for each in range(9) if not site.begin(b"user:%d" % each).endpoint.out)
+    for most in (40, 80):  # while they are left out, and while all of them are due
+        weighed = 0
+        site.begin(home)
+        assert weighed <= most
+        site.clock.now = max(endpoint.back_at for endpoint in site.endpoints)
+
+
 def test_longer_each_time_and_not_in_step() -> None:
     """Twice as long after each failure, up to the longest, and up to a fifth less; anew after a long good time."""
     site = Site(2, failures=1, eject_seconds=10, eject_longest_seconds=60)

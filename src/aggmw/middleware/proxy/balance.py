@@ -307,9 +307,14 @@ class Balance:
         """An endpoint that may show whether it works again. What cannot be repeated is put at risk, and a caller who is
         kept elsewhere is sent there, only if nothing else has come by for as long again; and a request that has told
         nothing for so long is not waited for."""
+        own: Endpoint | None = None
         for each in self._out:
-            willing = safe and (not key or self._chosen(self.endpoints, key) is each)
-            if now >= each.back_at + each.out_seconds * (each.probing + (not willing)):
+            since = now - each.back_at - each.out_seconds * each.probing
+            if since < 0:
+                continue
+            if since >= each.out_seconds or (safe and not key):
+                return each
+            if safe and (own := own or self._chosen(self.endpoints, key)) is each:
                 return each
         return None
 
