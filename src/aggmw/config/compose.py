@@ -27,11 +27,11 @@ from aggmw.contracts.balancing import Balancing
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.identity import Authenticator
 from aggmw.contracts.reloading import Reload
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.front_proxy import FrontProxy
 from aggmw.middleware.authentication import Anonymous, SelfSubjectReviews, TokenReviews
 from aggmw.middleware.authorization import DenyAll, access_reviews
-from aggmw.middleware.authorization.aside import in_thread
 from aggmw.middleware.metrics import Metrics
 from aggmw.middleware.proxy import Http1Transport
 from aggmw.middleware.registry import DnsResolver, StaticResolver, StaticRoutes, load_api_services, make_routes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from aggmw.contracts.reloading import Reload
-from aggmw.middleware.authorization.aside import in_thread
+from aggmw.contracts.threads import in_thread
 
 __all__ = ["read_aside"]
 

@@ -17,9 +17,9 @@ from aggmw.config.reloads import read_aside
 from aggmw.contracts.anonymous import Anonymous
 from aggmw.contracts.kinds import VirtualKind
 from aggmw.contracts.reloading import Reload
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import ConfigurationError, Problem, StatusError
 from aggmw.middleware import authentication as known  # whose names with joserfc and httpx behind them load when used
-from aggmw.middleware.authorization.aside import in_thread
 
 if TYPE_CHECKING:
     from aggmw.middleware.authentication import AuthenticationConfiguration as KubernetesFile

@@ -23,8 +23,8 @@ from uvicorn.server import ServerState
 from aggmw.asgi.types import ASGIApp
 from aggmw.contracts.drain import Drain
 from aggmw.contracts.reloading import Reload
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import AggmwError
-from aggmw.middleware.authorization.aside import in_thread
 from aggmw.server.door import Door
 from aggmw.server.limits import DoorLimits
 from aggmw.server.reloading import Reloading

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -303,6 +306,24 @@ async def test_request_that_leaves_ends_no_reading(clock: VirtualClock) -> None:
         wanting.cancel()
         await clock.settle()
         assert [each.kid for each in kept(keys).keys] == ["two"]
+
+
+def test_file_on_a_disk_that_hangs(tmp_path: Path) -> None:
+    """A server that was told to stop ends all the same."""
+    os.mkfifo(tmp_path / "keys.json")  # reading it ends when somebody has written
+    code = """
+import asyncio
+from pathlib import Path
+from aggmw.middleware.authentication.jwks import from_file
+async def main():
+    asyncio.get_running_loop().create_task(from_file(Path("keys.json"))())
+    await asyncio.sleep(0.01)
+asyncio.run(main())
+print("over")
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("over\n", "")
 
 
 # Through an authenticator

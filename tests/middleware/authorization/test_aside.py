@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +11,8 @@ from weakref import ref
 
 import pytest
 
-from aggmw.middleware.authorization.aside import _parts_of, beside_the_loop, drain, giving_way, in_thread, let_go
+from aggmw.contracts.threads import in_thread
+from aggmw.middleware.authorization.aside import _parts_of, beside_the_loop, drain, giving_way, let_go
 
 
 @pytest.fixture
@@ -225,36 +224,6 @@ def test_giving_way_holds_up_nobody() -> None:
     leave.set()
     thread.join(60)
     assert sys.getswitchinterval() == pytest.approx(0.004)
-
-
-async def test_in_thread() -> None:
-    """What the function gives or raises; who goes away while it runs is not told, and nothing breaks."""
-    assert await in_thread(threading.get_ident) != threading.get_ident()
-    with pytest.raises(KeyError):
-        await in_thread(lambda: {}["x"])
-    leave, left = threading.Event(), threading.Event()
-    task = asyncio.create_task(in_thread(lambda: (leave.wait(60), left.set())))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    leave.set()
-    assert await in_thread(lambda: left.wait(60))
-
-
-def test_process_does_not_wait_for_it() -> None:
-    """A server that was told to stop ends, although a long policy is being built or a file system hangs."""
-    code = """
-import asyncio, threading
-from aggmw.middleware.authorization.aside import in_thread
-async def main():
-    asyncio.get_running_loop().create_task(in_thread(threading.Event().wait))
-    await asyncio.sleep(0.01)
-asyncio.run(main())
-print("over")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert (done.stdout, done.stderr) == ("over\n", "")
 
 
 @pytest.mark.usefixtures("settings")

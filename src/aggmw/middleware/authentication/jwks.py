@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import AggmwError, NotOpened, UpstreamBroken, UpstreamError, fault
 from aggmw.middleware.authentication.jose import BadKeys, VerificationKeys, parse_jwks, strict_object
 from aggmw.net.fetch import fetch
@@ -231,7 +232,7 @@ def from_file(path: Path) -> ReadKeys:
 
     async def read() -> bytes:
         try:
-            return await asyncio.to_thread(path.read_bytes)
+            return await in_thread(path.read_bytes)
         except OSError as error:
             raise BadKeys(f"{path} cannot be read: {error.strerror}") from None
 

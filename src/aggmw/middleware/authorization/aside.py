@@ -15,15 +15,11 @@ import asyncio
 import gc
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-__all__ = ["beside_the_loop", "collect_what_is_left", "drain", "giving_way", "in_thread", "let_go"]
-
-_T = TypeVar("_T")
+__all__ = ["beside_the_loop", "collect_what_is_left", "drain", "giving_way", "let_go"]
 
 _INTERVAL = 0.0005  # seconds; measured in docs/explanation/policies.md
 _ROUNDING = 5e-7  # it is cut to whole microseconds, each time that it is set
@@ -33,41 +29,6 @@ _WAITS = 200
 _WAIT = 0.005  # seconds
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-
-
-async def in_thread(function: Callable[[], _T]) -> _T:
-    """What a function gives, called in a thread. As `asyncio.to_thread`, but no process waits for it at its end.
-
-    Raises:
-        Exception: what the function raised.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def tell(result: Callable[[], None]) -> None:
-        if not future.done():
-            result()
-
-    def run() -> None:
-        try:
-            value = function()
-        except BaseException as error:  # noqa: BLE001  whoever waits raises it
-            _forget(error)
-            told = partial(future.set_exception, error)
-        else:
-            told = partial(future.set_result, value)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(tell, told)
-
-    threading.Thread(target=run, name=f"aggmw {function!r}", daemon=True).start()
-    return await future
-
-
-def _forget(error: BaseException) -> None:
-    """Let go of what failed: the traceback would keep it for as long as the error is kept, or for ever where frozen."""
-    for each in (error, error.__cause__, error.__context__):
-        if each is not None:
-            traceback.clear_frames(each.__traceback__)
 
 
 class _SwitchInterval:

@@ -10,8 +10,8 @@ from pathlib import Path
 from aggmw.contracts.authorization import Authorizer
 from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.metrics import Sample
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.authorization.aside import in_thread
 from aggmw.middleware.authorization.authorization_configuration import AuthorizationConfiguration, NamedAuthorizer
 from aggmw.middleware.authorization.records import LoadRecord
 from aggmw.middleware.authorization.union import Union

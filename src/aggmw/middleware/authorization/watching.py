@@ -13,8 +13,8 @@ from typing import TypeAlias
 import structlog
 
 from aggmw.contracts.reloading import PolicyWatcher, Reload, read_again
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import ConfigurationError, fault
-from aggmw.middleware.authorization.aside import in_thread
 
 __all__ = ["FileWatcher", "FirstLoad", "Follower"]
 

@@ -16,8 +16,9 @@ from aggmw.contracts.identity import SYSTEM_MASTERS, Identity
 from aggmw.contracts.metrics import Sample
 from aggmw.contracts.options import check_seam
 from aggmw.contracts.reloading import PolicyWatcher
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import CompositionError, Problem
-from aggmw.middleware.authorization.aside import beside_the_loop, collect_what_is_left, giving_way, in_thread, let_go
+from aggmw.middleware.authorization.aside import beside_the_loop, collect_what_is_left, giving_way, let_go
 from aggmw.middleware.authorization.casbin.enforcer import check_distribution
 from aggmw.middleware.authorization.casbin.explain import explain
 from aggmw.middleware.authorization.casbin.granted import granted, mentioned

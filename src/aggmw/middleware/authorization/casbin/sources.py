@@ -8,8 +8,9 @@ from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import Any, Protocol
 
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import ConfigurationError, Problem
-from aggmw.middleware.authorization.aside import giving_way, in_thread
+from aggmw.middleware.authorization.aside import giving_way
 from aggmw.middleware.authorization.casbin.collecting import Collector
 from aggmw.middleware.authorization.casbin.policy import Row, read_rows
 from aggmw.middleware.authorization.casbin.text import BadText, has_control, read

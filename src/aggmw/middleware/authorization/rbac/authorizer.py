@@ -14,8 +14,9 @@ from aggmw.contracts.catalog import Check, Controller
 from aggmw.contracts.grants import Granted
 from aggmw.contracts.identity import Identity
 from aggmw.contracts.metrics import Sample
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import Problem
-from aggmw.middleware.authorization.aside import beside_the_loop, in_thread, let_go
+from aggmw.middleware.authorization.aside import beside_the_loop, let_go
 from aggmw.middleware.authorization.rbac.explain import explain
 from aggmw.middleware.authorization.rbac.granted import granted
 from aggmw.middleware.authorization.rbac.manifests import Manifests, default_objects, read_objects
