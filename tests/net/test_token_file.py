@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.net.reading import read_through
 
 from aggmw.net.token_file import TokenFile
@@ -70,3 +71,42 @@ def test_slow_disk(path: Path) -> None:
     path.write_text("second")
     read_through(path)
     assert file.value(31.0) == b"second"
+
+
+def test_not_asked_for_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read long ago may have ended since: the first who asks again has the present one."""
+    monkeypatch.setattr("aggmw.net.token_file._WAIT_SECONDS", 30.0)
+    file = TokenFile(path)
+    assert file.value(0.0) == b"first"
+    path.write_text("second")
+    assert file.value(60.0) == b"second"
+
+
+def test_not_asked_for_long_and_a_slow_disk(path: Path) -> None:
+    """Then a disk that does not answer holds up the first one for a moment only."""
+    file = TokenFile(path)
+    assert file.value(0.0) == b"first"
+    path.unlink()
+    os.mkfifo(path)
+    assert file.value(100.0) == file.value(200.0) == b"first"
+    path.write_text("second")
+    read_through(path)
+    assert file.value(200.1) == b"second"
+
+
+def test_no_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine gives no thread, what there was will do, and it is tried again."""
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    file = TokenFile(path)
+    assert file.value(0.0) == b"first"
+    path.write_text("second")
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(threading.Thread, "start", none)
+        assert file.value(10.0) == b"first"
+    assert [log["reason"] for log in logs] == ["can't start new thread"]
+    file.value(20.0)
+    read_through(path)
+    assert file.value(20.1) == b"second"

@@ -13,6 +13,8 @@ __all__ = ["TokenFile"]
 _log = structlog.get_logger("aggmw.net")
 
 _REREAD_SECONDS = 10.0
+_OLD_SECONDS = 60.0  # of what was read when a token was last asked for: it may have ended since
+_WAIT_SECONDS = 0.25
 _TOKEN = re.compile(r"[\x21-\x7e]+").fullmatch
 
 
@@ -21,7 +23,7 @@ class TokenFile:
 
     Args:
         path: the file, read at first use, and again after ten seconds. That is done in a thread, and what there was
-            will do meanwhile.
+            will do meanwhile; where nobody has asked for a minute, it is waited for, a quarter of a second at most.
     """
 
     __slots__ = ("_again", "_path", "_reading", "_value")
@@ -42,13 +44,25 @@ class TokenFile:
             now: in seconds, of a clock that nobody sets.
         """
         if now >= self._again and not self._reading:
+            old = now >= self._again - _REREAD_SECONDS + _OLD_SECONDS
             self._again = now + _REREAD_SECONDS
             if self._value:
-                self._reading = True
-                threading.Thread(target=self._read_aside, name=f"token file {self._path}", daemon=True).start()
+                self._begin(_WAIT_SECONDS if old else 0.0)
             else:
                 self._read()
         return self._value
+
+    def _begin(self, seconds: float) -> None:
+        """Read it in a thread, and wait so long for it."""
+        thread = threading.Thread(target=self._read_aside, name=f"token file {self._path}", daemon=True)
+        self._reading = True
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread can be had now
+            self._reading = False
+            _log.error("token file cannot be read", path=str(self._path), reason=str(error), kept=True)
+        else:
+            thread.join(seconds)
 
     def _read_aside(self) -> None:
         try:
