@@ -246,6 +246,29 @@ async def test_disk_that_failed_once(policy: Path) -> None:
     assert said == [1, 2, 4, 8, 16, 30, 30]
 
 
+async def test_fault_after_a_disk_that_failed(policy: Path) -> None:
+    """Where the reading after a pause fails for another reason, it is done again, too."""
+    reader = Reader(policy)
+    failures: list[Exception] = [
+        RuntimeError("can't start new thread"),
+        ConfigurationError([Problem.unreadable(policy, OSError(errno.EIO, "Input/output error"))]),
+    ]
+
+    async def read() -> str:
+        if failures:
+            raise failures.pop()
+        return await reader()
+
+    watcher = FileWatcher([policy], read, what="policy", every=0.5)
+    policy.write_text("new")
+    with pytest.raises(RuntimeError):
+        await looks(watcher, 5)
+    await looks(watcher, 1)
+    assert reader.read == ["new"]
+    await looks(watcher, 10)
+    assert reader.read == ["new"]
+
+
 async def test_file_that_fails_and_is_changed(policy: Path) -> None:
     """A change is not kept waiting by the pause before another reading; what is no file is not read again."""
     reader = Reader(policy)

@@ -52,7 +52,7 @@ class FileWatcher:
         self._gone = 0
         self._passing = False  # whether the last reading failed so that another may not
         self._pause = 0.0  # seconds before that
-        self._left = 0  # looks of the pause that are to come
+        self._left = 0  # looks until its end, that one included
         self._read = self._seen = self._states()
 
     def __repr__(self) -> str:
@@ -95,11 +95,11 @@ class FileWatcher:
         _log.warning("will be read again", what=self._what, seconds=self._pause)
 
     def _is_over(self) -> bool:
-        """Whether there was a pause, and this is the look that ends it."""
-        if not self._left:
+        """Whether there was a pause that is at its end: it stays so until the next reading has come to something."""
+        if self._left > 1:
+            self._left -= 1
             return False
-        self._left -= 1
-        return not self._left
+        return self._left == 1
 
     def _waits(self, states: tuple[_State, ...]) -> bool:
         """Whether a file is gone that may come back."""
