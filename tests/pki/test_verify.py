@@ -137,7 +137,8 @@ def test_no_common_name() -> None:
 def test_garbage_is_bad() -> None:
     """A chain that cannot be decoded, under a root that is ours."""
     later = leaf(CA).der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x1e", 1)  # of a version that there is not
-    for garbage in (b"garbage", later):
+    bits = leaf(CA).der.replace(b"\x0c\x05alice", b"\x03\x05\x00lice", 1)  # a name that is a string of bits
+    for garbage in (b"garbage", later, bits):
         assert refusal(Connection(chain=(garbage, CA.der))) == "the client certificate cannot be decoded"
 
 

@@ -33,7 +33,7 @@ _CRL_END = b"-----END X509 CRL-----"
 _BESIDE = "that of an intermediate authority needs its certificate beside it"
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _UNDECODABLE = (
-    *(ValueError, UnsupportedAlgorithm),
+    *(ValueError, TypeError, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
 
