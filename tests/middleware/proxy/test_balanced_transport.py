@@ -288,6 +288,42 @@ async def test_who_leaves_in_the_middle_of_an_answer_says_nothing() -> None:
         await transport.aclose()
 
 
+class Heads:
+    """A transport whose first request fails; the answer to another one has a length, no body, and an end to be read."""
+
+    status, headers, content = 200, ((b"content-length", b"9"),), None
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    async def send(self, backend: Any, request: UpstreamRequest) -> Heads:
+        if not self.failed:
+            self.failed = True
+            raise UpstreamBroken("it closed the connection")
+        return self
+
+    async def read(self) -> bytes:
+        return b""
+
+    def end(self) -> None:
+        """There is an end."""
+
+    async def aclose(self) -> None:
+        """Holds nothing."""
+
+
+async def test_an_answer_of_a_head_alone_is_a_success() -> None:
+    """Nothing of its length is missing where the transport says that this was the end."""
+    transport = BalancedTransport(Heads())
+    backend = BalancedBackend.at(["http://127.0.0.1:1"], name=NAME)
+    head = replace(GET, method=b"HEAD")
+    with pytest.raises(UpstreamBroken):
+        await transport.send(backend, head)
+    assert await whole(await transport.send(backend, head)) == b""
+    assert transport.balances[0].endpoints[0].failures == 0
+    await transport.aclose()
+
+
 async def test_a_whole_body_is_a_success() -> None:
     """An answer that is read to its end begins the row of failures anew; its head alone does not."""
     more = asyncio.Event()

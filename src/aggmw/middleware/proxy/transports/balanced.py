@@ -338,7 +338,7 @@ class _Response:
             self._good = False
             self._attempt.failed()
             raise
-        self._left -= len(piece)
+        self._left = self._left - len(piece) if piece else 0  # the answer to HEAD has a length, and ends at once
         return piece
 
     def end(self) -> None:
