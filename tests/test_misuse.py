@@ -226,6 +226,12 @@ OPTIONS: list[tuple[str, Callable[..., Any], dict[str, Any], str]] = [
     ("front proxy: class of application", FrontProxy, {"app": Starlette}, "ASGI application, not the class Starlette"),
     ("front proxy: after", FrontProxy, {"after": {"recovery": ["x"]}}, "after['recovery'] must hold middlewares"),
     ("front proxy: after by a list", FrontProxy, {"after": [Foreign]}, "after takes Mapping, not list"),
+    (
+        "front proxy: one after",
+        FrontProxy,
+        {"after": {"recovery": Foreign}},
+        "after['recovery'] takes Iterable, not the class",
+    ),
     ("front proxy: audit", FrontProxy, {"audit": True}, "audit takes Audit, not bool"),
     ("front proxy: impersonation", FrontProxy, {"impersonation": AllowAll()}, "impersonation takes bool, not AllowAll"),
     ("front proxy: forward auth", FrontProxy, {"forward_auth": ["/auth"]}, "forward_auth takes Mapping, not list"),

@@ -203,6 +203,8 @@ class FrontProxy:
         self._order = tuple(parts)
         if after is not None:
             check_type("after", after, Mapping)
+            for name, foreign in after.items():
+                check_type(f"after[{name!r}]", foreign, Iterable)
         between = {name: tuple(foreign) for name, foreign in (after or {}).items()}
         self._way = tuple(_way(parts, between))
         for name in self._way:
