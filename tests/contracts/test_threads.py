@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -25,6 +26,16 @@ async def test_in_thread() -> None:
         await task
     leave.set()
     assert await in_thread(lambda: left.wait(60))
+
+
+async def test_name_of_the_thread() -> None:
+    """It says what is done, and not with what."""
+
+    def name(secret: str) -> str:
+        return threading.current_thread().name
+
+    assert (await in_thread(partial(name, "s3cr3t"))).endswith(f"{name.__qualname__}")
+    assert await in_thread(lambda: name("s3cr3t")) == "aggmw test_name_of_the_thread.<locals>.<lambda>"
 
 
 def test_process_does_not_wait_for_it() -> None:

@@ -39,8 +39,14 @@ async def in_thread(function: Callable[[], _T]) -> _T:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(tell, told)
 
-    threading.Thread(target=run, name=f"aggmw {function!r}", daemon=True).start()
+    threading.Thread(target=run, name=f"aggmw {_named(function)}", daemon=True).start()
     return await future
+
+
+def _named(function: Callable[[], object]) -> str:
+    """Never with its arguments: they may be large, and hold secrets."""
+    called = function.func if isinstance(function, partial) else function
+    return getattr(called, "__qualname__", type(called).__name__)
 
 
 def _forget(error: BaseException) -> None:

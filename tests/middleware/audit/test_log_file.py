@@ -224,6 +224,27 @@ async def test_directory_that_is_gone(tmp_path: Path) -> None:
     assert "s3cr3t" not in str(caught)
 
 
+def test_disk_that_hangs(tmp_path: Path) -> None:
+    """A server that was told to stop ends, whatever cannot be written."""
+    os.mkfifo(tmp_path / "audit.log")  # opening it ends when somebody reads
+    code = """
+import asyncio
+from pathlib import Path
+from aggmw.middleware.audit import Audit, AuditLog, AuditPolicy
+async def main():
+    log = AuditLog(Path("audit.log"))
+    async with Audit(AuditPolicy.everything(), [log]).running():
+        log.put({})
+        await asyncio.sleep(0.01)
+asyncio.run(main())
+print("over")
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert "audit events are lost" in done.stdout
+    assert done.stdout.endswith("over\n")
+
+
 def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
     """Found when somebody asks, before the first request; neither that nor making the sink leaves a file behind."""
     with pytest.raises(ConfigurationError, match="cannot be opened for appending: No such file or directory"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
@@ -10,10 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from aggmw.contracts.audit import AuditEvent
 from aggmw.contracts.metrics import Sample
+from aggmw.contracts.threads import in_thread
 from aggmw.errors import ConfigurationError, Problem
 from aggmw.middleware.audit.batches import Batches, NotWritten, WhenFull
 from aggmw.middleware.audit.encoding import encoded
@@ -111,7 +112,7 @@ class AuditLog:
         return self._batches.samples()
 
     async def _write(self, events: Sequence[AuditEvent]) -> None:
-        await asyncio.to_thread(self._write_in_thread, events)
+        await in_thread(partial(self._write_in_thread, events))
 
     def _write_in_thread(self, events: Sequence[AuditEvent]) -> None:
         lines = [encoded(event) + b"\n" for event in events]
