@@ -97,7 +97,9 @@ async def test_one_after_another() -> None:
 
 
 async def test_asked_meanwhile() -> None:
-    """Who asks while it is being read gets all of it read once more: what they changed may have come too late."""
+    """Who asks while it is being read gets all of it read once more: what they changed may have come too late. The log
+    says what they wait for.
+    """
     gate, going = asyncio.Event(), asyncio.Event()
     read = 0
 
@@ -108,11 +110,13 @@ async def test_asked_meanwhile() -> None:
         await gate.wait()
 
     reloading = Reloading({"policy": waits})
-    with capture_logs():
+    with capture_logs() as logs:
         reloading.begin()
         await going.wait()
+        assert not logs
         for _ in range(5):
             reloading.begin()
+        assert [log["what"] for log in logs if log["event"].startswith("still being read")] == ["policy"] * 5
         gate.set()
         while read < 2:
             await asyncio.sleep(0)

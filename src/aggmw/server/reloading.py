@@ -27,10 +27,15 @@ class Reloading:
         self._reloads = reloads
         self._task: asyncio.Task[None] | None = None
         self._asked = False
+        self._reading = ""
 
     def begin(self) -> None:
-        """Begin to read. What cannot be used is logged, and leaves its part as it was."""
+        """Begin to read. What cannot be used is logged, and leaves its part as it was; so is what is still being read,
+        for which everything behind it waits.
+        """
         self._asked = True
+        if self._reading:
+            _log.info("still being read; afterwards everything is read again", what=self._reading)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="reading again")
 
@@ -45,7 +50,10 @@ class Reloading:
         while self._asked:
             self._asked = False
             for name, reload in list(self._reloads.items()):
+                self._reading = name
                 try:
                     await read_again(name, reload, _log)
                 except Exception as error:  # noqa: BLE001  a fault in one must not keep the others from being read
                     _log.error("not reloaded", what=name, **fault(error))
+                finally:
+                    self._reading = ""
