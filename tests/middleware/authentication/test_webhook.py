@@ -269,6 +269,12 @@ def test_unknown_version() -> None:
         WebhookTokens(known(), version="v2")
 
 
+def test_nothing_at_once() -> None:
+    """It would wait for ever."""
+    with pytest.raises(ConfigurationError, match="at_once: must be at least 1, not 0"):
+        WebhookTokens(known(), at_once=0)
+
+
 def test_representation() -> None:
     """Shows where, never a credential."""
     webhook = Webhook(Remote("https://w.example", None, token="t0p-secret"), retries=Retries())

@@ -39,7 +39,7 @@ class WebhookTokens:
             is no flood of connections.
 
     Raises:
-        ConfigurationError: an unknown version.
+        ConfigurationError: an unknown version, or nothing at once.
     """
 
     credentials = frozenset({b"authorization"})
@@ -56,6 +56,8 @@ class WebhookTokens:
     ) -> None:
         if version not in _VERSIONS:
             raise ConfigurationError([Problem("version", f"must be one of {', '.join(_VERSIONS)}")])
+        if at_once < 1:
+            raise ConfigurationError([Problem("at_once", f"must be at least 1, not {at_once}")])
         self._webhook = webhook
         self._version = f"{_GROUP}/{version}"
         self._audiences = frozenset(audiences)
