@@ -18,7 +18,8 @@ import aggmw.middleware
 
 STAGES = [f"aggmw.middleware.{found.name}" for found in pkgutil.iter_modules(aggmw.middleware.__path__)]
 PUBLIC = ["aggmw", "aggmw.backend", "aggmw.errors", "aggmw.testing", *STAGES]
-INTERNAL = {"aggmw.contracts.addresses", "aggmw.contracts.options"}  # parsing and checks, for our own use
+# Parsing, checks and threads, for our own use.
+INTERNAL = {"aggmw.contracts.addresses", "aggmw.contracts.options", "aggmw.contracts.threads"}
 CONTRACTS = {f"aggmw.contracts.{found.name}" for found in pkgutil.iter_modules(aggmw.contracts.__path__)}
 
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference" / "python").glob("*.md")))
