@@ -116,12 +116,12 @@ async def test_the_metrics_page() -> None:
         proxy = front(service, metrics=metrics)
         async with proxy:
             client = Client(proxy)
-            for number in range(8):
+            for number in range(40):
                 assert (await client.request("POST", f"/x/{number}", body=b"a")).status == 200
             page = (await client.request("GET", "/metrics")).body.decode()
         address = f"127.0.0.1:{alive.port}"
         assert f'aggmw_endpoint_ejected{{backend="{dead}"}} 1.0' in page
         assert f'aggmw_endpoint_ejections_total{{backend="{dead}"}} 1.0' in page
-        assert f'aggmw_endpoint_requests_total{{backend="{address}"}} 8.0' in page
+        assert f'aggmw_endpoint_requests_total{{backend="{address}"}} 40.0' in page
         assert 'aggmw_balanced_requests_refused_total{service="/x/"} 0.0' in page
         assert page.count(f'aggmw_upstream_waiting_requests{{backend="{address}"}}') == 1
