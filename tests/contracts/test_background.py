@@ -50,6 +50,45 @@ async def test_from_the_first_to_the_last() -> None:
     assert not background.is_open
 
 
+class Slow(Work):
+    """Takes its time to end, as what has something to write does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        except asyncio.CancelledError:
+            self.ending.set()
+            await self.may_end.wait()
+            raise
+
+
+async def test_opened_while_it_ends() -> None:
+    """Whoever opens it then waits for the end, so that nothing is done twice; one who gives up changes nothing."""
+    work = Slow()
+    background = Background([work])
+    await background.__aenter__()
+    closing = asyncio.create_task(background.__aexit__())
+    await work.ending.wait()
+    opening, other, gives_up = [asyncio.create_task(background.__aenter__()) for _ in range(3)]
+    await asyncio.sleep(0)
+    gives_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gives_up
+    assert (work.begun, background.is_open) == (1, False)
+    work.may_end.set()
+    await asyncio.gather(closing, opening, other)
+    assert (work.begun, background.is_open) == (2, True)
+    await background.__aexit__()
+    assert background.is_open
+    await background.__aexit__()
+    assert not background.is_open
+
+
 async def test_again() -> None:
     """After its end it can be opened again; work that has failed meanwhile fails nobody."""
     work = Work(fault=OSError("broken"))

@@ -15,18 +15,19 @@ class Background:
     """Controllers at work: begun by the first who opens this, cancelled by the last who closes it.
 
     An async context manager, which may be entered again while it is open, and after its end. Inside, each controller
-    has begun.
+    has begun; who enters while the last one is closing it waits until that is done, so that none runs twice.
 
     Args:
         controllers: what is run, each in a task of its own.
     """
 
-    __slots__ = ("_controllers", "_holders", "_tasks")
+    __slots__ = ("_controllers", "_ending", "_holders", "_tasks")
 
     def __init__(self, controllers: Iterable[Controller]) -> None:
         self._controllers = tuple(controllers)
         self._holders = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
         return f"Background([{', '.join(each.name for each in self._controllers)}])"
@@ -37,6 +38,9 @@ class Background:
         return self._holders > 0
 
     async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        while ending := [task for task in self._ending if not task.done() and task.get_loop() is loop]:
+            await asyncio.wait(ending)
         if all(task.done() for task in self._tasks):
             # An empty context: nothing that was bound where this is opened leaks into work that outlives it.
             self._tasks = [
@@ -52,7 +56,7 @@ class Background:
     async def __aexit__(self, *exc_info: object) -> None:
         self._holders -= 1
         if not self._holders:
-            tasks, self._tasks = self._tasks, []
-            for task in tasks:
+            self._ending, self._tasks = self._tasks, []
+            for task in self._ending:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._ending, return_exceptions=True)
