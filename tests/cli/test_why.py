@@ -158,6 +158,15 @@ def test_resource_version_and_group(place: Path, what: str, version: str, group:
     assert found == (version, group, resource, "x")
 
 
+def test_a_group_that_was_left_out(place: Path) -> None:
+    """As kubectl lets one do: also who is not meant by the rule either is told what it is about."""
+    (place / "policy.csv").write_text("p, role:writer, get, notes.example.com, notes, *, *\ng, user:eve, role:writer\n")
+    hint = "the request has core; is notes.notes.example.com meant?\n"
+    assert hint in run("why --policy policy.csv --as bob get notes -n dev")[1]
+    assert hint not in run("why --policy policy.csv --as bob list notes -n dev")[1]
+    assert "meant?" not in run("why --policy policy.csv --as bob get notes.notes.example.com -n dev")[1]
+
+
 def test_version_in_the_place_of_a_group(place: Path) -> None:
     """For kubectl, too, it is a group; that is hardly meant, and said."""
     _, out, _ = run("why --policy policy.csv --as x get pods.v1")

@@ -16,6 +16,7 @@ __all__ = ["asked_for", "caller_lines", "diff_lines", "note_lines", "who_can_lin
 
 _QUOTED = re.compile(r'"([^"]*)"')
 _BUT = "* but not "
+_WHOM = ("user", "group", "role")  # `Miss.differs`: whom a rule is about
 _FEW = 2  # authorizers whose opinions go without saying: the privileged groups, and one policy
 
 
@@ -97,7 +98,7 @@ def _denied(attributes: Attributes, explanation: Explanation) -> Iterator[str]:
 def _meant(attributes: Attributes, miss: Miss, differs: tuple[str, str, str]) -> str:
     """What the request could have been meant to say, where a rule knows it by a name that is nearly the same."""
     what, rule, _ = differs
-    if len(miss.differs) > 1:
+    if any(name not in (what, *_WHOM) for name, _, _ in miss.differs):
         return ""
     if what == "apiGroup" and len(groups := _groups(rule)) == 1 and groups[0] not in ("*", "core"):
         return f"; is {attributes.resource}.{groups[0]} meant?"
